@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest memory (arch/memory.h). Nothing else turns a guest-physical address into
+ * a pointer.
+ */
+#include "arch/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "arch/error.h"
+#include "arch/x86_64/layout.h"
+
+void memory_layout(struct memory *m, uint64_t size)
+{
+	uint64_t low = size < LAYOUT_HOLE_START ? size : LAYOUT_HOLE_START;
+
+	*m = (struct memory){ .fd = -1, .pagemap_fd = -1, .size = size, .region_count = 1 };
+	m->regions[0] = (struct memory_region){ .gpa = 0, .size = low, .offset = 0 };
+	if (size > low) {
+		m->regions[1] = (struct memory_region){
+			.gpa = LAYOUT_HOLE_END, .size = size - low, .offset = low
+		};
+		m->region_count = 2;
+	}
+}
+
+/* Maps m->fd whole; takes it back (closes) on failure. */
+static int memory_map(struct memory *m, int flags)
+{
+	void *base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, m->fd, 0);
+
+	if (base == MAP_FAILED) {
+		int err = errno;
+
+		memory_destroy(m);
+		return failf(err, "cannot map %llu MiB of guest memory: %s",
+			     (unsigned long long)(m->size >> 20), strerror(err));
+	}
+	m->base = base;
+	return 0;
+}
+
+int memory_create(struct memory *m, uint64_t size)
+{
+	memory_layout(m, size);
+	m->fd = memfd_create("guest-memory", MFD_CLOEXEC);
+	if (m->fd < 0)
+		return failf(errno, "cannot create a memfd for guest memory: %s", strerror(errno));
+	if (ftruncate(m->fd, (off_t)size) < 0) {
+		int err = errno;
+
+		memory_destroy(m);
+		return failf(err, "cannot size guest memory to %llu MiB: %s",
+			     (unsigned long long)(size >> 20), strerror(err));
+	}
+	return memory_map(m, MAP_SHARED);
+}
+
+int memory_map_cow(struct memory *m, uint64_t size, int fd)
+{
+	memory_layout(m, size);
+	m->fd = fd;
+	m->cow = true;
+	/* Now, because a confined process cannot; without it a snapshot reads all memory. */
+	m->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	return memory_map(m, MAP_PRIVATE);
+}
+
+void memory_destroy(struct memory *m)
+{
+	if (m->base)
+		munmap(m->base, m->size);
+	if (m->fd >= 0)
+		close(m->fd);
+	if (m->pagemap_fd >= 0)
+		close(m->pagemap_fd);
+	*m = (struct memory){ .fd = -1, .pagemap_fd = -1 };
+}
+
+void *memory_at(const struct memory *m, uint64_t gpa, uint64_t len)
+{
+	for (unsigned i = 0; i < m->region_count; i++) {
+		const struct memory_region *r = &m->regions[i];
+
+		if (gpa >= r->gpa && gpa - r->gpa <= r->size && len <= r->size - (gpa - r->gpa))
+			return m->base + r->offset + (gpa - r->gpa);
+	}
+	return NULL;
+}
+
+int memory_read(const struct memory *m, uint64_t gpa, void *out, size_t len)
+{
+	const void *p = memory_at(m, gpa, len);
+
+	if (!p)
+		return -EFAULT;
+	memcpy(out, p, len);
+	return 0;
+}
+
+int memory_write(const struct memory *m, uint64_t gpa, const void *data, size_t len)
+{
+	void *p = memory_at(m, gpa, len);
+
+	if (!p)
+		return -EFAULT;
+	memcpy(p, data, len);
+	return 0;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest memory: where RAM lies, what backs it, and the only place where a
+ * guest-physical address becomes a pointer. RAM is one run of host addresses
+ * cut at the 32-bit hole (arch/x86_64/layout.h); file offset and host offset of a
+ * byte are the same, so memory and its backing file are "packed".
+ */
+#ifndef VIRGA_ARCH_MEMORY_H
+#define VIRGA_ARCH_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MEMORY_REGIONS_MAX 2
+
+struct memory_region {
+	uint64_t gpa;
+	uint64_t size;
+	uint64_t offset; /* in the backing file, and from memory.base */
+};
+
+struct memory {
+	uint8_t *base; /* page-aligned; size bytes */
+	uint64_t size; /* bytes of RAM in all */
+	int fd;        /* backing file, owned; -1 for none */
+	int pagemap_fd; /* /proc/self/pagemap for finding private pages, owned; -1 for none */
+	bool cow;      /* mapped MAP_PRIVATE: writes stay in this process */
+	unsigned region_count;
+	struct memory_region regions[MEMORY_REGIONS_MAX];
+};
+
+/* Splits size bytes of RAM at the 32-bit hole. size: page multiple, > 0. */
+void memory_layout(struct memory *m, uint64_t size);
+
+/* Zeroed RAM of size bytes in a memfd, mapped shared. 0 or -errno. */
+int memory_create(struct memory *m, uint64_t size);
+
+/*
+ * RAM from fd (a snapshot's memory, exactly size bytes long), mapped private: reads come from
+ * the file, writes stay here. Takes ownership of fd, on failure too. 0 or -errno.
+ */
+int memory_map_cow(struct memory *m, uint64_t size, int fd);
+
+/* Unmaps and closes. Safe on a zeroed struct. */
+void memory_destroy(struct memory *m);
+
+/*
+ * The host address of guest-physical [gpa, gpa + len), or NULL when any byte of it is not RAM or
+ * the range wraps. len 0 is valid anywhere in RAM. A range does not cross regions.
+ */
+void *memory_at(const struct memory *m, uint64_t gpa, uint64_t len);
+
+/* Copies out of / into guest memory; -EFAULT (no sentence) when the range is not all RAM. */
+int memory_read(const struct memory *m, uint64_t gpa, void *out, size_t len);
+int memory_write(const struct memory *m, uint64_t gpa, const void *data, size_t len);
+
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One vCPU: its KVM descriptor, run page, thread and saved state. The functions
+ * here are the contract that each arch/<isa>/ implements; the run loop itself is in vm.c.
+ */
+#ifndef VIRGA_ARCH_VCPU_H
+#define VIRGA_ARCH_VCPU_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arch/blob.h"
+
+struct kvm_run;
+struct vm;
+
+enum vcpu_state { VCPU_STOPPED, VCPU_RUNNING };
+
+struct vcpu {
+	struct vm *vm;
+	unsigned index;
+	int fd;		     /* owned */
+	struct kvm_run *run; /* mapped, owned */
+	uint32_t run_size;
+	pthread_t thread;
+	bool has_thread;
+	enum vcpu_state state;
+	bool parked;	 /* the last exit was the park port: wait before going on */
+	bool io_pending; /* the last exit's I/O is completed by the next KVM_RUN */
+};
+
+/* How a cold boot enters the guest. */
+enum boot_entry {
+	BOOT_ENTRY_PVH,	    /* 32-bit protected mode, paging off, ebx = info */
+	BOOT_ENTRY_LINUX64, /* 64-bit, identity paging, rsi = info */
+};
+
+struct boot_regs {
+	enum boot_entry entry;
+	uint64_t ip;
+	uint64_t info; /* guest-physical: hvm_start_info or boot_params */
+};
+
+/* Makes the vCPU's descriptor and run page. Thread: the VM's creator. 0 or -errno, sentence. */
+int vcpu_create(struct vcpu *vcpu, struct vm *vm, unsigned index);
+void vcpu_destroy(struct vcpu *vcpu);
+
+/*
+ * Sets CPUID and registers for a cold boot: vCPU 0 at regs->ip, the others waiting for SIPI.
+ * Writes boot page tables and a GDT into guest memory where the entry needs them.
+ */
+int vcpu_boot(struct vcpu *vcpu, const struct boot_regs *regs);
+
+/* Appends the whole vCPU state (docs/snapshot.md, section "vcpu"). The vCPU is stopped. */
+int vcpu_save(struct vcpu *vcpu, struct blob *out);
+
+/*
+ * Checks a saved state against this host without touching the vCPU (CPUID, sizes, TSC
+ * frequency), then vcpu_load() sets it. An MSR that cannot be set is an error that names it,
+ * unless the vCPU holds the value already or it is on the skip list; skips are counted in
+ * *skipped.
+ */
+int vcpu_check(struct vcpu *vcpu, const void *state, size_t len);
+int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skipped);
+
+/*
+ * Handles the exit that vcpu->run describes. VM lock held. Ends the machine (vm_end) for what
+ * cannot go on, with the vCPU's registers on stderr.
+ */
+void vcpu_exit(struct vcpu *vcpu);
+
+/* Prints the registers on stderr, for a crash. */
+void vcpu_dump(struct vcpu *vcpu);
+
+/* KVM_KVMCLOCK_CTRL; EINVAL (no kvmclock in the guest) is expected and ignored. */
+void vcpu_clock_paused(struct vcpu *vcpu);
+
+/* The guest's TSC now and its frequency, for the identity region. */
+int vcpu_tsc(struct vcpu *vcpu, uint64_t *tsc, uint32_t *khz);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine: one KVM VM with its memory, vCPUs, interrupt controller and buses,
+ * and its life: created, stopped, running, ended. It knows no device by name.
+ *
+ * Threads. vCPU 0 runs on the thread that calls vm_run(); the other vCPUs have a
+ * thread each; a loop thread exists while vm->loop has a watch. `lock` is the VM
+ * lock: it is held whenever an exit or a loop handler touches device or interrupt
+ * state, never across KVM_RUN.
+ *
+ * Signals. SIGTERM, SIGINT, SIGHUP, SIGALRM and VM_KICK_SIGNAL are blocked in every
+ * thread and let through only inside KVM_RUN (KVM_SET_SIGNAL_MASK), which then returns
+ * EINTR, and in the sigwaitinfo() of a vCPU that is parked or stopped. vCPU 0 takes the
+ * first four (SIGALRM is the time-out); every vCPU thread takes its own kicks.
+ */
+#ifndef VIRGA_ARCH_VM_H
+#define VIRGA_ARCH_VM_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arch/bus.h"
+#include "arch/loop.h"
+#include "arch/memory.h"
+#include "arch/vcpu.h"
+#include "arch/x86_64/ioapic.h"
+
+#define VM_VCPUS_MAX   16
+#define VM_KICK_SIGNAL SIGUSR1
+
+/* Why a machine ended; vm_end_status() gives the exit status that the manual promises. */
+enum vm_end_reason {
+	VM_END_NONE = 0,
+	VM_END_POWEROFF,     /* the guest powered off */
+	VM_END_RESET,	     /* the guest asked for a reset */
+	VM_END_QUIT,	     /* QMP quit */
+	VM_END_SIGNAL,	     /* SIGTERM, SIGINT or SIGHUP */
+	VM_END_ANSWER,	     /* the one request was answered */
+	VM_END_ANSWER_ERROR, /* the one request was answered with an error frame */
+	VM_END_DEBUG_EXIT,   /* debug_exit; code is the byte */
+	VM_END_TIMEOUT,
+	VM_END_HOST,  /* virga or the host failed; text says how */
+	VM_END_CRASH, /* triple fault, emulation failure, unhandled exit */
+};
+
+struct vm_end {
+	enum vm_end_reason reason;
+	uint8_t code;
+	char text[240]; /* one sentence for stderr, "" for a quiet end */
+};
+
+enum vm_state { VM_STOPPED, VM_RUNNING, VM_ENDED };
+
+#define VM_POLLS_MAX 8
+
+/* Something that looks for work the guest left in memory (a virtio device's queues). */
+struct vm_poll {
+	void (*poll)(void *opaque);
+	void *opaque;
+};
+
+struct vm {
+	int kvm_fd; /* owned */
+	int fd;	    /* owned */
+	struct memory memory;
+	struct bus pio;
+	struct bus mmio;
+	struct ioapic ioapic;
+	struct loop loop;
+	pthread_mutex_t lock;
+	pthread_cond_t stopped; /* a vCPU went to VCPU_STOPPED */
+	enum vm_state state;
+	bool pause_wanted;
+	bool wake_pending; /* a used buffer was published since the guest last parked */
+	struct vm_end end;
+	struct vcpu *current; /* whose exit is being handled */
+	unsigned poll_count;
+	struct vm_poll polls[VM_POLLS_MAX];
+	unsigned virtio_slots; /* virtio-mmio slots taken so far, from 0 */
+	unsigned vcpu_count;
+	struct vcpu vcpus[VM_VCPUS_MAX];
+	pthread_t loop_thread;
+	bool has_loop_thread;
+	uint64_t first_exit_us; /* CLOCK_MONOTONIC of the first exit; 0 before */
+};
+
+/*
+ * Makes the KVM machine around `memory` (moved into vm, also on failure): slots first, then the
+ * split irqchip, then the vCPUs. The calling address space owns
+ * it: never fork afterwards and use it in the child. 0 or -errno with a sentence.
+ */
+int vm_create(struct vm *vm, struct memory *memory, unsigned vcpu_count);
+void vm_destroy(struct vm *vm);
+
+/*
+ * Starts the threads that vm_run() needs: one for each further vCPU, halted, and the loop thread
+ * when the loop has watches. The last step before confinement. 0 or -errno, sentence.
+ */
+int vm_threads_start(struct vm *vm);
+
+/*
+ * Runs from VM_STOPPED until the machine ends, vCPU 0 on the calling thread, and joins the
+ * threads. After vm_threads_start(). Returns vm->end.reason.
+ */
+enum vm_end_reason vm_run(struct vm *vm);
+
+/* Blocks the signals listed above in the calling thread; once, before any thread is made. */
+void vm_block_signals(void);
+
+/*
+ * Stops every vCPU at an instruction boundary with its pending I/O completed, and waits for
+ * that. Loop thread, VM lock held (released while waiting). No-op unless VM_RUNNING.
+ */
+void vm_pause(struct vm *vm);
+
+/* Lets a paused machine run on. VM lock held. KVM_KVMCLOCK_CTRL is called for each vCPU. */
+void vm_resume(struct vm *vm);
+
+/* Ends the machine; the first caller wins. fmt: the sentence for stderr, "" for none. VM lock held. */
+void vm_end(struct vm *vm, enum vm_end_reason reason, uint8_t code, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* The exit status of run, restore, clone and invoke for an end. */
+int vm_end_status(const struct vm_end *end);
+
+/* Sets the level of an I/O APIC pin (GSI). Edge pins deliver on the rising edge. VM lock held. */
+void vm_irq(struct vm *vm, unsigned gsi, bool level);
+
+/* Registers / runs what vm_poll() calls, while the machine is built / under the VM lock. */
+int vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque);
+void vm_poll(struct vm *vm);
+
+/* The vCPU whose exit is being handled waits after it until vm_wake(). Exit handlers only. */
+void vm_park(struct vm *vm);
+
+/* Wakes a vCPU that waits in the park port, now or at its next wait. VM lock held. */
+void vm_wake(struct vm *vm);
+
+/* KVM_GET_CLOCK / KVM_SET_CLOCK, ns of kvmclock without host realtime. 0 or -errno. */
+int vm_clock_get(struct vm *vm, uint64_t *ns);
+int vm_clock_set(struct vm *vm, uint64_t ns);
+
+/* CLOCK_MONOTONIC in microseconds. */
+uint64_t monotonic_us(void);
+
+#endif

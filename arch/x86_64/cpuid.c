@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * CPUID for the guest: what KVM supports on this host, with each vCPU's own APIC
+ * id and topology, and the check that a saved table fits another host.
+ */
+#include <cpuid.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/utsname.h>
+
+#include "arch/error.h"
+#include "arch/vm.h"
+#include "arch/x86_64/machine.h"
+
+#define CPUID_1_ECX_TSC_DEADLINE (1u << 24)
+#define CPUID_1_ECX_HYPERVISOR	 (1u << 31)
+#define CPUID_1_EDX_HTT		 (1u << 28)
+
+#define CPUID_LEVEL_SMT	 1u
+#define CPUID_LEVEL_CORE 2u
+
+/* Bits of an APIC id that number `count` CPUs. */
+static uint32_t cpuid_id_bits(unsigned count)
+{
+	uint32_t bits = 0;
+
+	while (1u << bits < count)
+		bits++;
+	return bits;
+}
+
+/* Leaf 0xb/0x1f: one thread per core, `count` cores (Intel SDM 2A, CPUID). */
+static void cpuid_set_levels(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count)
+{
+	e->edx = index;
+	e->ecx = e->index & 0xff;
+	e->eax = e->ebx = 0;
+	if (e->index == 0) {
+		e->ebx = 1;
+		e->ecx |= CPUID_LEVEL_SMT << 8;
+	} else if (e->index == 1) {
+		e->eax = cpuid_id_bits(count);
+		e->ebx = count;
+		e->ecx |= CPUID_LEVEL_CORE << 8;
+	}
+}
+
+/* Every leaf that says which CPU of how many this is. */
+static void cpuid_set_topology(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count)
+{
+	switch (e->function) {
+	case 1:
+		e->ebx = (e->ebx & 0xffff) | count << 16 | index << 24;
+		e->ecx |= CPUID_1_ECX_HYPERVISOR;
+		e->edx = count > 1 ? e->edx | CPUID_1_EDX_HTT : e->edx & ~CPUID_1_EDX_HTT;
+		break;
+	case 4: /* Intel cache leaves: cores in the package; none shared */
+		if (e->eax & 0x1f)
+			e->eax = (e->eax & 0x3fff) | (count - 1) << 26;
+		break;
+	case 0xb:
+	case 0x1f:
+		cpuid_set_levels(e, index, count);
+		break;
+	case 0x80000008:
+		e->ecx = (e->ecx & ~0xf0ffu) | cpuid_id_bits(count) << 12 | (count - 1);
+		break;
+	case 0x8000001d: /* AMD cache leaves: none shared */
+		e->eax &= 0x3fff;
+		break;
+	case 0x8000001e:
+		e->eax = index;
+		e->ebx = index;
+		e->ecx = 0;
+		break;
+	default:
+		break;
+	}
+}
+
+int cpuid_host(const struct vm *vm, unsigned index, unsigned count, struct cpuid_table *table)
+{
+	bool deadline = ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+
+	table->head = (struct kvm_cpuid2){ .nent = CPUID_ENTRIES_MAX };
+	if (ioctl(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, &table->head) < 0)
+		return failf(errno, "cannot read the CPUID that this KVM supports: %s",
+			     strerror(errno));
+	for (uint32_t i = 0; i < table->head.nent; i++) {
+		struct kvm_cpuid_entry2 *e = &table->entries[i];
+
+		cpuid_set_topology(e, index, count);
+		if (e->function == 1 && deadline)
+			e->ecx |= CPUID_1_ECX_TSC_DEADLINE;
+	}
+	return 0;
+}
+
+/* Leaves whose every bit is a feature; others hold numbers. */
+static bool cpuid_is_features(const struct kvm_cpuid_entry2 *e)
+{
+	return e->function == 1 || e->function == 7 || e->function == 0x40000001 ||
+	       e->function == 0x80000001 || e->function == 0x80000007 ||
+	       (e->function == 0xd && e->index == 1);
+}
+
+static const struct kvm_cpuid_entry2 *cpuid_find(const struct cpuid_table *table,
+						 const struct kvm_cpuid_entry2 *like)
+{
+	for (uint32_t i = 0; i < table->head.nent; i++)
+		if (table->entries[i].function == like->function &&
+		    table->entries[i].index == like->index)
+			return &table->entries[i];
+	return NULL;
+}
+
+int cpuid_check(const struct cpuid_table *saved, const struct cpuid_table *host)
+{
+	static const char *const names[] = { "eax", "ebx", "ecx", "edx" };
+
+	for (uint32_t i = 0; i < saved->head.nent; i++) {
+		const struct kvm_cpuid_entry2 *s = &saved->entries[i], *h;
+		uint32_t have[4] = { 0 }, want[4] = { s->eax, s->ebx, s->ecx, s->edx };
+
+		if (!cpuid_is_features(s))
+			continue;
+		h = cpuid_find(host, s);
+		if (h)
+			memcpy(have, (uint32_t[4]){ h->eax, h->ebx, h->ecx, h->edx },
+			       sizeof(have));
+		if (s->function == 1) /* eax: model; ebx: ids */
+			want[0] = want[1] = 0;
+		for (unsigned r = 0; r < 4; r++)
+			if (want[r] & ~have[r])
+				return failf(EINVAL,
+					     "the snapshot uses CPU features this host has not: "
+					     "CPUID 0x%x.%u %s bits 0x%x; restore it on a host like "
+					     "its own",
+					     s->function, s->index, names[r], want[r] & ~have[r]);
+	}
+	return 0;
+}
+
+/* FNV-1a, 64 bit. */
+static uint64_t cpuid_hash(uint64_t hash, const void *data, size_t len)
+{
+	const uint8_t *p = data;
+
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ p[i]) * 0x100000001b3ull;
+	return hash;
+}
+
+uint64_t cpuid_host_key(void)
+{
+	uint64_t hash = 0xcbf29ce484222325ull;
+	uint32_t regs[4] = { 0 };
+	struct utsname uts;
+
+	if (uname(&uts) == 0) {
+		hash = cpuid_hash(hash, uts.release, strlen(uts.release));
+		hash = cpuid_hash(hash, uts.version, strlen(uts.version));
+	}
+	__cpuid(1, regs[0], regs[1], regs[2], regs[3]);
+	regs[1] = 0; /* the APIC id of the CPU we happen to run on */
+	hash = cpuid_hash(hash, regs, sizeof(regs));
+	__cpuid_count(7, 0, regs[0], regs[1], regs[2], regs[3]);
+	return cpuid_hash(hash, regs, sizeof(regs));
+}

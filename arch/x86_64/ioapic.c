@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The I/O APIC (arch/x86_64/ioapic.h; Intel 82093AA, with the EOI semantics of the
+ * split irqchip: a level-triggered pin is held by Remote IRR until its EOI).
+ */
+#include "arch/x86_64/ioapic.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "arch/error.h"
+#include "arch/vm.h"
+#include "arch/x86_64/layout.h"
+
+#define IOAPIC_REG_ID	    0x00
+#define IOAPIC_REG_VERSION  0x01
+#define IOAPIC_REG_ARB	    0x02
+#define IOAPIC_REG_REDIRECT 0x10 /* two 32-bit halves per pin */
+
+#define IOAPIC_VERSION_VALUE (0x11u | (IOAPIC_PINS - 1u) << 16)
+
+/* Redirection entry, 82093AA section 3.2.4. */
+#define RTE_VECTOR(e)	   ((uint8_t)(e))
+#define RTE_DELIVERY(e)	   ((uint32_t)((e) >> 8) & 7u)
+#define RTE_LOGICAL(e)	   ((uint32_t)((e) >> 11) & 1u)
+#define RTE_REMOTE_IRR	   (1ull << 14)
+#define RTE_LEVEL	   (1ull << 15)
+#define RTE_MASKED	   (1ull << 16)
+#define RTE_DEST(e)	   ((uint32_t)((e) >> 56))
+#define RTE_READ_ONLY	   (RTE_REMOTE_IRR | 1ull << 12)
+
+#define MSI_ADDRESS_BASE 0xfee00000u
+
+const struct field ioapic_fields[] = {
+	FIELD(struct ioapic_state, id),
+	FIELD(struct ioapic_state, select),
+	FIELD(struct ioapic_state, level),
+	FIELD_ARRAY(struct ioapic_state, redirect),
+	FIELD_END,
+};
+
+/* A redirection entry as the MSI that says the same (Intel SDM 3A, 11.11). */
+static struct kvm_msi ioapic_msi(uint64_t entry)
+{
+	return (struct kvm_msi){
+		.address_lo = MSI_ADDRESS_BASE | RTE_DEST(entry) << 12 | RTE_LOGICAL(entry) << 2,
+		.data = RTE_VECTOR(entry) | RTE_DELIVERY(entry) << 8 |
+			(entry & RTE_LEVEL ? 3u << 14 : 0),
+	};
+}
+
+/* Sends the pin's interrupt if it is unmasked and, for a level, asserted and not in service. */
+static void ioapic_deliver(struct ioapic *io, unsigned pin)
+{
+	uint64_t *entry = &io->state.redirect[pin];
+	struct kvm_msi msi;
+
+	if (*entry & RTE_MASKED)
+		return;
+	if (*entry & RTE_LEVEL) {
+		if (!(io->state.level & 1u << pin) || *entry & RTE_REMOTE_IRR)
+			return;
+		*entry |= RTE_REMOTE_IRR;
+	}
+	msi = ioapic_msi(*entry);
+	/* Fails only when the destination has no local APIC: the guest's own programming. */
+	ioctl(io->vm->fd, KVM_SIGNAL_MSI, &msi);
+}
+
+/* Routes exist for level pins alone: by them KVM knows whose EOI to report. */
+static int ioapic_update_routes(struct ioapic *io)
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entries[IOAPIC_PINS];
+	} table = { 0 };
+	uint32_t level_pins = 0;
+
+	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
+		uint64_t entry = io->state.redirect[pin];
+		struct kvm_msi msi = ioapic_msi(entry);
+
+		if (!(entry & RTE_LEVEL) || entry & RTE_MASKED)
+			continue;
+		level_pins |= 1u << pin;
+		table.entries[table.head.nr++] = (struct kvm_irq_routing_entry){
+			.gsi = pin,
+			.type = KVM_IRQ_ROUTING_MSI,
+			.u.msi = { .address_lo = msi.address_lo, .data = msi.data },
+		};
+	}
+	if (!level_pins && !io->routed)
+		return 0;
+	io->routed = level_pins;
+	if (ioctl(io->vm->fd, KVM_SET_GSI_ROUTING, &table.head) < 0)
+		return failf(errno, "cannot route level-triggered interrupts: %s", strerror(errno));
+	return 0;
+}
+
+static uint32_t ioapic_read(const struct ioapic *io)
+{
+	uint32_t reg = io->state.select;
+	uint32_t index = reg - IOAPIC_REG_REDIRECT;
+
+	if (reg == IOAPIC_REG_ID || reg == IOAPIC_REG_ARB)
+		return io->state.id << 24;
+	if (reg == IOAPIC_REG_VERSION)
+		return IOAPIC_VERSION_VALUE;
+	if (reg >= IOAPIC_REG_REDIRECT && index / 2 < IOAPIC_PINS)
+		return (uint32_t)(io->state.redirect[index / 2] >> (index % 2 ? 32 : 0));
+	return 0;
+}
+
+static void ioapic_write(struct ioapic *io, uint32_t value)
+{
+	uint32_t reg = io->state.select;
+	uint32_t index = reg - IOAPIC_REG_REDIRECT;
+	uint64_t old, new;
+	unsigned pin;
+
+	if (reg == IOAPIC_REG_ID)
+		io->state.id = value >> 24 & 0xf;
+	if (reg < IOAPIC_REG_REDIRECT || index / 2 >= IOAPIC_PINS)
+		return;
+	pin = index / 2;
+	old = io->state.redirect[pin];
+	new = index % 2 ? (old & 0xffffffffu) | (uint64_t)value << 32
+			: (old & ~0xffffffffull) | value;
+	new = (new & ~RTE_READ_ONLY) | (old & RTE_READ_ONLY);
+	if (!(new & RTE_LEVEL))
+		new &= ~RTE_REMOTE_IRR;
+	io->state.redirect[pin] = new;
+	if (((old | new) & RTE_LEVEL) && ioapic_update_routes(io) < 0)
+		notef("%s", error_text());
+	if (new & RTE_LEVEL)
+		ioapic_deliver(io, pin);
+}
+
+/* IOREGSEL at 0x00, IOWIN at 0x10; the rest of the page is nothing. */
+static void ioapic_io(void *opaque, uint64_t offset, void *data, unsigned len, bool write)
+{
+	struct ioapic *io = opaque;
+	uint32_t value = 0;
+	uint32_t shift = (uint32_t)(offset & 3);
+
+	if (write) {
+		memcpy(&value, data, len < 4 ? len : 4);
+		if (offset == 0)
+			io->state.select = value & 0xff;
+		else if (offset == 0x10)
+			ioapic_write(io, value);
+		return;
+	}
+	if ((offset & ~3ull) == 0)
+		value = io->state.select;
+	else if ((offset & ~3ull) == 0x10)
+		value = ioapic_read(io);
+	memset(data, 0, len);
+	value >>= shift * 8;
+	memcpy(data, &value, len < 4 - shift ? len : 4 - shift);
+}
+
+int ioapic_init(struct ioapic *io, struct vm *vm)
+{
+	*io = (struct ioapic){ .vm = vm };
+	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
+		io->state.redirect[pin] = RTE_MASKED;
+	return bus_claim(&vm->mmio, LAYOUT_IOAPIC, LAYOUT_PAGE_SIZE, ioapic_io, io, "ioapic");
+}
+
+void ioapic_set_pin(struct ioapic *io, unsigned pin, bool level)
+{
+	uint32_t bit;
+	bool was;
+
+	if (pin >= IOAPIC_PINS)
+		return;
+	bit = 1u << pin;
+	was = io->state.level & bit;
+	io->state.level = level ? io->state.level | bit : io->state.level & ~bit;
+	if (level && (!was || io->state.redirect[pin] & RTE_LEVEL))
+		ioapic_deliver(io, pin);
+}
+
+void ioapic_eoi(struct ioapic *io, uint8_t vector)
+{
+	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
+		uint64_t *entry = &io->state.redirect[pin];
+
+		if (RTE_VECTOR(*entry) != vector || !(*entry & RTE_REMOTE_IRR))
+			continue;
+		*entry &= ~RTE_REMOTE_IRR;
+		ioapic_deliver(io, pin);
+	}
+}
+
+int ioapic_restored(struct ioapic *io)
+{
+	if (io->state.select > 0xff || io->state.id > 0xf || io->state.level >> IOAPIC_PINS)
+		return failf(EINVAL, "ioapic: a saved register is out of range");
+	return ioapic_update_routes(io);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of arch/x86_64/ share with each other and with nobody else: CPUID
+ * tables, MSR lists, registers for a crash report.
+ */
+#ifndef VIRGA_ARCH_X86_64_MACHINE_H
+#define VIRGA_ARCH_X86_64_MACHINE_H
+
+#include <linux/kvm.h>
+#include <stdint.h>
+
+#include "arch/vcpu.h"
+
+#define CPUID_ENTRIES_MAX 128
+#define MSRS_MAX	  256
+
+struct cpuid_table {
+	struct kvm_cpuid2 head;
+	struct kvm_cpuid_entry2 entries[CPUID_ENTRIES_MAX];
+};
+
+struct msr_table {
+	struct kvm_msrs head;
+	struct kvm_msr_entry entries[MSRS_MAX];
+};
+
+/* MSRs that are named in more than one file. */
+#define MSR_TSC		 0x10u
+#define MSR_TSC_DEADLINE 0x6e0u
+#define MSR_MTRR_DEFTYPE 0x2ffu
+#define MSR_EFER	 0xc0000080u
+
+/* What KVM supports on this host, for vCPU `index` of `count`: topology and APIC ids filled in. */
+int cpuid_host(const struct vm *vm, unsigned index, unsigned count, struct cpuid_table *table);
+
+/*
+ * Compares a saved table's features with what this host offers: 0, or -EINVAL with a sentence that
+ * names the first leaf and register with a bit this host lacks.
+ */
+int cpuid_check(const struct cpuid_table *saved, const struct cpuid_table *host);
+
+/* A number that changes with the host's kernel and CPU features: equal means no check is needed. */
+uint64_t cpuid_host_key(void);
+
+/*
+ * Reads every MSR that is state: KVM's index list and those that it omits, the TSC deadline last.
+ * Without the TSC itself, which has a field of its own.
+ */
+int msr_read_all(const struct vcpu *vcpu, struct msr_table *table);
+
+/* One MSR; 0 or -errno without a sentence. */
+int msr_read(const struct vcpu *vcpu, uint32_t index, uint64_t *value);
+int msr_write(const struct vcpu *vcpu, uint32_t index, uint64_t value);
+
+/*
+ * Writes them in order. One that KVM refuses is an error that names it, unless the vCPU holds
+ * that value already or it is on the skip list; *skipped counts the latter.
+ */
+int msr_write_all(const struct vcpu *vcpu, struct msr_table *table, unsigned *skipped);
+
+#endif

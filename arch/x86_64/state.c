@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Saving and loading a vCPU (arch/vcpu.h): the layout of the snapshot section
+ * "vcpu" (docs/snapshot.md) and the order in which KVM wants it set. KVM's own
+ * structs are stored as they are: they are fixed-width kernel ABI.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <x86intrin.h>
+
+#include "arch/error.h"
+#include "arch/vm.h"
+#include "arch/x86_64/machine.h"
+
+/* A guest tolerates this much difference in TSC frequency (parts per million). */
+#define TSC_TOLERANCE_PPM 250
+
+/* The parts of a saved vCPU, pointing into the section. */
+struct vcpu_image {
+	uint32_t tsc_khz;
+	uint32_t cpuid_count;
+	uint64_t host_key;
+	uint64_t tsc;
+	const void *cpuid, *regs, *sregs, *xsave, *xcrs, *debug, *events, *mp_state, *lapic, *msrs;
+	uint32_t xsave_size;
+	uint32_t msr_count;
+};
+
+/* --- Save --- */
+
+/* Appends the struct that a KVM_GET_* ioctl fills. */
+static int vcpu_put(struct vcpu *vcpu, struct blob *out, unsigned long request, const char *what,
+		    size_t size)
+{
+	uint8_t buffer[sizeof(struct kvm_xsave)] __attribute__((aligned(64))) = { 0 };
+
+	if (ioctl(vcpu->fd, request, buffer) < 0)
+		return failf(errno, "cannot read vCPU %u's %s: %s", vcpu->index, what,
+			     strerror(errno));
+	blob_put(out, buffer, size);
+	return 0;
+}
+
+static int vcpu_put_cpuid(struct vcpu *vcpu, struct blob *out)
+{
+	struct cpuid_table table = { .head.nent = CPUID_ENTRIES_MAX };
+
+	if (ioctl(vcpu->fd, KVM_GET_CPUID2, &table.head) < 0)
+		return failf(errno, "cannot read vCPU %u's CPUID: %s", vcpu->index,
+			     strerror(errno));
+	blob_put_u32(out, table.head.nent);
+	blob_put(out, table.entries, table.head.nent * sizeof(table.entries[0]));
+	return 0;
+}
+
+/* KVM_GET_XSAVE2 when the state is larger than the classic 4 KiB. */
+static int vcpu_put_xsave(struct vcpu *vcpu, struct blob *out)
+{
+	int size = ioctl(vcpu->vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
+	void *buffer;
+	int ret = 0;
+
+	if (size <= (int)sizeof(struct kvm_xsave)) {
+		blob_put_u32(out, sizeof(struct kvm_xsave));
+		return vcpu_put(vcpu, out, KVM_GET_XSAVE, "FPU state", sizeof(struct kvm_xsave));
+	}
+	buffer = calloc(1, (size_t)size);
+	if (!buffer)
+		return failf(ENOMEM, "out of memory");
+	blob_put_u32(out, (uint32_t)size);
+	if (ioctl(vcpu->fd, KVM_GET_XSAVE2, buffer) < 0)
+		ret = failf(errno, "cannot read vCPU %u's FPU state: %s", vcpu->index,
+			    strerror(errno));
+	blob_put(out, buffer, (size_t)size);
+	free(buffer);
+	return ret;
+}
+
+static int vcpu_put_msrs(struct vcpu *vcpu, struct blob *out)
+{
+	struct msr_table table;
+	int ret = msr_read_all(vcpu, &table);
+
+	if (ret < 0)
+		return ret;
+	blob_put_u32(out, table.head.nmsrs);
+	blob_put(out, table.entries, table.head.nmsrs * sizeof(table.entries[0]));
+	return 0;
+}
+
+int vcpu_save(struct vcpu *vcpu, struct blob *out)
+{
+	uint64_t tsc;
+	uint32_t khz;
+	int ret = vcpu_tsc(vcpu, &tsc, &khz);
+
+	if (ret < 0)
+		return ret;
+	blob_put_u64(out, cpuid_host_key());
+	blob_put_u64(out, tsc);
+	blob_put_u32(out, khz);
+	/* MP_STATE first: reading it makes KVM settle pending INIT and SIPI events. */
+	if ((ret = vcpu_put(vcpu, out, KVM_GET_MP_STATE, "MP state",
+			    sizeof(struct kvm_mp_state))) < 0 ||
+	    (ret = vcpu_put_cpuid(vcpu, out)) < 0 ||
+	    (ret = vcpu_put(vcpu, out, KVM_GET_REGS, "registers", sizeof(struct kvm_regs))) < 0 ||
+	    (ret = vcpu_put(vcpu, out, KVM_GET_SREGS2, "system registers",
+			    sizeof(struct kvm_sregs2))) < 0 ||
+	    (ret = vcpu_put_xsave(vcpu, out)) < 0 ||
+	    (ret = vcpu_put(vcpu, out, KVM_GET_XCRS, "XCR0", sizeof(struct kvm_xcrs))) < 0 ||
+	    (ret = vcpu_put(vcpu, out, KVM_GET_DEBUGREGS, "debug registers",
+			    sizeof(struct kvm_debugregs))) < 0 ||
+	    (ret = vcpu_put(vcpu, out, KVM_GET_VCPU_EVENTS, "pending events",
+			    sizeof(struct kvm_vcpu_events))) < 0 ||
+	    (ret = vcpu_put(vcpu, out, KVM_GET_LAPIC, "local APIC",
+			    sizeof(struct kvm_lapic_state))) < 0)
+		return ret;
+	return vcpu_put_msrs(vcpu, out);
+}
+
+/* --- Load --- */
+
+static int vcpu_parse(const struct vcpu *vcpu, const void *state, size_t len,
+		      struct vcpu_image *image)
+{
+	struct blob in = blob_reader(state, len);
+
+	image->host_key = blob_get_u64(&in);
+	image->tsc = blob_get_u64(&in);
+	image->tsc_khz = blob_get_u32(&in);
+	image->mp_state = blob_take(&in, sizeof(struct kvm_mp_state));
+	image->cpuid_count = blob_get_u32(&in);
+	if (image->cpuid_count > CPUID_ENTRIES_MAX)
+		return failf(EINVAL, "vcpu %u: %u CPUID entries are more than %d", vcpu->index,
+			     image->cpuid_count, CPUID_ENTRIES_MAX);
+	image->cpuid = blob_take(&in, image->cpuid_count * sizeof(struct kvm_cpuid_entry2));
+	image->regs = blob_take(&in, sizeof(struct kvm_regs));
+	image->sregs = blob_take(&in, sizeof(struct kvm_sregs2));
+	image->xsave_size = blob_get_u32(&in);
+	image->xsave = blob_take(&in, image->xsave_size);
+	image->xcrs = blob_take(&in, sizeof(struct kvm_xcrs));
+	image->debug = blob_take(&in, sizeof(struct kvm_debugregs));
+	image->events = blob_take(&in, sizeof(struct kvm_vcpu_events));
+	image->lapic = blob_take(&in, sizeof(struct kvm_lapic_state));
+	image->msr_count = blob_get_u32(&in);
+	if (image->msr_count > MSRS_MAX)
+		return failf(EINVAL, "vcpu %u: %u MSRs are more than %d", vcpu->index,
+			     image->msr_count, MSRS_MAX);
+	image->msrs = blob_take(&in, image->msr_count * sizeof(struct kvm_msr_entry));
+	if (in.failed || in.pos != in.len)
+		return failf(EINVAL, "vcpu %u: the saved state has %zu bytes, which do not fit its "
+				     "own lengths",
+			     vcpu->index, len);
+	return 0;
+}
+
+/* Could the guest's TSC run at the saved frequency here? *scale: only by scaling it. */
+static int vcpu_check_tsc(const struct vcpu *vcpu, uint32_t khz, bool *scale)
+{
+	int host_khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+	int64_t off;
+
+	if (host_khz <= 0 || khz == 0)
+		return failf(EINVAL, "vcpu %u: no TSC frequency (saved %u kHz, host %d kHz)",
+			     vcpu->index, khz, host_khz);
+	off = ((int64_t)khz - host_khz) * 1000000 / host_khz;
+	*scale = off > TSC_TOLERANCE_PPM || off < -TSC_TOLERANCE_PPM;
+	if (*scale && ioctl(vcpu->vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) <= 0)
+		return failf(EINVAL, "the snapshot's TSC runs at %u kHz, this host's at %d kHz, and "
+				     "this host cannot scale it: restore it on a host like its own",
+			     khz, host_khz);
+	return 0;
+}
+
+static void vcpu_cpuid_of(const struct vcpu_image *image, struct cpuid_table *table)
+{
+	table->head = (struct kvm_cpuid2){ .nent = image->cpuid_count };
+	memcpy(table->entries, image->cpuid, image->cpuid_count * sizeof(table->entries[0]));
+}
+
+int vcpu_check(struct vcpu *vcpu, const void *state, size_t len)
+{
+	struct cpuid_table saved, host;
+	struct vcpu_image image = { 0 };
+	int xsave_size, ret = vcpu_parse(vcpu, state, len, &image);
+	bool scale;
+
+	if (ret < 0 || (ret = vcpu_check_tsc(vcpu, image.tsc_khz, &scale)) < 0)
+		return ret;
+	xsave_size = ioctl(vcpu->vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
+	if (xsave_size < (int)sizeof(struct kvm_xsave))
+		xsave_size = sizeof(struct kvm_xsave);
+	if (image.xsave_size < (uint32_t)xsave_size)
+		return failf(EINVAL, "vcpu %u: %u bytes of FPU state, this host needs %d: restore it "
+				     "on a host like its own",
+			     vcpu->index, image.xsave_size, xsave_size);
+	if (image.host_key == cpuid_host_key())
+		return 0;
+	vcpu_cpuid_of(&image, &saved);
+	ret = cpuid_host(vcpu->vm, vcpu->index, vcpu->vm->vcpu_count, &host);
+	return ret < 0 ? ret : cpuid_check(&saved, &host);
+}
+
+/*
+ * Sets the guest's TSC so that it goes on from the saved value. The offset attribute (Linux 5.16)
+ * is exact; a plain MSR write is taken by KVM before 6.7 as an attempt to synchronise when the
+ * value is less than a second from the running one, and then changes nothing.
+ */
+static int vcpu_set_tsc(struct vcpu *vcpu, const struct vcpu_image *image)
+{
+	uint64_t offset;
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uintptr_t)&offset,
+	};
+	bool scale;
+	int ret = vcpu_check_tsc(vcpu, image->tsc_khz, &scale);
+
+	if (ret < 0)
+		return ret;
+	if (scale && ioctl(vcpu->fd, KVM_SET_TSC_KHZ, image->tsc_khz) < 0)
+		return failf(errno, "cannot run the TSC at %u kHz: %s", image->tsc_khz,
+			     strerror(errno));
+	offset = image->tsc - __rdtsc();
+	if (!scale && ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr) == 0)
+		return 0;
+	if (msr_write(vcpu, MSR_TSC, image->tsc) < 0)
+		return failf(EINVAL, "cannot set the TSC");
+	return 0;
+}
+
+static int vcpu_set(struct vcpu *vcpu, unsigned long request, const char *what, const void *data)
+{
+	if (ioctl(vcpu->fd, request, data) < 0)
+		return failf(errno, "KVM refuses vCPU %u's %s: %s", vcpu->index, what,
+			     strerror(errno));
+	return 0;
+}
+
+/*
+ * The order KVM wants: CPUID decides what may be set at all; the APIC base is among the system
+ * registers, so the local APIC follows them; the TSC comes before its deadline, which also
+ * needs the local APIC's timer mode; pending events come late and MP_STATE last.
+ */
+int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skipped)
+{
+	struct vcpu_image image = { 0 };
+	struct cpuid_table cpuid;
+	struct msr_table msrs;
+	int ret = vcpu_parse(vcpu, state, len, &image);
+
+	if (ret < 0)
+		return ret;
+	vcpu_cpuid_of(&image, &cpuid);
+	msrs.head = (struct kvm_msrs){ .nmsrs = image.msr_count };
+	memcpy(msrs.entries, image.msrs, image.msr_count * sizeof(msrs.entries[0]));
+	if ((ret = vcpu_set(vcpu, KVM_SET_CPUID2, "CPUID", &cpuid)) < 0 ||
+	    (ret = vcpu_set(vcpu, KVM_SET_SREGS2, "system registers", image.sregs)) < 0 ||
+	    (ret = vcpu_set(vcpu, KVM_SET_LAPIC, "local APIC", image.lapic)) < 0 ||
+	    (ret = vcpu_set_tsc(vcpu, &image)) < 0 ||
+	    (ret = msr_write_all(vcpu, &msrs, skipped)) < 0 ||
+	    (ret = vcpu_set(vcpu, KVM_SET_XCRS, "XCR0", image.xcrs)) < 0 ||
+	    (ret = vcpu_set(vcpu, KVM_SET_XSAVE, "FPU state", image.xsave)) < 0 ||
+	    (ret = vcpu_set(vcpu, KVM_SET_DEBUGREGS, "debug registers", image.debug)) < 0 ||
+	    (ret = vcpu_set(vcpu, KVM_SET_REGS, "registers", image.regs)) < 0 ||
+	    (ret = vcpu_set(vcpu, KVM_SET_VCPU_EVENTS, "pending events", image.events)) < 0 ||
+	    (ret = vcpu_set(vcpu, KVM_SET_MP_STATE, "MP state", image.mp_state)) < 0)
+		return ret;
+	vcpu_clock_paused(vcpu);
+	return 0;
+}
+
+void vcpu_clock_paused(struct vcpu *vcpu)
+{
+	if (ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0) < 0 && errno != EINVAL)
+		notef("vCPU %u: KVM_KVMCLOCK_CTRL: %s", vcpu->index, strerror(errno));
+}
+
+int vcpu_tsc(struct vcpu *vcpu, uint64_t *tsc, uint32_t *khz)
+{
+	int hz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+
+	if (hz <= 0 || msr_read(vcpu, MSR_TSC, tsc) < 0)
+		return failf(EIO, "cannot read vCPU %u's TSC", vcpu->index);
+	*khz = (uint32_t)hz;
+	return 0;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The configuration of a machine as plain data, from options and JSON with the same
+ * keys; printable (--print-config) and stored in every snapshot.
+ */
+#ifndef VIRGA_BOOT_CONFIG_H
+#define VIRGA_BOOT_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CONFIG_MEMORY_DEFAULT (128ull << 20)
+#define CONFIG_MEMORY_MIN     (4ull << 20)
+#define CONFIG_MEMORY_MAX     (512ull << 30)
+
+/* Strings are owned; NULL means not given. */
+struct config {
+	char *kernel; /* NULL: the embedded guest */
+	char *initrd;
+	char *cmdline;
+	uint64_t memory; /* bytes, page multiple */
+	unsigned cpus;
+	char *serial; /* "stdio", "none", "pty", "file:PATH" */
+	char *vsock;
+	char *control;
+	char *name;
+};
+
+/* Defaults: 128M, 1 CPU, serial NULL (the command decides), everything else not given. */
+void config_init(struct config *config);
+void config_fini(struct config *config);
+
+/*
+ * Sets one key ("memory", "kernel" ...) from its option text; checks form and range.
+ * -EINVAL with a sentence that names the key, the value and what is allowed. -ENOENT: no such key.
+ */
+int config_set(struct config *config, const char *key, const char *value);
+
+/* Reads a JSON object from a file; an unknown key, a wrong type or a key twice is an error. */
+int config_read(struct config *config, const char *path);
+
+/* The configuration as indented JSON with a final newline, keys in fixed order. Free it. */
+char *config_print(const struct config *config);
+
+/* "128M", "2G", "4096K", or bytes; 0 or -EINVAL with a sentence. */
+int config_parse_size(const char *text, uint64_t *bytes);
+
+#endif

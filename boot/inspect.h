@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What `virga inspect` says of a snapshot: a table that people can read, or one JSON
+ * object with the same facts.
+ */
+#ifndef VIRGA_BOOT_INSPECT_H
+#define VIRGA_BOOT_INSPECT_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "boot/snapshot.h"
+
+/* Prints an opened snapshot to out, which is left open. 0 or -errno with a sentence. */
+int snapshot_inspect(struct snapshot *s, bool json, FILE *out);
+
+#endif

@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host end of the function channel: frames out of bytes and bytes out of
+ * frames (docs/function-channel.md). The guest may be hostile: what it can make this
+ * hold is one answer of CHANNEL_PAYLOAD_MAX and one piece of log.
+ */
+#include "devices/channel.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch/error.h"
+
+#define CHANNEL_HEADER_SIZE 32u
+#define CHANNEL_LOG_MAX	    4096u /* a longer LOG frame is heard in pieces */
+#define CHANNEL_KEEP	    (64u << 10) /* bytes of buffer kept between messages */
+
+/* A guest that takes nothing while requests are made and cancelled: then no more are queued. */
+#define CHANNEL_OUT_MAX (CHANNEL_PAYLOAD_MAX + (2u << 20))
+
+_Static_assert(sizeof(struct channel_header) == CHANNEL_HEADER_SIZE, "on the wire");
+
+/* Where the payload of the frame being read goes. */
+enum channel_sink { CHANNEL_SKIP, CHANNEL_ANSWER, CHANNEL_TEXT };
+
+/* Saved. */
+struct channel_state {
+	uint8_t open;
+	uint8_t ready;
+	uint8_t want_restored;
+	uint8_t waiting;     /* `outstanding` is the id of a request without answer */
+	uint8_t sink;	     /* enum channel_sink */
+	uint8_t answer_type; /* of what is in the answer buffer */
+	uint8_t header_len;  /* bytes of header that have come */
+	uint8_t header[CHANNEL_HEADER_SIZE];
+	uint32_t left; /* bytes of payload still to come */
+	uint32_t answer_len;
+	uint32_t log_len;
+	uint32_t out_len;
+	uint64_t outstanding;
+	uint64_t dropped;
+	uint64_t skipped;
+};
+
+/* clang-format off */
+const struct field channel_fields[] = {
+	FIELD(struct channel_state, open),
+	FIELD(struct channel_state, ready),
+	FIELD(struct channel_state, want_restored),
+	FIELD(struct channel_state, waiting),
+	FIELD(struct channel_state, sink),
+	FIELD(struct channel_state, answer_type),
+	FIELD(struct channel_state, header_len),
+	FIELD_ARRAY(struct channel_state, header),
+	FIELD(struct channel_state, left),
+	FIELD(struct channel_state, answer_len),
+	FIELD(struct channel_state, log_len),
+	FIELD(struct channel_state, out_len),
+	FIELD(struct channel_state, outstanding),
+	FIELD(struct channel_state, dropped),
+	FIELD(struct channel_state, skipped),
+	FIELD_END
+};
+/* clang-format on */
+
+struct channel {
+	struct channel_state state;
+	struct channel_events events;
+	void (*wake)(void *opaque);
+	void *wake_opaque;
+	uint8_t *answer; /* answer_size bytes */
+	size_t answer_size;
+	uint8_t *out; /* out_size bytes; out_len of them from out_first wait for the guest */
+	size_t out_size;
+	size_t out_first;
+	uint8_t log[CHANNEL_LOG_MAX];
+};
+
+struct channel *channel_new(void)
+{
+	return calloc(1, sizeof(struct channel));
+}
+
+void channel_free(struct channel *c)
+{
+	if (!c)
+		return;
+	free(c->answer);
+	free(c->out);
+	free(c);
+}
+
+void channel_set_events(struct channel *c, const struct channel_events *events)
+{
+	c->events = *events;
+}
+
+void channel_set_wake(struct channel *c, void (*wake)(void *opaque), void *opaque)
+{
+	c->wake = wake;
+	c->wake_opaque = opaque;
+}
+
+bool channel_ready(const struct channel *c)
+{
+	return c->state.ready != 0;
+}
+
+bool channel_is_open(const struct channel *c)
+{
+	return c->state.open != 0;
+}
+
+uint64_t channel_dropped(const struct channel *c)
+{
+	return c->state.dropped;
+}
+
+uint64_t channel_skipped(const struct channel *c)
+{
+	return c->state.skipped;
+}
+
+/* --- To the guest --- */
+
+/* Makes room for len more bytes at the end of the queue. */
+static int channel_reserve(struct channel *c, size_t len)
+{
+	size_t need = c->state.out_len + len;
+	uint8_t *out;
+
+	if (need > CHANNEL_OUT_MAX)
+		return failf(ENOMEM, "the guest does not read the function channel: %u bytes wait",
+			     c->state.out_len);
+	if (c->out_first + need > c->out_size && c->out_first > 0) {
+		memmove(c->out, c->out + c->out_first, c->state.out_len);
+		c->out_first = 0;
+	}
+	if (need <= c->out_size)
+		return 0;
+	out = realloc(c->out, need);
+	if (!out)
+		return failf(ENOMEM, "out of memory for a request of %zu bytes", len);
+	c->out = out;
+	c->out_size = need;
+	return 0;
+}
+
+static int channel_send(struct channel *c, const struct channel_header *header, const void *data)
+{
+	uint8_t *end;
+	int ret = channel_reserve(c, sizeof(*header) + header->length);
+
+	if (ret)
+		return ret;
+	end = c->out + c->out_first + c->state.out_len;
+	memcpy(end, header, sizeof(*header));
+	if (header->length)
+		memcpy(end + sizeof(*header), data, header->length);
+	c->state.out_len += (uint32_t)sizeof(*header) + header->length;
+	if (c->wake)
+		c->wake(c->wake_opaque);
+	return 0;
+}
+
+static struct channel_header channel_header_of(enum channel_type type, uint64_t id, size_t len)
+{
+	return (struct channel_header){
+		.magic = CHANNEL_MAGIC,
+		.version = CHANNEL_VERSION,
+		.type = (uint8_t)type,
+		.id = id,
+		.length = (uint32_t)len,
+	};
+}
+
+int channel_request(struct channel *c, uint64_t id, const void *data, size_t len,
+		    uint64_t deadline_us)
+{
+	struct channel_header header;
+	int ret;
+
+	if (!c->state.ready)
+		return failf(ENOTCONN, "the guest has not said READY on the function channel");
+	if (len > CHANNEL_PAYLOAD_MAX)
+		return failf(EMSGSIZE, "a request of %zu bytes is too long: at most %u", len,
+			     CHANNEL_PAYLOAD_MAX);
+	if (c->state.waiting)
+		return failf(EBUSY, "the guest has not answered the request before");
+	header = channel_header_of(CHANNEL_REQUEST, id, len);
+	header.deadline = deadline_us;
+	c->state.waiting = 1;
+	c->state.outstanding = id;
+	ret = channel_send(c, &header, data);
+	if (ret)
+		c->state.waiting = 0;
+	return ret;
+}
+
+/* Nobody waits any more: what has come of the answer goes, what will come is dropped. */
+static void channel_forget(struct channel *c)
+{
+	c->state.waiting = 0;
+	c->state.answer_len = 0;
+	if (c->state.sink == CHANNEL_ANSWER)
+		c->state.sink = CHANNEL_SKIP;
+}
+
+void channel_cancel(struct channel *c)
+{
+	struct channel_header header;
+
+	if (!c->state.waiting)
+		return;
+	header = channel_header_of(CHANNEL_CANCEL, c->state.outstanding, 0);
+	channel_forget(c);
+	channel_send(c, &header, NULL);
+}
+
+int channel_quiesce(struct channel *c)
+{
+	struct channel_header header = channel_header_of(CHANNEL_QUIESCE, 0, 0);
+
+	if (!c->state.ready)
+		return failf(ENOTCONN, "the guest has not said READY on the function channel");
+	return channel_send(c, &header, NULL);
+}
+
+void channel_restored(struct channel *c, const uint8_t generation_id[16])
+{
+	struct channel_header header = channel_header_of(CHANNEL_RESTORED, 0, 16);
+
+	channel_forget(c);
+	if (c->state.ready && c->state.want_restored)
+		channel_send(c, &header, generation_id);
+}
+
+size_t channel_pending(const struct channel *c, const void **data)
+{
+	*data = c->out + c->out_first;
+	return c->state.out_len;
+}
+
+void channel_consume(struct channel *c, size_t len)
+{
+	c->state.out_len -= (uint32_t)len;
+	c->out_first += len;
+	if (c->state.out_len > 0)
+		return;
+	c->out_first = 0;
+	if (c->out_size > CHANNEL_KEEP) {
+		free(c->out);
+		c->out = NULL;
+		c->out_size = 0;
+	}
+}
+
+/* --- Open and closed --- */
+
+static void channel_clear(struct channel *c)
+{
+	uint64_t dropped = c->state.dropped, skipped = c->state.skipped;
+
+	c->state = (struct channel_state){ .dropped = dropped, .skipped = skipped };
+	c->out_first = 0;
+}
+
+static void channel_break(struct channel *c, const char *why)
+{
+	if (!c->state.open)
+		return;
+	channel_clear(c);
+	if (c->events.broken)
+		c->events.broken(c->events.opaque, why);
+}
+
+void channel_opened(struct channel *c)
+{
+	channel_clear(c);
+	c->state.open = 1;
+}
+
+void channel_closed(struct channel *c)
+{
+	channel_break(c, "the guest closed it");
+}
+
+/* --- From the guest --- */
+
+static struct channel_header channel_frame(const struct channel *c)
+{
+	struct channel_header header;
+
+	memcpy(&header, c->state.header, sizeof(header));
+	return header;
+}
+
+static int channel_error(struct channel *c, const char *why)
+{
+	channel_break(c, why);
+	return -EPROTO;
+}
+
+/* A frame of the outstanding request's answer: makes room for it behind what came before. */
+static int channel_begin_answer(struct channel *c, const struct channel_header *frame)
+{
+	struct channel_state *s = &c->state;
+	size_t need;
+
+	/* An ERROR takes the place of a RESPONSE that was begun. */
+	if (s->answer_type != frame->type)
+		s->answer_len = 0;
+	s->answer_type = frame->type;
+	need = (size_t)s->answer_len + frame->length;
+	if (need > CHANNEL_PAYLOAD_MAX)
+		return channel_error(c, "an answer is longer than 6 MiB");
+	s->sink = CHANNEL_ANSWER;
+	if (need > c->answer_size) {
+		uint8_t *answer = realloc(c->answer, need);
+
+		if (!answer)
+			return channel_error(c, "out of memory for an answer");
+		c->answer = answer;
+		c->answer_size = need;
+	}
+	return 0;
+}
+
+/* The header is complete: checks it and decides where the payload goes. */
+static int channel_begin(struct channel *c)
+{
+	struct channel_header frame = channel_frame(c);
+
+	if (frame.magic != CHANNEL_MAGIC)
+		return channel_error(c, "a frame does not begin with the magic number");
+	if (frame.version != CHANNEL_VERSION)
+		return channel_error(c, "a frame has another version of the protocol");
+	if (frame.length > CHANNEL_PAYLOAD_MAX)
+		return channel_error(c, "a frame is longer than 6 MiB");
+	c->state.left = frame.length;
+	c->state.sink = CHANNEL_SKIP;
+
+	switch (frame.type) {
+	case CHANNEL_RESPONSE:
+	case CHANNEL_ERROR:
+		if (c->state.waiting && frame.id == c->state.outstanding)
+			return channel_begin_answer(c, &frame);
+		return 0;
+	case CHANNEL_LOG:
+		c->state.sink = CHANNEL_TEXT;
+		return 0;
+	case CHANNEL_READY:
+	case CHANNEL_QUIESCED:
+		return 0;
+	default: /* of a later version, or the host's own */
+		c->state.skipped++;
+		return 0;
+	}
+}
+
+static void channel_flush_log(struct channel *c)
+{
+	uint32_t len = c->state.log_len;
+
+	c->state.log_len = 0;
+	if (len && c->events.log)
+		c->events.log(c->events.opaque, c->log, len);
+}
+
+static void channel_end_answer(struct channel *c, const struct channel_header *frame)
+{
+	uint32_t len = c->state.answer_len;
+
+	if (frame->flags & CHANNEL_FLAG_MORE)
+		return;
+	if (c->state.sink != CHANNEL_ANSWER) {
+		c->state.dropped++;
+		return;
+	}
+	/* The owner may send the next request from its callback. */
+	c->state.waiting = 0;
+	c->state.answer_len = 0;
+	c->state.sink = CHANNEL_SKIP;
+	if (c->events.answer)
+		c->events.answer(c->events.opaque, frame->type, c->answer, len);
+	if (c->answer_size > CHANNEL_KEEP) {
+		free(c->answer);
+		c->answer = NULL;
+		c->answer_size = 0;
+	}
+}
+
+static void channel_end_ready(struct channel *c, const struct channel_header *frame)
+{
+	bool first = !c->state.ready;
+
+	c->state.ready = 1;
+	c->state.want_restored = (frame->flags & CHANNEL_FLAG_WANT_RESTORED) != 0;
+	if (first && c->events.ready)
+		c->events.ready(c->events.opaque);
+}
+
+/* The frame is complete. */
+static void channel_end(struct channel *c)
+{
+	struct channel_header frame = channel_frame(c);
+
+	c->state.header_len = 0;
+	switch (frame.type) {
+	case CHANNEL_READY:
+		channel_end_ready(c, &frame);
+		break;
+	case CHANNEL_RESPONSE:
+	case CHANNEL_ERROR:
+		channel_end_answer(c, &frame);
+		break;
+	case CHANNEL_LOG:
+		channel_flush_log(c);
+		break;
+	case CHANNEL_QUIESCED:
+		if (c->events.quiesced)
+			c->events.quiesced(c->events.opaque);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Takes payload, as much of it as there is room for at once. */
+static size_t channel_payload(struct channel *c, const uint8_t *data, size_t len)
+{
+	struct channel_state *s = &c->state;
+
+	if (len > s->left)
+		len = s->left;
+	if (s->sink == CHANNEL_TEXT) {
+		if (len > CHANNEL_LOG_MAX - s->log_len)
+			len = CHANNEL_LOG_MAX - s->log_len;
+		memcpy(c->log + s->log_len, data, len);
+		s->log_len += (uint32_t)len;
+	} else if (s->sink == CHANNEL_ANSWER) {
+		memcpy(c->answer + s->answer_len, data, len);
+		s->answer_len += (uint32_t)len;
+	}
+	s->left -= (uint32_t)len;
+	if (s->log_len == CHANNEL_LOG_MAX)
+		channel_flush_log(c);
+	return len;
+}
+
+/* data is guest memory: each byte is read once, into our own. */
+int channel_receive(struct channel *c, const void *data, size_t len)
+{
+	struct channel_state *s = &c->state;
+	const uint8_t *at = data;
+
+	while (len > 0) {
+		size_t part;
+
+		if (s->header_len < CHANNEL_HEADER_SIZE) {
+			part = CHANNEL_HEADER_SIZE - s->header_len;
+			if (part > len)
+				part = len;
+			memcpy(s->header + s->header_len, at, part);
+			s->header_len = (uint8_t)(s->header_len + part);
+			if (s->header_len == CHANNEL_HEADER_SIZE && channel_begin(c) < 0)
+				return -EPROTO;
+		} else {
+			part = channel_payload(c, at, len);
+		}
+		if (s->header_len == CHANNEL_HEADER_SIZE && s->left == 0)
+			channel_end(c);
+		at += part;
+		len -= part;
+	}
+	return 0;
+}
+
+/* --- Save and load --- */
+
+void channel_save(const struct channel *c, struct blob *out)
+{
+	fields_save(channel_fields, &c->state, out);
+	blob_put(out, c->answer, c->state.answer_len);
+	blob_put(out, c->log, c->state.log_len);
+	blob_put(out, c->out + c->out_first, c->state.out_len);
+}
+
+/* Whether a state can be one that channel_save() wrote. */
+static bool channel_valid(const struct channel_state *s)
+{
+	struct channel_header frame;
+
+	if (s->open > 1 || s->ready > s->open || s->want_restored > s->ready ||
+	    s->waiting > s->ready || s->sink > CHANNEL_TEXT ||
+	    s->header_len > CHANNEL_HEADER_SIZE || s->log_len >= CHANNEL_LOG_MAX ||
+	    s->out_len > CHANNEL_OUT_MAX || s->answer_len > CHANNEL_PAYLOAD_MAX)
+		return false;
+	if (!s->open && (s->header_len || s->out_len))
+		return false;
+	if (s->answer_len && !s->waiting)
+		return false;
+	if (s->header_len < CHANNEL_HEADER_SIZE)
+		return s->left == 0 && s->log_len == 0;
+
+	/* In the middle of a payload. */
+	memcpy(&frame, s->header, sizeof(frame));
+	if (frame.length > CHANNEL_PAYLOAD_MAX || s->left == 0 || s->left > frame.length)
+		return false;
+	if (s->log_len && s->sink != CHANNEL_TEXT)
+		return false;
+	return s->sink != CHANNEL_ANSWER ||
+	       (s->waiting && s->left + s->answer_len <= CHANNEL_PAYLOAD_MAX &&
+		(frame.type == CHANNEL_RESPONSE || frame.type == CHANNEL_ERROR));
+}
+
+int channel_load(struct channel *c, struct blob *in)
+{
+	struct channel_state *s = &c->state;
+	size_t answer_size, out_size;
+
+	fields_load(channel_fields, s, in);
+	if (!in->failed && !channel_valid(s)) {
+		channel_clear(c);
+		return failf(EINVAL, "function channel: its saved state is not valid");
+	}
+	answer_size = (size_t)s->answer_len + s->left;
+	out_size = s->out_len;
+	if (in->failed || in->len - in->pos < (size_t)s->answer_len + s->log_len + out_size) {
+		channel_clear(c);
+		in->failed = true;
+		return 0;
+	}
+	free(c->answer);
+	free(c->out);
+	c->answer_size = answer_size;
+	c->answer = answer_size ? malloc(answer_size) : NULL;
+	c->out_first = 0;
+	c->out_size = out_size;
+	c->out = out_size ? malloc(out_size) : NULL;
+	if ((answer_size && !c->answer) || (out_size && !c->out)) {
+		channel_clear(c);
+		c->answer_size = c->out_size = 0;
+		return failf(ENOMEM, "function channel: out of memory");
+	}
+	blob_get(in, c->answer, s->answer_len);
+	blob_get(in, c->log, s->log_len);
+	blob_get(in, c->out, out_size);
+	return 0;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of all devices of a machine, in table order on the way up and in the
+ * opposite order on the way down, and the two halves of saving one: its field list,
+ * then whatever its class appends.
+ */
+#include "devices/device.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch/error.h"
+
+static int device_create(struct device *dev, const struct device_class *class, struct vm *vm,
+			 const struct device_host *host)
+{
+	int ret;
+
+	*dev = (struct device){ .class = class, .vm = vm };
+	if (class->size) {
+		dev->state = calloc(1, class->size);
+		if (!dev->state)
+			return failf(ENOMEM, "device %s: out of memory", class->name);
+	}
+	ret = class->create(dev, host);
+	if (ret) {
+		free(dev->state);
+		dev->state = NULL;
+	}
+	return ret;
+}
+
+int devices_create(struct devices *devices, struct vm *vm, const struct device_host *host)
+{
+	int ret = 0;
+
+	devices->count = 0;
+	for (unsigned i = 0; device_classes[i] && !ret; i++) {
+		if (i == DEVICES_MAX)
+			ret = failf(ENOSPC, "device %s: a machine has at most %d devices",
+				    device_classes[i]->name, DEVICES_MAX);
+		else
+			ret = device_create(&devices->list[i], device_classes[i], vm, host);
+		if (!ret)
+			devices->count++;
+	}
+	if (ret)
+		devices_destroy(devices);
+	return ret;
+}
+
+void devices_destroy(struct devices *devices)
+{
+	while (devices->count) {
+		struct device *dev = &devices->list[--devices->count];
+
+		if (dev->class->destroy)
+			dev->class->destroy(dev);
+		free(dev->state);
+		dev->state = NULL;
+	}
+}
+
+static void devices_stop_first(struct devices *devices, unsigned count)
+{
+	while (count) {
+		struct device *dev = &devices->list[--count];
+
+		if (dev->class->stop)
+			dev->class->stop(dev);
+	}
+}
+
+int devices_start(struct devices *devices)
+{
+	for (unsigned i = 0; i < devices->count; i++) {
+		struct device *dev = &devices->list[i];
+		int ret = dev->class->start ? dev->class->start(dev) : 0;
+
+		if (ret) {
+			devices_stop_first(devices, i);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+void devices_stop(struct devices *devices)
+{
+	devices_stop_first(devices, devices->count);
+}
+
+int device_save(struct device *dev, struct blob *out)
+{
+	const struct device_class *class = dev->class;
+	int ret = 0;
+
+	if (class->fields)
+		fields_save(class->fields, dev->state, out);
+	if (class->save)
+		ret = class->save(dev, out);
+	if (!ret && out->failed)
+		ret = failf(ENOMEM, "device %s: out of memory while saving", class->name);
+	return ret;
+}
+
+int device_load(struct device *dev, const void *data, size_t len)
+{
+	const struct device_class *class = dev->class;
+	struct blob in = blob_reader(data, len);
+	int ret;
+
+	if (class->fields)
+		fields_load(class->fields, dev->state, &in);
+	if (!in.failed && class->restore) {
+		ret = class->restore(dev, &in);
+		if (ret)
+			return ret;
+	}
+	if (in.failed)
+		return failf(EINVAL, "device %s: its saved state ends early, after %zu bytes",
+			     class->name, len);
+	if (in.pos != in.len)
+		return failf(EINVAL, "device %s: its saved state has %zu bytes too many",
+			     class->name, in.len - in.pos);
+	return 0;
+}
+
+struct device *devices_find(struct devices *devices, const char *name)
+{
+	for (unsigned i = 0; i < devices->count; i++) {
+		if (!strcmp(devices->list[i].class->name, name))
+			return &devices->list[i];
+	}
+	return NULL;
+}

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The vsock device (virtio 1.2, 5.10): moves packets between its rings and
+ * devices/vsock.c, ends the function channel's connection, saves and restores.
+ *
+ * A snapshot keeps connection 0, the function channel, as it is. Of every other one it keeps the
+ * ports, and the restored machine's guest gets an RST for them: TRANSPORT_RESET would make Linux
+ * close the channel too. The machine that was saved goes on with all of them.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/channel.h"
+#include "devices/device.h"
+#include "devices/virtio_mmio.h"
+#include "devices/vsock.h"
+#include "devices/vsock_unix.h"
+
+#define VSOCK_QUEUE_RX	  0 /* packets for the guest */
+#define VSOCK_QUEUE_TX	  1
+#define VSOCK_QUEUE_COUNT 3 /* the third is for events, which are never sent */
+#define VSOCK_TX_BUDGET	  1024
+
+/* The channel takes all it gets at once, so this costs no memory. */
+#define VSOCK_CHANNEL_BUF (1u << 20)
+
+struct virtio_vsock {
+	struct virtio_mmio mmio;
+	struct virtio virtio;
+	struct vsock vsock;
+	struct vsock_owner owner;
+	struct vsock_unix host;
+	struct channel *channel;
+	int (*connect)(void *opaque, uint64_t id, uint32_t port);
+	void *connect_opaque;
+	uint64_t questions; /* asked of the supervisor so far */
+	bool busy;	    /* packets are being moved: whoever does it takes what comes up */
+	bool stalled;	    /* packets wait in TX until RX has room for what they cause */
+};
+
+/* --- Packets --- */
+
+static void virtio_vsock_fill_rx(struct virtio_vsock *vv)
+{
+	struct virtqueue *q = &vv->virtio.queues[VSOCK_QUEUE_RX];
+	struct iovec payload[VIRTQUEUE_SIZE_MAX];
+	struct virtqueue_chain chain;
+	struct vsock_header h;
+	unsigned count;
+
+	while (vsock_has_output(&vv->vsock)) {
+		if (!virtqueue_pop(q, &chain)) {
+			if (!virtqueue_arm(q))
+				return;
+			continue;
+		}
+		if (chain.in_len <= sizeof(h)) {
+			virtqueue_push(q, &chain, 0);
+			continue;
+		}
+		count = virtqueue_slice(chain.iov + chain.out_count, chain.in_count, sizeof(h),
+					SIZE_MAX, payload);
+		if (!vsock_next(&vv->vsock, &h, payload, count)) {
+			virtqueue_unpop(q);
+			break;
+		}
+		virtqueue_write(&chain, 0, &h, sizeof(h));
+		virtqueue_push(q, &chain, (uint32_t)sizeof(h) + h.len);
+	}
+	/* New buffers are no news while there is nothing to put in. */
+	virtqueue_disarm(q);
+}
+
+static void virtio_vsock_receive(struct virtio_vsock *vv, const struct virtqueue_chain *chain)
+{
+	struct iovec payload[VIRTQUEUE_SIZE_MAX];
+	struct vsock_header h;
+	unsigned count;
+
+	if (!virtqueue_read(chain, 0, &h, sizeof(h)))
+		return;
+	if (h.len > chain->out_len - sizeof(h)) {
+		h.op = 0; /* no operation: whatever it meant is reset */
+		h.len = 0;
+	}
+	count = virtqueue_slice(chain->iov, chain->out_count, sizeof(h), h.len, payload);
+	vsock_receive(&vv->vsock, &h, payload, count);
+}
+
+static void virtio_vsock_drain_tx(struct virtio_vsock *vv)
+{
+	struct virtqueue *q = &vv->virtio.queues[VSOCK_QUEUE_TX];
+	struct virtqueue_chain chain;
+
+	for (unsigned n = 1;; n++) {
+		if (!vsock_can_receive(&vv->vsock))
+			virtio_vsock_fill_rx(vv);
+		vv->stalled = !vsock_can_receive(&vv->vsock);
+		if (vv->stalled || (n % VSOCK_TX_BUDGET == 0 && virtio_again(&vv->virtio)))
+			return;
+		if (virtqueue_pop(q, &chain)) {
+			virtio_vsock_receive(vv, &chain);
+			virtqueue_push(q, &chain, 0);
+		} else if (!virtqueue_arm(q)) {
+			return;
+		}
+	}
+}
+
+static struct virtio_vsock *virtio_vsock_of(struct virtio *v)
+{
+	return (struct virtio_vsock *)((char *)v - offsetof(struct virtio_vsock, virtio));
+}
+
+static void virtio_vsock_notify(struct virtio *v, unsigned queue)
+{
+	struct virtio_vsock *vv = virtio_vsock_of(v);
+
+	if (vv->busy)
+		return;
+	vv->busy = true;
+	if (queue == VSOCK_QUEUE_TX)
+		virtio_vsock_drain_tx(vv);
+	virtio_vsock_fill_rx(vv);
+	if (queue == VSOCK_QUEUE_RX && vv->stalled) {
+		virtio_vsock_drain_tx(vv);
+		virtio_vsock_fill_rx(vv);
+	}
+	vv->busy = false;
+}
+
+/* Called when the host side has come up with something. */
+static void virtio_vsock_wake(void *opaque)
+{
+	struct virtio_vsock *vv = opaque;
+
+	if (!vv->busy)
+		virtio_notify(&vv->virtio, VSOCK_QUEUE_RX);
+}
+
+static void virtio_vsock_reset(struct virtio *v)
+{
+	struct virtio_vsock *vv = virtio_vsock_of(v);
+
+	vsock_clear(&vv->vsock);
+	vv->stalled = false;
+}
+
+static void virtio_vsock_config_read(struct virtio *v, uint64_t offset, void *data, unsigned len)
+{
+	const uint64_t guest_cid = VSOCK_CID_GUEST;
+
+	(void)v;
+	if (offset >= sizeof(guest_cid))
+		return;
+	if (len > sizeof(guest_cid) - offset)
+		len = (unsigned)(sizeof(guest_cid) - offset);
+	memcpy(data, (const char *)&guest_cid + offset, len);
+}
+
+static const struct virtio_class virtio_vsock_virtio_class = {
+	.name = "virtio_vsock",
+	.id = 19,
+	.queue_count = VSOCK_QUEUE_COUNT,
+	.notify = virtio_vsock_notify,
+	.reset = virtio_vsock_reset,
+	.config_read = virtio_vsock_config_read,
+};
+
+/* --- The end of connection 0: the function channel --- */
+
+static ssize_t virtio_vsock_channel_read(struct vsock_conn *c, const struct iovec *iov,
+					 unsigned count)
+{
+	struct channel *channel = c->opaque;
+	ssize_t done = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		const void *data;
+		size_t len = channel_pending(channel, &data);
+
+		if (len > iov[i].iov_len)
+			len = iov[i].iov_len;
+		if (len == 0)
+			break;
+		memcpy(iov[i].iov_base, data, len);
+		channel_consume(channel, len);
+		done += (ssize_t)len;
+	}
+	return done ? done : -EAGAIN;
+}
+
+static ssize_t virtio_vsock_channel_write(struct vsock_conn *c, const struct iovec *iov,
+					  unsigned count)
+{
+	ssize_t done = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		int ret = channel_receive(c->opaque, iov[i].iov_base, iov[i].iov_len);
+
+		if (ret)
+			return ret;
+		done += (ssize_t)iov[i].iov_len;
+	}
+	return done;
+}
+
+/* Half a channel is of no use. */
+static void virtio_vsock_channel_shutdown(struct vsock_conn *c, unsigned flags)
+{
+	(void)flags;
+	vsock_reset(c);
+}
+
+static bool virtio_vsock_channel_close(struct vsock_conn *c, bool drain)
+{
+	(void)drain;
+	channel_closed(c->opaque);
+	return false;
+}
+
+static const struct vsock_end virtio_vsock_channel_end = {
+	.read = virtio_vsock_channel_read,
+	.write = virtio_vsock_channel_write,
+	.shutdown = virtio_vsock_channel_shutdown,
+	.close = virtio_vsock_channel_close,
+};
+
+static void virtio_vsock_channel_wake(void *opaque)
+{
+	struct virtio_vsock *vv = opaque;
+	struct vsock_conn *c = &vv->vsock.conns[0];
+
+	if (c->state == VSOCK_OPEN)
+		vsock_readable(c);
+}
+
+/* --- Connections that the guest begins --- */
+
+static bool virtio_vsock_connect(void *opaque, struct vsock_conn *c)
+{
+	struct virtio_vsock *vv = opaque;
+
+	if (vsock_conn_index(c) == 0) {
+		c->opaque = vv->channel;
+		c->buf_alloc = VSOCK_CHANNEL_BUF;
+		channel_opened(vv->channel);
+		vsock_accept(c, &virtio_vsock_channel_end);
+		return true;
+	}
+	if (!vv->connect)
+		return false;
+	c->id = ++vv->questions * VSOCK_CONNS_MAX + vsock_conn_index(c);
+	if (vv->connect(vv->connect_opaque, c->id, c->host_port) < 0)
+		return false;
+	c->state = VSOCK_ASKING;
+	return true;
+}
+
+void vsock_unix_connected(struct device *dev, uint64_t id, int error, int fd)
+{
+	struct virtio_vsock *vv = dev->state;
+	struct vsock_conn *c = &vv->vsock.conns[id % VSOCK_CONNS_MAX];
+
+	if (c->state != VSOCK_ASKING || c->id != id) {
+		if (fd >= 0)
+			close(fd);
+	} else if (error || fd < 0) {
+		if (fd >= 0)
+			close(fd);
+		vsock_reset(c);
+	} else {
+		vsock_unix_accept(&vv->host, c, fd);
+	}
+}
+
+static bool virtio_vsock_has_driver(void *opaque)
+{
+	const struct virtio_vsock *vv = opaque;
+
+	return (vv->virtio.state.status & VIRTIO_STATUS_DRIVER_OK) &&
+	       !(vv->virtio.state.status & VIRTIO_STATUS_NEEDS_RESET);
+}
+
+/* --- Life --- */
+
+static void virtio_vsock_destroy(struct device *dev)
+{
+	struct virtio_vsock *vv = dev->state;
+
+	channel_set_wake(vv->channel, NULL, NULL);
+	vsock_unix_destroy(&vv->host);
+	virtio_fini(&vv->virtio);
+}
+
+static int virtio_vsock_create(struct device *dev, const struct device_host *host)
+{
+	struct virtio_vsock *vv = dev->state;
+	int ret;
+
+	vv->channel = host->channel;
+	vv->connect = host->connect;
+	vv->connect_opaque = host->connect_opaque;
+	vv->owner = (struct vsock_owner){
+		.connect = virtio_vsock_connect,
+		.wake = virtio_vsock_wake,
+		.has_driver = virtio_vsock_has_driver,
+		.opaque = vv,
+	};
+	vsock_init(&vv->vsock, &vv->owner);
+	channel_set_wake(vv->channel, virtio_vsock_channel_wake, vv);
+	ret = virtio_mmio_create(&vv->mmio, &vv->virtio, &virtio_vsock_virtio_class, dev->vm);
+	if (ret == 0)
+		ret = vsock_unix_create(&vv->host, &vv->vsock, dev->vm, host->vsock);
+	if (ret)
+		virtio_vsock_destroy(dev);
+	return ret;
+}
+
+static int virtio_vsock_start(struct device *dev)
+{
+	struct virtio_vsock *vv = dev->state;
+
+	virtio_start(&vv->virtio);
+	return 0;
+}
+
+static void virtio_vsock_stop(struct device *dev)
+{
+	struct virtio_vsock *vv = dev->state;
+
+	virtio_stop(&vv->virtio);
+}
+
+/* --- Save and restore --- */
+
+/* Whether the guest knows of the connection, so that it has to hear of its end. */
+static bool virtio_vsock_is_known(const struct vsock_conn *c)
+{
+	return c->state != VSOCK_FREE && !(c->due & VSOCK_DUE_REQUEST);
+}
+
+static int virtio_vsock_save(struct device *dev, struct blob *out)
+{
+	const struct virtio_vsock *vv = dev->state;
+	const struct vsock *v = &vv->vsock;
+	uint32_t known = 0;
+
+	for (unsigned i = 1; i < v->top; i++)
+		known += virtio_vsock_is_known(&v->conns[i]);
+	blob_put_u32(out, known);
+	for (unsigned i = 1; i < v->top; i++) {
+		if (!virtio_vsock_is_known(&v->conns[i]))
+			continue;
+		blob_put_u32(out, v->conns[i].host_port);
+		blob_put_u32(out, v->conns[i].guest_port);
+	}
+	blob_put_u32(out, v->reset_count);
+	for (unsigned i = 0; i < v->reset_count; i++)
+		blob_put(out, &v->resets[(v->reset_first + i) % VSOCK_RESETS_MAX],
+			 sizeof(v->resets[0]));
+	channel_save(vv->channel, out);
+	return 0;
+}
+
+static int virtio_vsock_restore_conns(struct vsock *v, struct blob *in)
+{
+	uint32_t known = blob_get_u32(in);
+
+	if (known >= VSOCK_CONNS_MAX)
+		return failf(EINVAL, "virtio_vsock: %u saved connections are too many", known);
+	while (known-- > 0 && !in->failed) {
+		uint32_t host_port = blob_get_u32(in);
+		struct vsock_conn *c = vsock_conn_new(v, host_port, blob_get_u32(in));
+
+		if (c)
+			c->state = VSOCK_RESET;
+	}
+	v->reset_first = 0;
+	v->reset_count = blob_get_u32(in);
+	if (v->reset_count > VSOCK_RESETS_MAX)
+		return failf(EINVAL, "virtio_vsock: %u saved resets are too many", v->reset_count);
+	for (unsigned i = 0; i < v->reset_count; i++)
+		blob_get(in, &v->resets[i], sizeof(v->resets[i]));
+	return 0;
+}
+
+/* What was saved of the channel's connection is checked as if the guest had written it. */
+static bool virtio_vsock_channel_valid(const struct vsock_conn *c)
+{
+	switch (c->state) {
+	case VSOCK_FREE:
+	case VSOCK_RESET:
+		return c->due == 0;
+	case VSOCK_OPEN:
+		return (c->due & ~VSOCK_DUE_ALL) == 0 && !(c->due & VSOCK_DUE_REQUEST) &&
+		       c->guest_shut == 0 && c->host_shut == 0 && c->host_port == CHANNEL_PORT &&
+		       c->buf_alloc == VSOCK_CHANNEL_BUF && c->received == c->fwd_cnt;
+	default:
+		return false;
+	}
+}
+
+static int virtio_vsock_restore(struct device *dev, struct blob *in)
+{
+	struct virtio_vsock *vv = dev->state;
+	struct vsock_conn *c = &vv->vsock.conns[0];
+	int ret = virtio_restored(&vv->virtio);
+
+	if (ret)
+		return ret;
+	if (!virtio_vsock_channel_valid(c) || vv->vsock.next_port < VSOCK_PORT_FIRST ||
+	    vv->vsock.next_port >= 2 * VSOCK_PORT_FIRST)
+		return failf(EINVAL, "virtio_vsock: its saved function channel is not valid");
+	ret = virtio_vsock_restore_conns(&vv->vsock, in);
+	if (ret == 0)
+		ret = channel_load(vv->channel, in);
+	if (ret)
+		return ret;
+	if (!in->failed && channel_is_open(vv->channel) != (c->state == VSOCK_OPEN))
+		return failf(EINVAL, "virtio_vsock: its saved function channel is open at one "
+				     "end only");
+	if (c->state == VSOCK_OPEN) {
+		c->opaque = vv->channel;
+		c->end = &virtio_vsock_channel_end;
+	}
+	vsock_restored(&vv->vsock);
+	return 0;
+}
+
+/* clang-format off */
+static const struct field virtio_vsock_fields[] = {
+	VIRTIO_MMIO_FIELDS(struct virtio_vsock, mmio),
+	VIRTIO_FIELDS(struct virtio_vsock, virtio),
+	VIRTQUEUE_FIELDS(struct virtio_vsock, virtio.queues[0]),
+	VIRTQUEUE_FIELDS(struct virtio_vsock, virtio.queues[1]),
+	VIRTQUEUE_FIELDS(struct virtio_vsock, virtio.queues[2]),
+	FIELD(struct virtio_vsock, vsock.next_port),
+	FIELD(struct virtio_vsock, vsock.conns[0].state),
+	FIELD(struct virtio_vsock, vsock.conns[0].due),
+	FIELD(struct virtio_vsock, vsock.conns[0].guest_shut),
+	FIELD(struct virtio_vsock, vsock.conns[0].host_shut),
+	FIELD(struct virtio_vsock, vsock.conns[0].host_port),
+	FIELD(struct virtio_vsock, vsock.conns[0].guest_port),
+	FIELD(struct virtio_vsock, vsock.conns[0].buf_alloc),
+	FIELD(struct virtio_vsock, vsock.conns[0].received),
+	FIELD(struct virtio_vsock, vsock.conns[0].fwd_cnt),
+	FIELD(struct virtio_vsock, vsock.conns[0].fwd_told),
+	FIELD(struct virtio_vsock, vsock.conns[0].guest_buf_alloc),
+	FIELD(struct virtio_vsock, vsock.conns[0].guest_fwd_cnt),
+	FIELD(struct virtio_vsock, vsock.conns[0].sent),
+	FIELD_END
+};
+/* clang-format on */
+
+const struct device_class virtio_vsock_class = {
+	.name = "virtio_vsock",
+	.description = "streams between guest and host (CID 3, unix socket --vsock PATH)",
+	.version = 1,
+	.size = sizeof(struct virtio_vsock),
+	.fields = virtio_vsock_fields,
+	.create = virtio_vsock_create,
+	.destroy = virtio_vsock_destroy,
+	.start = virtio_vsock_start,
+	.stop = virtio_vsock_stop,
+	.save = virtio_vsock_save,
+	.restore = virtio_vsock_restore,
+};

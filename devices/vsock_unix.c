@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Unix sockets behind vsock connections: devices/vsock_unix.h. Whether a
+ * connection may send and how much is decided in devices/vsock.c.
+ */
+#include "devices/vsock_unix.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "arch/error.h"
+#include "devices/virtqueue.h"
+
+#define UNIX_BACKLOG  128
+#define UNIX_READS    64 /* packets from one socket before the loop looks at the others */
+#define UNIX_LIST_MAX VIRTQUEUE_SIZE_MAX
+
+/* --- Ends: epoll interest --- */
+
+static void vsock_unix_update(struct vsock_conn *c)
+{
+	struct vsock_unix_end *e = c->opaque;
+	uint32_t events = 0;
+
+	if (!e->watch)
+		return;
+	if (e->len)
+		events |= EPOLLOUT;
+	if (!e->draining && !c->readable && vsock_wants_data(c))
+		events |= EPOLLIN;
+	if (events != e->events)
+		loop_modify(e->owner->loop, e->watch, events);
+	e->events = events;
+}
+
+/* A descriptor was closed: if accept() ran out of them, it may go on. */
+static void vsock_unix_close_fd(struct vsock_unix *u, int fd)
+{
+	close(fd);
+	if (u->accept_paused) {
+		u->accept_paused = false;
+		loop_modify(u->loop, u->listen, EPOLLIN);
+	}
+}
+
+static void vsock_unix_release(struct vsock_unix_end *e)
+{
+	struct vsock_unix *u = e->owner;
+
+	loop_remove(u->loop, e->watch);
+	vsock_unix_close_fd(u, e->fd);
+	free(e->buffer);
+	*e = (struct vsock_unix_end){ .fd = -1 };
+}
+
+static bool vsock_unix_close(struct vsock_conn *c, bool drain)
+{
+	struct vsock_unix_end *e = c->opaque;
+
+	if (drain && e->len && e->watch) {
+		e->draining = true;
+		return true;
+	}
+	vsock_unix_release(e);
+	return false;
+}
+
+/* --- Ends: bytes for the guest --- */
+
+static ssize_t vsock_unix_read(struct vsock_conn *c, const struct iovec *iov, unsigned count)
+{
+	struct vsock_unix_end *e = c->opaque;
+	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (uint16_t)count };
+	size_t room = 0;
+	ssize_t n;
+
+	/* A peer that has hung up has only so much left. */
+	if (!e->hup && e->reads_left == 0)
+		return -EAGAIN;
+	e->reads_left -= !e->hup;
+	n = recvmsg(e->fd, &msg, MSG_DONTWAIT);
+	if (n < 0)
+		return errno == EINTR ? -EAGAIN : -errno;
+	if (n == 0)
+		return e->hup ? -EPIPE : 0;
+	for (unsigned i = 0; i < count; i++)
+		room += iov[i].iov_len;
+	if ((size_t)n < room && !e->hup)
+		c->readable = false;
+	return n;
+}
+
+/* --- Ends: bytes for the host --- */
+
+/* Bytes sent, 0 when the peer is slow, -EPIPE when it is gone. */
+static ssize_t vsock_unix_send(struct vsock_unix_end *e, struct iovec *iov, unsigned count)
+{
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (uint16_t)count };
+	ssize_t n = sendmsg(e->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (n >= 0)
+		return n;
+	return errno == EAGAIN || errno == EINTR || errno == ENOBUFS ? 0 : -EPIPE;
+}
+
+/* Credit has made sure that it fits. */
+static int vsock_unix_keep(struct vsock_unix_end *e, const struct iovec *iov, unsigned count)
+{
+	if (!e->buffer)
+		e->buffer = malloc(VSOCK_BUF_ALLOC);
+	if (!e->buffer)
+		return -ENOMEM;
+	for (unsigned i = 0; i < count; i++) {
+		const uint8_t *from = iov[i].iov_base;
+		size_t left = iov[i].iov_len;
+
+		if (left > VSOCK_BUF_ALLOC - e->len)
+			return -EPROTO;
+		while (left > 0) {
+			uint32_t at = (e->first + e->len) % VSOCK_BUF_ALLOC;
+			uint32_t part = VSOCK_BUF_ALLOC - at;
+
+			if (part > left)
+				part = (uint32_t)left;
+			memcpy(e->buffer + at, from, part);
+			e->len += part;
+			from += part;
+			left -= part;
+		}
+	}
+	return 0;
+}
+
+static ssize_t vsock_unix_write(struct vsock_conn *c, const struct iovec *iov, unsigned count)
+{
+	struct vsock_unix_end *e = c->opaque;
+	struct iovec rest[UNIX_LIST_MAX];
+	ssize_t n = 0;
+	int ret;
+
+	count = virtqueue_slice(iov, count, 0, SIZE_MAX, rest);
+	if (e->len == 0)
+		n = vsock_unix_send(e, rest, count);
+	if (n < 0) {
+		e->len = 0;
+		return n;
+	}
+	count = virtqueue_slice(iov, count, (size_t)n, SIZE_MAX, rest);
+	ret = count ? vsock_unix_keep(e, rest, count) : 0;
+	return ret ? ret : n;
+}
+
+/* Everything that was in the buffer has been sent. */
+static void vsock_unix_emptied(struct vsock_unix_end *e)
+{
+	struct vsock_conn *c = e->conn;
+
+	if (e->draining) {
+		vsock_unix_release(e);
+		vsock_drained(c);
+	} else if (c->guest_shut & VSOCK_SHUT_SEND) {
+		shutdown(e->fd, SHUT_WR);
+	}
+}
+
+static void vsock_unix_flush(struct vsock_unix_end *e)
+{
+	struct vsock_conn *c = e->conn;
+	uint32_t to_end = VSOCK_BUF_ALLOC - e->first;
+	struct iovec iov[2] = {
+		{ e->buffer + e->first, e->len < to_end ? e->len : to_end },
+		{ e->buffer, e->len < to_end ? 0 : e->len - to_end },
+	};
+	ssize_t n = vsock_unix_send(e, iov, 2);
+	size_t gone = n < 0 ? e->len : (size_t)n;
+
+	e->first = (uint32_t)((e->first + gone) % VSOCK_BUF_ALLOC);
+	e->len -= (uint32_t)gone;
+	if (n < 0 && !e->draining)
+		vsock_host_shutdown(c, VSOCK_SHUT_RCV);
+	if (!e->draining)
+		vsock_forwarded(c, gone);
+	/* Both may have ended the connection. */
+	if (e->conn && e->len == 0)
+		vsock_unix_emptied(e);
+	if (e->conn)
+		vsock_unix_update(c);
+}
+
+/* --- Ends: life --- */
+
+static void vsock_unix_opened(struct vsock_conn *c)
+{
+	struct vsock_unix_end *e = c->opaque;
+	char line[32];
+	int len = snprintf(line, sizeof(line), "OK %u\n", c->host_port);
+	struct iovec iov = { line, (size_t)len };
+
+	/* Its buffer is empty: it takes the line or it is gone, which the loop notices. */
+	vsock_unix_send(e, &iov, 1);
+}
+
+static void vsock_unix_shutdown(struct vsock_conn *c, unsigned flags)
+{
+	struct vsock_unix_end *e = c->opaque;
+
+	if (flags & VSOCK_SHUT_RCV)
+		shutdown(e->fd, SHUT_RD);
+	if ((flags & VSOCK_SHUT_SEND) && e->len == 0)
+		shutdown(e->fd, SHUT_WR);
+}
+
+static const struct vsock_end vsock_unix_class = {
+	.read = vsock_unix_read,
+	.write = vsock_unix_write,
+	.opened = vsock_unix_opened,
+	.shutdown = vsock_unix_shutdown,
+	.close = vsock_unix_close,
+	.update = vsock_unix_update,
+};
+
+/* Nothing more can be waited for; what the peer has written can still be read. */
+static void vsock_unix_hung_up(struct vsock_unix_end *e)
+{
+	struct vsock_conn *c = e->conn;
+
+	loop_remove(e->owner->loop, e->watch);
+	e->watch = NULL;
+	e->hup = true;
+	e->len = 0;
+	if (e->draining) {
+		vsock_unix_release(e);
+		vsock_drained(c);
+	} else if (c->state != VSOCK_OPEN) {
+		vsock_reset(c);
+	} else if ((c->guest_shut & VSOCK_SHUT_RCV) || (c->host_shut & VSOCK_SHUT_SEND)) {
+		vsock_host_shutdown(c, VSOCK_SHUT_BOTH);
+	} else {
+		vsock_readable(c);
+	}
+}
+
+static void vsock_unix_event(void *opaque, uint32_t events)
+{
+	struct vsock_unix_end *e = opaque;
+
+	if ((events & EPOLLOUT) && e->len)
+		vsock_unix_flush(e);
+	if (!e->conn || !e->watch)
+		return;
+	if (events & (EPOLLHUP | EPOLLERR)) {
+		vsock_unix_hung_up(e);
+	} else if (events & EPOLLIN) {
+		e->reads_left = UNIX_READS;
+		vsock_readable(e->conn);
+	}
+}
+
+/* Gives c its socket; on failure the socket is closed. */
+static bool vsock_unix_attach(struct vsock_unix *u, struct vsock_conn *c, int fd)
+{
+	struct vsock_unix_end *e = &u->ends[vsock_conn_index(c)];
+
+	*e = (struct vsock_unix_end){ .owner = u, .conn = c, .fd = fd };
+	e->watch = loop_add(u->loop, fd, 0, vsock_unix_event, e);
+	if (!e->watch) {
+		vsock_unix_release(e);
+		return false;
+	}
+	c->opaque = e;
+	return true;
+}
+
+void vsock_unix_accept(struct vsock_unix *u, struct vsock_conn *c, int fd)
+{
+	if (vsock_unix_attach(u, c, fd))
+		vsock_accept(c, &vsock_unix_class);
+	else
+		vsock_reset(c);
+}
+
+/* --- Clients of the listening socket --- */
+
+static void vsock_unix_handshake_drop(struct vsock_unix_handshake *h)
+{
+	loop_remove(h->owner->loop, h->watch);
+	h->watch = NULL;
+	vsock_unix_close_fd(h->owner, h->fd);
+}
+
+/* "CONNECT port\n" and nothing else; digits only. */
+static bool vsock_unix_parse(const char *line, size_t len, uint32_t *port)
+{
+	static const char word[] = "CONNECT ";
+	const size_t skip = sizeof(word) - 1;
+	uint64_t value = 0;
+
+	if (len <= skip + 1 || memcmp(line, word, skip) != 0)
+		return false;
+	for (size_t i = skip; i < len - 1; i++) {
+		if (line[i] < '0' || line[i] > '9')
+			return false;
+		value = value * 10 + (uint64_t)(line[i] - '0');
+		if (value > UINT32_MAX)
+			return false;
+	}
+	*port = (uint32_t)value;
+	return true;
+}
+
+/* Takes the line, begins the connection and hands the socket over to it. */
+static bool vsock_unix_handshake_finish(struct vsock_unix_handshake *h, uint32_t port, size_t len)
+{
+	struct vsock_unix *u = h->owner;
+	char line[VSOCK_UNIX_LINE_MAX];
+	struct vsock_conn *c = NULL;
+
+	if (recv(h->fd, line, len, MSG_DONTWAIT) == (ssize_t)len)
+		c = vsock_conn_new_host(u->vsock, port);
+	if (!c)
+		return false;
+	loop_remove(u->loop, h->watch);
+	h->watch = NULL;
+	if (vsock_unix_attach(u, c, h->fd))
+		vsock_request(c, &vsock_unix_class);
+	return true;
+}
+
+/* The line is only looked at until it is whole: what follows it belongs to the guest. */
+static void vsock_unix_handshake_event(void *opaque, uint32_t events)
+{
+	struct vsock_unix_handshake *h = opaque;
+	char line[VSOCK_UNIX_LINE_MAX];
+	ssize_t n = recv(h->fd, line, sizeof(line), MSG_PEEK | MSG_DONTWAIT);
+	const char *end = n > 0 ? memchr(line, '\n', (size_t)n) : NULL;
+	uint32_t port;
+
+	if (end) {
+		size_t len = (size_t)(end - line) + 1;
+
+		if (!vsock_unix_parse(line, len, &port) ||
+		    !vsock_unix_handshake_finish(h, port, len))
+			vsock_unix_handshake_drop(h);
+	} else if (n == 0 || n == (ssize_t)sizeof(line) || (events & (EPOLLHUP | EPOLLERR))) {
+		vsock_unix_handshake_drop(h);
+	}
+}
+
+/* A free entry, if need be the one whose client has been silent for longest. */
+static struct vsock_unix_handshake *vsock_unix_handshake_new(struct vsock_unix *u)
+{
+	struct vsock_unix_handshake *oldest = &u->handshakes[0];
+
+	for (unsigned i = 0; i < VSOCK_UNIX_HANDSHAKES_MAX; i++) {
+		struct vsock_unix_handshake *h = &u->handshakes[i];
+
+		if (!h->watch)
+			return h;
+		if (h->order < oldest->order)
+			oldest = h;
+	}
+	vsock_unix_handshake_drop(oldest);
+	return oldest;
+}
+
+static void vsock_unix_listen_event(void *opaque, uint32_t events)
+{
+	struct vsock_unix *u = opaque;
+	struct vsock_unix_handshake *h;
+	int fd = accept4(u->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd < 0) {
+		/* The client stays in the queue, so that waiting for it would be a busy loop. */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			u->accept_paused = true;
+			loop_modify(u->loop, u->listen, 0);
+		}
+		return;
+	}
+	h = vsock_unix_handshake_new(u);
+	*h = (struct vsock_unix_handshake){ .owner = u, .fd = fd, .order = u->accepted++ };
+	/* Edge-triggered: half a line stays readable and is not to be looked at all the time. */
+	h->watch = loop_add(u->loop, fd, EPOLLIN | EPOLLET, vsock_unix_handshake_event, h);
+	if (!h->watch)
+		vsock_unix_close_fd(u, fd);
+}
+
+/* --- The listening socket --- */
+
+static int vsock_unix_address(struct sockaddr_un *address, const char *path)
+{
+	size_t len = strlen(path);
+
+	if (len == 0 || len >= sizeof(address->sun_path))
+		return failf(ENAMETOOLONG,
+			     "vsock socket %s: the path must have 1 to %zu bytes, it has %zu", path,
+			     sizeof(address->sun_path) - 1, len);
+	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	memcpy(address->sun_path, path, len);
+	return 0;
+}
+
+/* Makes way: nothing there, or a socket that nobody listens on any more. */
+static int vsock_unix_clear(const char *path, const struct sockaddr_un *address, int fd)
+{
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : failf(errno, "vsock socket %s: %s", path,
+						   strerror(errno));
+	if (!S_ISSOCK(st.st_mode))
+		return failf(EEXIST, "vsock socket %s: a file of that name is there; choose "
+				     "another path or remove it", path);
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+	    errno == EAGAIN)
+		return failf(EADDRINUSE, "vsock socket %s: another program listens on it; choose "
+					 "another path", path);
+	if (errno != ECONNREFUSED && errno != ENOENT)
+		return failf(errno, "vsock socket %s: %s", path, strerror(errno));
+	if (unlink(path) < 0 && errno != ENOENT)
+		return failf(errno, "vsock socket %s: cannot replace it: %s", path,
+			     strerror(errno));
+	return 0;
+}
+
+int vsock_unix_listen(const char *path)
+{
+	struct sockaddr_un address;
+	int ret = vsock_unix_address(&address, path);
+	int fd;
+
+	if (ret)
+		return ret;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return failf(errno, "vsock socket %s: %s", path, strerror(errno));
+	ret = vsock_unix_clear(path, &address, fd);
+	if (ret)
+		goto close_fd;
+	/* bind() gives the file this mode: there is no moment at which others may connect. */
+	if (fchmod(fd, 0600) < 0 ||
+	    bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+		ret = failf(errno, "vsock socket %s: %s", path, strerror(errno));
+		goto close_fd;
+	}
+	if (listen(fd, UNIX_BACKLOG) == 0)
+		return fd;
+	ret = failf(errno, "vsock socket %s: %s", path, strerror(errno));
+	unlink(path);
+close_fd:
+	close(fd);
+	return ret;
+}
+
+int vsock_unix_create(struct vsock_unix *u, struct vsock *v, struct vm *vm, const char *path)
+{
+	u->vsock = v;
+	u->loop = &vm->loop;
+	u->listen_fd = -1;
+	if (!path)
+		return 0;
+	u->listen_fd = vsock_unix_listen(path);
+	if (u->listen_fd < 0)
+		return u->listen_fd;
+	u->listen = loop_add(u->loop, u->listen_fd, EPOLLIN, vsock_unix_listen_event, u);
+	if (u->listen)
+		return 0;
+	unlink(path);
+	return -ENOMEM;
+}
+
+void vsock_unix_destroy(struct vsock_unix *u)
+{
+	if (!u->vsock)
+		return;
+	for (unsigned i = 0; i < VSOCK_CONNS_MAX; i++)
+		if (u->ends[i].conn)
+			vsock_unix_release(&u->ends[i]);
+	for (unsigned i = 0; i < VSOCK_UNIX_HANDSHAKES_MAX; i++)
+		if (u->handshakes[i].watch)
+			vsock_unix_handshake_drop(&u->handshakes[i]);
+	loop_remove(u->loop, u->listen);
+	if (u->listen_fd >= 0)
+		close(u->listen_fd);
+	*u = (struct vsock_unix){ .listen_fd = -1 };
+}

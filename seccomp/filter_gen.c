@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Runs at build time: turns the table below into a BPF program with libseccomp and prints
+ * it as a C header. What is not in the table ends the process. The arguments are the
+ * device classes of this build: a smaller device set gives a narrower filter.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/kvm.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define FILTER_INSNS_MAX 4096
+
+/* _IOWR('f', 16, struct pm_scan_arg) of Linux 6.7; older headers lack it. */
+#define FILTER_PAGEMAP_SCAN _IOC(_IOC_READ | _IOC_WRITE, 'f', 16, 96)
+
+/* A condition on one argument: (value & mask) == wanted, of the low 32 bits where so masked. */
+struct rule {
+	int syscall;
+	const char *reason;
+	const char *device; /* only when this class is built in; NULL for always */
+	bool conditional;
+	unsigned arg;
+	uint64_t mask;
+	uint64_t wanted;
+};
+
+#define LOW32 0xffffffffull
+
+/* clang-format off */
+#define ALLOW(name, reason)			 { SCMP_SYS(name), reason, NULL, false, 0, 0, 0 }
+#define DEVICE(name, device, reason)		 { SCMP_SYS(name), reason, device, false, 0, 0, 0 }
+#define WHEN(name, arg, mask, wanted, reason)	 { SCMP_SYS(name), reason, NULL, true, arg, mask, wanted }
+/* The C libraries differ in how they extend an ioctl's number: only its low half counts. */
+#define IOCTL(request, reason)			 WHEN(ioctl, 1, LOW32, request, reason)
+
+/* The VM process: KVM, devices and guest memory, everything open already. */
+static const struct rule vm_process[] = {
+	/* The vCPUs */
+	IOCTL(KVM_RUN,			"run the guest"),
+	IOCTL(KVM_SIGNAL_MSI,		"interrupts"),
+	IOCTL(KVM_SET_GSI_ROUTING,	"interrupts through irqfds"),
+	IOCTL(KVM_KVMCLOCK_CTRL,	"tell the guest that it was paused"),
+
+	/* Saving; registers also for a crash report */
+	IOCTL(KVM_CHECK_EXTENSION,	"size of the FPU state"),
+	IOCTL(KVM_GET_REGS,		"state"),
+	IOCTL(KVM_GET_SREGS,		"state"),
+	IOCTL(KVM_GET_SREGS2,		"state"),
+	IOCTL(KVM_GET_FPU,		"state"),
+	IOCTL(KVM_GET_XSAVE,		"state"),
+	IOCTL(KVM_GET_XSAVE2,		"state"),
+	IOCTL(KVM_GET_XCRS,		"state"),
+	IOCTL(KVM_GET_DEBUGREGS,	"state"),
+	IOCTL(KVM_GET_VCPU_EVENTS,	"state"),
+	IOCTL(KVM_GET_MP_STATE,		"state"),
+	IOCTL(KVM_GET_LAPIC,		"state"),
+	IOCTL(KVM_GET_CPUID2,		"state"),
+	IOCTL(KVM_GET_MSRS,		"state"),
+	IOCTL(KVM_GET_MSR_INDEX_LIST,	"state"),
+	IOCTL(KVM_GET_TSC_KHZ,		"state"),
+	IOCTL(KVM_GET_CLOCK,		"state"),
+	IOCTL(KVM_GET_NESTED_STATE,	"state"),
+	IOCTL(KVM_GET_DEVICE_ATTR,	"state: TSC offset"),
+	IOCTL(FILTER_PAGEMAP_SCAN,	"a clone's own pages"),
+	ALLOW(pread64,			"a clone's own pages, backing files"),
+	ALLOW(pwrite64,			"snapshot files"),
+	ALLOW(pwritev,			"snapshot files"),
+	ALLOW(lseek,			"holes in guest memory"),
+	ALLOW(ftruncate,		"snapshot files"),
+	ALLOW(fallocate,		"snapshot files, memory given back"),
+	ALLOW(copy_file_range,		"snapshot files"),
+	ALLOW(fsync,			"snapshot files"),
+	ALLOW(fdatasync,		"snapshot files"),
+	ALLOW(fstat,			"sizes of what was passed"),
+
+	/* Descriptors that are open */
+	ALLOW(read,			"back ends, wake-ups"),
+	ALLOW(write,			"back ends, wake-ups, stderr"),
+	ALLOW(readv,			"back ends"),
+	ALLOW(writev,			"back ends, stdio"),
+	ALLOW(close,			"back ends"),
+	ALLOW(poll,			"back ends, stderr"),
+	ALLOW(ppoll,			"back ends, stderr"),
+	ALLOW(epoll_wait,		"loop thread"),
+	ALLOW(epoll_pwait,		"loop thread"),
+	ALLOW(epoll_ctl,		"loop thread"),
+	ALLOW(recvmsg,			"supervisor"),
+	ALLOW(sendmsg,			"supervisor"),
+	ALLOW(memfd_create,		"an answer on its way to the supervisor"),
+	IOCTL(FIONREAD,			"back ends"),
+	DEVICE(accept4,	 "virtio_vsock", "connections from the host"),
+	DEVICE(recvfrom, "virtio_vsock", "connections from the host"),
+	DEVICE(shutdown, "virtio_vsock", "half-closed streams"),
+	/* Only along a connection: without a destination address. */
+	WHEN(sendto, 4, ~0ull, 0,	"streams"),
+	WHEN(fcntl, 1, LOW32, F_GETFL,	"descriptors that were passed"),
+	WHEN(fcntl, 1, LOW32, F_SETFL,	"descriptors that were passed"),
+
+	/* Memory: never executable, and no file is mapped any more */
+	WHEN(mmap, 2, PROT_EXEC, 0,	"memory allocation"),
+	WHEN(mprotect, 2, PROT_EXEC, 0,	"memory allocation"),
+	ALLOW(munmap,			"memory allocation"),
+	ALLOW(mremap,			"memory allocation"),
+	ALLOW(brk,			"memory allocation"),
+	ALLOW(madvise,			"memory allocation, guest memory"),
+
+	/* Threads that exist, signals, time */
+	ALLOW(futex,			"locks"),
+	ALLOW(sched_yield,		"locks"),
+	ALLOW(rt_sigprocmask,		"threads"),
+	ALLOW(rt_sigaction,		"abort()"),
+	ALLOW(rt_sigreturn,		"signal handlers"),
+	ALLOW(rt_sigtimedwait,		"a vCPU that waits"),
+	ALLOW(restart_syscall,		"after a stop signal"),
+	WHEN(tkill, 1, LOW32, SIGUSR1,	"kick a vCPU (musl)"),
+	WHEN(tgkill, 2, LOW32, SIGUSR1,	"kick a vCPU (glibc)"),
+	ALLOW(gettid,			"threads"),
+	ALLOW(rseq,			"first steps of a thread just made (glibc)"),
+	ALLOW(set_robust_list,		"first steps of a thread just made (glibc)"),
+	ALLOW(getpid,			"threads"),
+	ALLOW(clock_gettime,		"time"),
+	ALLOW(clock_nanosleep,		"time"),
+	ALLOW(nanosleep,		"time"),
+	ALLOW(setitimer,		"time-outs"),
+	ALLOW(timer_settime,		"time-outs"),
+	ALLOW(timerfd_settime,		"time-outs"),
+	ALLOW(uname,			"the host that a snapshot was made on"),
+	ALLOW(getrandom,		"generation ids"),
+	ALLOW(exit,			"threads"),
+	ALLOW(exit_group,		"the end"),
+};
+/* clang-format on */
+
+static void filter_fail(const char *what, int ret)
+{
+	fprintf(stderr, "filter_gen: %s: %s\n", what, strerror(-ret));
+	exit(1);
+}
+
+static bool filter_has_device(const struct rule *rule, char **devices)
+{
+	if (!rule->device)
+		return true;
+	for (; *devices; devices++) {
+		if (!strcmp(*devices, rule->device))
+			return true;
+	}
+	return false;
+}
+
+/* mmap has a second condition: the memory is anonymous. */
+static int filter_add(scmp_filter_ctx ctx, const struct rule *rule)
+{
+	struct scmp_arg_cmp cmp[2] = {
+		{ rule->arg, SCMP_CMP_MASKED_EQ, rule->mask, rule->wanted },
+		{ 3, SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS | MAP_PRIVATE, MAP_ANONYMOUS | MAP_PRIVATE },
+	};
+	unsigned count = !rule->conditional ? 0 : rule->syscall == SCMP_SYS(mmap) ? 2 : 1;
+
+	return seccomp_rule_add_exact_array(ctx, SCMP_ACT_ALLOW, rule->syscall, count, cmp);
+}
+
+static scmp_filter_ctx filter_build(const struct rule *rules, size_t count, char **devices)
+{
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int ret;
+
+	if (!ctx)
+		filter_fail("seccomp_init", -ENOMEM);
+	ret = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+	if (ret < 0)
+		filter_fail("bad architecture", ret);
+	/* A binary tree: loading a filter runs it once for every system call there is. */
+	ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	if (ret < 0)
+		filter_fail("binary tree", ret);
+	for (size_t i = 0; i < count; i++) {
+		if (!filter_has_device(&rules[i], devices))
+			continue;
+		ret = filter_add(ctx, &rules[i]);
+		if (ret < 0)
+			filter_fail(rules[i].reason, ret);
+	}
+	return ctx;
+}
+
+static void filter_print(const char *name, scmp_filter_ctx ctx)
+{
+	static struct sock_filter insns[FILTER_INSNS_MAX];
+	int fd = memfd_create("filter", 0);
+	int ret = seccomp_export_bpf(ctx, fd);
+	ssize_t len;
+
+	if (ret < 0)
+		filter_fail("export", ret);
+	len = pread(fd, insns, sizeof(insns), 0);
+	if (len <= 0 || len == (ssize_t)sizeof(insns))
+		filter_fail("export", -E2BIG);
+	printf("static const struct sock_filter confine_filter_%s[] = {\n", name);
+	for (size_t i = 0; i < (size_t)len / sizeof(insns[0]); i++)
+		printf("\t{ 0x%02x, %u, %u, 0x%08x },\n", insns[i].code, insns[i].jt, insns[i].jf,
+		       insns[i].k);
+	printf("};\n");
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	scmp_filter_ctx ctx =
+		filter_build(vm_process, sizeof(vm_process) / sizeof(vm_process[0]), argv + 1);
+
+	(void)argc;
+	printf("/* Generated by seccomp/filter_gen.c. */\n#include <linux/filter.h>\n\n");
+	filter_print("vm", ctx);
+	seccomp_release(ctx);
+	return fflush(stdout) == EOF;
+}

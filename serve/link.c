@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VM process's end of the pair to its supervisor (serve/link.h). Everything here
+ * runs confined: it opens nothing, and every path is the supervisor's business.
+ */
+#include "serve/link.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "arch/error.h"
+#include "boot/snapshot.h"
+#include "devices/vsock_unix.h"
+#include "serve/message.h"
+
+#define LINK_START_POLL_NS 1000000
+
+/*
+ * The loop thread may hear from the supervisor before vm_run() has begun: what is asked then is
+ * meant for the running machine.
+ */
+static void link_wait_started(struct link *link)
+{
+	struct vm *vm = link->vm;
+
+	while (!link->paused && vm->state == VM_STOPPED) {
+		struct timespec until;
+
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += LINK_START_POLL_NS;
+		if (until.tv_nsec >= 1000000000) {
+			until.tv_sec++;
+			until.tv_nsec -= 1000000000;
+		}
+		pthread_cond_timedwait(&vm->stopped, &vm->lock, &until);
+	}
+}
+
+/* --- Stop and go --- */
+
+static void link_pause(struct link *link)
+{
+	vm_pause(link->vm);
+	if (link->vm->state == VM_STOPPED)
+		devices_stop(link->devices);
+}
+
+static void link_resume(struct link *link)
+{
+	if (link->vm->state != VM_STOPPED)
+		return;
+	if (devices_start(link->devices) < 0)
+		vm_end(link->vm, VM_END_HOST, 0, "%s", error_text());
+	else
+		vm_resume(link->vm);
+}
+
+static void link_stop(struct link *link, struct message *m)
+{
+	if (!link->paused) {
+		link_wait_started(link);
+		link_pause(link);
+		link->paused = link->vm->state == VM_STOPPED;
+	}
+	if (!link->paused)
+		return;
+	m->type = MESSAGE_STOPPED;
+	message_send(link->fd, m);
+}
+
+static void link_cont(struct link *link, struct message *m)
+{
+	if (link->paused) {
+		link_resume(link);
+		link->paused = false;
+	}
+	if (link->vm->state == VM_ENDED)
+		return;
+	m->type = MESSAGE_RUNNING;
+	message_send(link->fd, m);
+}
+
+static void link_quit(struct link *link, uint32_t signal)
+{
+	const char *name = signal == SIGTERM  ? "SIGTERM"
+			   : signal == SIGINT ? "SIGINT"
+			   : signal == SIGHUP ? "SIGHUP"
+					      : NULL;
+
+	if (name)
+		vm_end(link->vm, VM_END_SIGNAL, 0, "ended by %s", name);
+	else
+		vm_end(link->vm, VM_END_QUIT, 0, "ended by quit on the control socket");
+}
+
+/* --- Snapshot --- */
+
+/* Saves the machine, paused as briefly as it can be; one that was stopped stays stopped. */
+static int link_save(struct link *link, const struct message *m, uint64_t *pause_us)
+{
+	struct vm *vm = link->vm;
+	uint64_t start_us;
+	int ret;
+
+	link_wait_started(link);
+	start_us = monotonic_us();
+	if (!link->paused)
+		link_pause(link);
+	if (vm->state != VM_STOPPED)
+		return failf(ESRCH, "the machine has ended");
+	ret = snapshot_save(vm, link->devices, m->text, m->text_len, m->fds[0], m->fds[1]);
+	if (!link->paused)
+		link_resume(link);
+	*pause_us = monotonic_us() - start_us;
+	return ret;
+}
+
+static void link_snapshot(struct link *link, struct message *m)
+{
+	uint64_t pause_us = 0;
+	char text[64];
+	int ret;
+
+	if (m->fd_count < 2)
+		ret = failf(EPROTO, "the supervisor sent no files to save into");
+	else
+		ret = link_save(link, m, &pause_us);
+	message_close_fds(m);
+	m->type = MESSAGE_SNAPSHOT_DONE;
+	m->value = (uint32_t)-ret;
+	if (ret == 0)
+		snprintf(text, sizeof(text), "pause_us %llu", (unsigned long long)pause_us);
+	message_set_text(m, ret == 0 ? text : error_text());
+	message_send(link->fd, m);
+}
+
+/* --- Connections that the guest asked for --- */
+
+int link_connect(void *opaque, uint64_t id, uint32_t port)
+{
+	struct link *link = opaque;
+	struct message m;
+
+	message_init(&m, MESSAGE_CONNECT);
+	m.id = id;
+	m.value = port;
+	return message_try(link->fd, &m);
+}
+
+static void link_connected(struct link *link, struct message *m)
+{
+	struct device *dev = devices_find(link->devices, "virtio_vsock");
+	int fd = m->value == 0 && m->fd_count ? m->fds[0] : -1;
+	int error = m->value ? (int)m->value : fd < 0 ? EPROTO : 0;
+
+	if (!dev)
+		return;
+	if (fd >= 0)
+		m->fds[0] = -1;
+	vsock_unix_connected(dev, m->id, error, fd);
+}
+
+/* --- Messages --- */
+
+static void link_handle(struct link *link, struct message *m)
+{
+	switch (m->type) {
+	case MESSAGE_STOP:
+		link_stop(link, m);
+		break;
+	case MESSAGE_CONT:
+		link_cont(link, m);
+		break;
+	case MESSAGE_QUIT:
+		link_quit(link, m->value);
+		break;
+	case MESSAGE_SNAPSHOT:
+		link_snapshot(link, m);
+		break;
+	case MESSAGE_CONNECTED:
+		link_connected(link, m);
+		break;
+	default:
+		notef("message of unknown type %u from the supervisor", m->type);
+	}
+	message_close_fds(m);
+}
+
+/* Takes one message, or notices that the supervisor is gone. False when there was none. */
+static bool link_receive(struct link *link)
+{
+	struct message m;
+	int ret = message_receive(link->fd, &m);
+
+	if (ret == 1) {
+		link_handle(link, &m);
+	} else if (ret != -EAGAIN) {
+		loop_remove(&link->vm->loop, link->watch);
+		link->watch = NULL;
+		vm_end(link->vm, VM_END_HOST, 0, "the supervisor is gone");
+	}
+	return ret == 1;
+}
+
+static void link_event(void *opaque, uint32_t events)
+{
+	struct link *link = opaque;
+
+	(void)events;
+	while (link->watch && link_receive(link))
+		;
+}
+
+int link_init(struct link *link, struct vm *vm, struct devices *devices, int fd)
+{
+	*link = (struct link){ .vm = vm, .devices = devices, .fd = fd };
+	link->watch = loop_add(&vm->loop, fd, EPOLLIN, link_event, link);
+	if (!link->watch) {
+		link_fini(link);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void link_fini(struct link *link)
+{
+	loop_remove(&link->vm->loop, link->watch);
+	link->watch = NULL;
+	if (link->fd >= 0)
+		close(link->fd);
+	link->fd = -1;
+}
+
+/* --- Reports --- */
+
+void link_ready(struct link *link)
+{
+	struct message m;
+
+	message_init(&m, MESSAGE_READY);
+	message_send(link->fd, &m);
+}
+
+void link_threads(struct link *link)
+{
+	char text[VM_VCPUS_MAX * 12];
+	struct message m;
+	size_t at = 0;
+
+	for (unsigned i = 0; i < link->vm->vcpu_count; i++)
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%d", i ? " " : "",
+				       i ? 0 : (int)gettid());
+	message_init(&m, MESSAGE_THREADS);
+	message_set_text(&m, text);
+	message_send(link->fd, &m);
+}
+
+void link_ended(struct link *link, int status)
+{
+	struct message m;
+
+	message_init(&m, MESSAGE_ENDED);
+	m.id = link->vm->end.reason;
+	m.value = (uint32_t)status;
+	message_set_text(&m, link->vm->end.text);
+	message_send(link->fd, &m);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VM process's end of the pair to its supervisor (serve/message.h): carries out
+ * stop, cont, snapshot and quit on the loop thread, reports ready and ended.
+ */
+#ifndef VIRGA_SERVE_LINK_H
+#define VIRGA_SERVE_LINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "devices/device.h"
+
+struct link {
+	struct vm *vm;
+	struct devices *devices;
+	struct loop_watch *watch;
+	int fd;      /* owned, blocking */
+	bool paused; /* by MESSAGE_STOP; otherwise a machine that is not running has yet to start */
+};
+
+/* Watches fd in vm->loop. 0 or -errno with a sentence (fd closed). */
+int link_init(struct link *link, struct vm *vm, struct devices *devices, int fd);
+
+/*
+ * Reports; failures mean the supervisor is gone, which ends the machine by itself. link_threads
+ * says that the machine runs and is called by the thread that is about to call vm_run(), which is vCPU 0's.
+ * The text of the end is taken from vm->end.
+ */
+void link_ready(struct link *link);
+void link_threads(struct link *link);
+void link_ended(struct link *link, int status);
+
+/*
+ * Asks for a connection to the host's end of vsock port `port`; a struct device_host's connect, with
+ * the link as opaque. The answer comes through vsock_unix_connected(). 0, or -errno when it cannot
+ * be asked for now (no sentence). VM lock held; does not wait.
+ */
+int link_connect(void *opaque, uint64_t id, uint32_t port);
+
+void link_fini(struct link *link);
+
+#endif

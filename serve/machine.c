@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a VM process (serve/machine.h), in the order of machine_main().
+ */
+#include "serve/machine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "arch/error.h"
+#include "arch/x86_64/layout.h"
+#include "boot/boot.h"
+#include "boot/identity.h"
+#include "devices/channel.h"
+#include "devices/device.h"
+#include "seccomp/confine.h"
+#include "serve/link.h"
+#include "serve/terminal.h"
+
+/* Stages of a start, in order; each is the time when it was over. */
+enum machine_stage {
+	STAGE_PROCESS,
+	STAGE_MEMORY,
+	STAGE_KVM,
+	STAGE_DEVICES,
+	STAGE_STATE,
+	STAGE_FIRST_EXIT,
+	STAGE_READY,
+	STAGE_FIRST_RESPONSE,
+	STAGE_COUNT,
+};
+
+struct machine {
+	const struct machine_options *options;
+	struct vm vm;
+	struct devices devices;
+	struct channel *channel;
+	struct link link;
+	uint64_t stages[STAGE_COUNT]; /* monotonic us; 0: not reached */
+};
+
+static void machine_stage(struct machine *m, enum machine_stage stage)
+{
+	if (!m->stages[stage])
+		m->stages[stage] = monotonic_us();
+}
+
+/* Microseconds from the start of the process, CPU time before main included. */
+static void machine_print_stages(struct machine *m)
+{
+	static const char *const names[STAGE_COUNT] = {
+		"process", "memory", "kvm", "devices", "state", "first_exit", "ready",
+		"first_response",
+	};
+	char text[512];
+	size_t at = 0;
+
+	m->stages[STAGE_PROCESS] = m->options->main_us;
+	m->stages[STAGE_FIRST_EXIT] = m->vm.first_exit_us;
+	for (unsigned i = 0; i < STAGE_COUNT; i++)
+		if (m->stages[i])
+			at += (size_t)snprintf(text + at, sizeof(text) - at, "%s %llu\n", names[i],
+					       (unsigned long long)(m->stages[i] -
+								    m->options->main_us +
+								    m->options->process_us));
+	if (write(STDERR_FILENO, text, at) < 0)
+		return;
+}
+
+/* --- Channel events, VM lock held --- */
+
+static void machine_ready(void *opaque)
+{
+	struct machine *m = opaque;
+
+	machine_stage(m, STAGE_READY);
+	if (m->options->supervisor_fd >= 0)
+		link_ready(&m->link);
+}
+
+static void machine_answer(void *opaque, enum channel_type type, const void *data, size_t len)
+{
+	struct machine *m = opaque;
+	const struct machine_request *request = m->options->request;
+	int ret;
+
+	if (!request)
+		return;
+	ret = request->answer(request->opaque, type, data, len);
+	machine_stage(m, STAGE_FIRST_RESPONSE);
+	if (ret < 0)
+		vm_end(&m->vm, VM_END_HOST, 0, "%s", error_text());
+	else if (request->keep)
+		setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL);
+	else if (type == CHANNEL_ERROR)
+		vm_end(&m->vm, VM_END_ANSWER_ERROR, 0, "the guest answered with an error: %.*s",
+		       (int)(len < 160 ? len : 160), (const char *)data);
+	else
+		vm_end(&m->vm, VM_END_ANSWER, 0, "%s", "");
+}
+
+static void machine_log(void *opaque, const void *data, size_t len)
+{
+	(void)opaque;
+	while (len && ((const char *)data)[len - 1] == '\n')
+		len--;
+	notef("guest: %.*s", (int)(len < 4096 ? len : 4096), (const char *)data);
+}
+
+static void machine_broken(void *opaque, const char *why)
+{
+	struct machine *m = opaque;
+
+	if (m->options->request && !m->stages[STAGE_FIRST_RESPONSE])
+		vm_end(&m->vm, VM_END_ANSWER_ERROR, 0,
+		       "the guest ended the function channel before its answer: %s", why);
+}
+
+/* --- Building --- */
+
+static int machine_devices(struct machine *m, const char *serial_default)
+{
+	const struct config *config = m->options->config;
+	const struct device_host host = {
+		.serial = config->serial ? config->serial : serial_default,
+		.vsock = config->vsock,
+		.connect = m->options->supervisor_fd >= 0 ? link_connect : NULL,
+		.connect_opaque = &m->link,
+		.channel = m->channel,
+	};
+	int ret = devices_create(&m->devices, &m->vm, &host);
+
+	machine_stage(m, STAGE_DEVICES);
+	return ret;
+}
+
+static int machine_load_kernel(struct machine *m)
+{
+	const struct config *config = m->options->config;
+	struct image kernel = image_builtin(), initrd = { 0 };
+	struct boot_regs regs;
+	struct boot_source source = {
+		.kernel = &kernel,
+		.cmdline = config->cmdline ? config->cmdline : "",
+		.vcpu_count = config->cpus,
+		.virtio_slots = m->vm.virtio_slots,
+		.serial = devices_find(&m->devices, "serial"),
+	};
+	int ret = config->kernel ? image_open(&kernel, config->kernel) : 0;
+
+	if (ret < 0)
+		return ret;
+	if (config->initrd) {
+		ret = image_open(&initrd, config->initrd);
+		if (ret < 0)
+			goto close_kernel;
+		source.initrd = &initrd;
+	}
+	ret = boot_load(&m->vm.memory, &source, &regs);
+	for (unsigned i = 0; ret == 0 && i < config->cpus; i++)
+		ret = vcpu_boot(&m->vm.vcpus[i], &regs);
+	if (ret == 0)
+		ret = identity_write(&m->vm, 0);
+	if (source.initrd)
+		image_close(&initrd);
+close_kernel:
+	image_close(&kernel);
+	return ret;
+}
+
+static int machine_boot(struct machine *m)
+{
+	const struct config *config = m->options->config;
+	struct memory memory;
+	int ret = memory_create(&memory, config->memory);
+
+	if (ret < 0)
+		return ret;
+	machine_stage(m, STAGE_MEMORY);
+	ret = vm_create(&m->vm, &memory, config->cpus);
+	if (ret < 0)
+		return ret;
+	machine_stage(m, STAGE_KVM);
+	if ((ret = machine_devices(m, "stdio")) < 0 || (ret = machine_load_kernel(m)) < 0)
+		return ret;
+	machine_stage(m, STAGE_STATE);
+	return 0;
+}
+
+static int machine_load_snapshot(struct machine *m)
+{
+	struct snapshot *snapshot = m->options->snapshot;
+	struct identity *identity;
+	struct memory memory;
+	int ret = snapshot_map_memory(snapshot, &memory);
+
+	if (ret < 0)
+		return ret;
+	machine_stage(m, STAGE_MEMORY);
+	ret = vm_create(&m->vm, &memory, snapshot->vcpu_count);
+	if (ret < 0)
+		return ret;
+	machine_stage(m, STAGE_KVM);
+	if ((ret = machine_devices(m, "none")) < 0 ||
+	    (ret = snapshot_load(snapshot, &m->vm, &m->devices)) < 0)
+		return ret;
+	if (m->options->clone) {
+		ret = identity_write(&m->vm, m->options->clone_number);
+		if (ret < 0)
+			return ret;
+	}
+	identity = memory_at(&m->vm.memory, LAYOUT_IDENTITY, sizeof(*identity));
+	channel_restored(m->channel, identity->generation_id);
+	machine_stage(m, STAGE_STATE);
+	return 0;
+}
+
+/* The request is in the guest's queue before its first instruction. */
+static int machine_send_request(struct machine *m)
+{
+	const struct machine_request *request = m->options->request;
+	struct itimerval timer = { 0 };
+	int ret;
+
+	if (!request)
+		return 0;
+	ret = channel_request(m->channel, 1, request->data, request->len,
+			      (uint64_t)request->timeout_ms * 1000);
+	if (ret < 0)
+		return ret;
+	timer.it_value.tv_sec = request->timeout_ms / 1000;
+	timer.it_value.tv_usec = request->timeout_ms % 1000 * 1000;
+	setitimer(ITIMER_REAL, &timer, NULL);
+	return 0;
+}
+
+static int machine_build(struct machine *m)
+{
+	const struct channel_events events = {
+		.ready = machine_ready,
+		.answer = machine_answer,
+		.log = machine_log,
+		.broken = machine_broken,
+		.opaque = m,
+	};
+	int ret;
+
+	m->channel = channel_new();
+	if (!m->channel)
+		return failf(ENOMEM, "out of memory");
+	channel_set_events(m->channel, &events);
+	ret = m->options->snapshot ? machine_load_snapshot(m) : machine_boot(m);
+	if (ret == 0)
+		ret = machine_send_request(m);
+	if (ret == 0 && m->options->supervisor_fd >= 0)
+		ret = link_init(&m->link, &m->vm, &m->devices, m->options->supervisor_fd);
+	return ret;
+}
+
+/* The last host resource is open: start the threads, close the door, run. */
+static int machine_run(struct machine *m)
+{
+	/* Capabilities belong to a thread: dropped before there is a second one. */
+	int ret = confine_privileges();
+
+	if (ret < 0 || (ret = vm_threads_start(&m->vm)) < 0)
+		return ret;
+	pthread_mutex_lock(&m->vm.lock);
+	ret = devices_start(&m->devices);
+	pthread_mutex_unlock(&m->vm.lock);
+	if (ret == 0)
+		ret = confine_vm_process();
+	if (ret < 0)
+		return ret;
+	if (m->options->supervisor_fd >= 0) {
+		link_threads(&m->link);
+		if (m->options->snapshot && channel_ready(m->channel))
+			link_ready(&m->link);
+	}
+	vm_run(&m->vm);
+	return 0;
+}
+
+int machine_main(const struct machine_options *options)
+{
+	struct machine m = {
+		.options = options,
+		.vm = { .kvm_fd = -1, .fd = -1 },
+		.link = { .fd = options->supervisor_fd },
+	};
+	int status, ret;
+
+	vm_block_signals();
+	ret = machine_build(&m);
+	if (ret == 0)
+		ret = machine_run(&m);
+	if (ret < 0) {
+		m.vm.end = (struct vm_end){ .reason = VM_END_HOST };
+		snprintf(m.vm.end.text, sizeof(m.vm.end.text), "%s", error_text());
+	}
+	status = vm_end_status(&m.vm.end);
+	devices_stop(&m.devices);
+	if (options->timing)
+		machine_print_stages(&m);
+	if (options->supervisor_fd >= 0)
+		link_ended(&m.link, status);
+	else if (m.vm.end.text[0])
+		notef("%s", m.vm.end.text);
+	devices_destroy(&m.devices);
+	return status;
+}

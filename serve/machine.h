@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VM process: builds a machine (cold, or from a snapshot), gives it its
+ * request, takes its own privileges away and runs it to its end. One per process.
+ */
+#ifndef VIRGA_SERVE_MACHINE_H
+#define VIRGA_SERVE_MACHINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "boot/config.h"
+#include "boot/snapshot.h"
+#include "devices/channel_protocol.h"
+
+/* One request to send before the first guest instruction, and where its answer goes. */
+struct machine_request {
+	const void *data;
+	size_t len;
+	uint32_t timeout_ms; /* 0: none */
+	bool keep;	     /* go on running after the answer */
+	/* Called once under the VM lock; data is valid for the call. 0, or -errno to end as a host failure. */
+	int (*answer)(void *opaque, enum channel_type type, const void *data, size_t len);
+	void *opaque;
+};
+
+struct machine_options {
+	const struct config *config;   /* of a cold boot; names, serial, vsock in any case */
+	struct snapshot *snapshot;     /* NULL: cold boot */
+	bool clone;		       /* of the snapshot: new identity */
+	uint32_t clone_number;
+	int supervisor_fd;	       /* -1: none; owned */
+	const struct machine_request *request; /* NULL: none */
+	bool timing;		       /* stages on stderr */
+	uint64_t main_us;	       /* monotonic_us() when main was entered */
+	uint64_t process_us;	       /* CPU time before main */
+};
+
+/* Runs the machine to its end. Returns the exit status; prints the sentence without a supervisor. */
+int machine_main(const struct machine_options *options);
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line: one table of options says which command takes which, and gives
+ * parsing and --help. Keys of the machine's configuration go through
+ * boot/config.c, so that option, JSON key and message agree.
+ */
+#ifndef VIRGA_SERVE_OPTIONS_H
+#define VIRGA_SERVE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "boot/config.h"
+
+enum command_id {
+	COMMAND_RUN = 1 << 0,
+	COMMAND_RESTORE = 1 << 1,
+	COMMAND_CLONE = 1 << 2,
+	COMMAND_SNAPSHOT = 1 << 3,
+	COMMAND_INVOKE = 1 << 4,
+	COMMAND_INSPECT = 1 << 5,
+	COMMAND_DEVICES = 1 << 6,
+	COMMAND_VERSION = 1 << 7,
+};
+
+#define OPTIONS_TIMEOUT_DEFAULT_MS 30000u
+#define OPTIONS_CLONES_MAX	   10000u
+
+struct options {
+	struct config config;
+	uint64_t set;	     /* bit per option of the table that was given */
+	const char *args[2]; /* DIR, or SOCKET DIR; borrowed from argv */
+	unsigned clones;     /* clone -n */
+	const char *request; /* clone --request: borrowed; NULL when not given */
+	const char *data;    /* invoke --data: TEXT or @FILE; NULL for none */
+	uint32_t timeout_ms;
+	uint32_t ready_timeout_s;
+	bool json, keep, timing, now, verify, print_config;
+	bool help;	     /* --help was given; nothing else was checked */
+	uint64_t main_us;    /* set by main: monotonic_us() at its entry, and CPU time before it */
+	uint64_t process_us;
+};
+
+/* A command as the table in vmm.c states it. */
+struct command {
+	enum command_id id;
+	const char *name;
+	const char *operands; /* "DIR", "SOCKET DIR" or "" */
+	const char *summary;  /* one line */
+	int bad_input;	      /* exit status for bad input */
+	int (*run)(const struct options *options);
+};
+
+/*
+ * Parses argv[1..] of a command (argv[0] is its name) over a struct that has only the times set.
+ * 0, or -EINVAL with a sentence that names the
+ * option and what is allowed. options_fini() in either case.
+ */
+int options_parse(struct options *options, const struct command *command, int argc, char **argv);
+void options_fini(struct options *options);
+
+/* True when the option of that long name was given. */
+bool options_given(const struct options *options, const char *name);
+
+/* Prints usage, summary and the command's options: a screen at most. */
+void options_help(const struct command *command, FILE *out);
+
+#endif

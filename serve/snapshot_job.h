@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One snapshot at a time, as the supervisor sees it: the directory (boot/snapshot.h)
+ * is made at once, the VM process fills it, and a thread puts it on disk, because
+ * fsync may take seconds and the control socket must not wait for it.
+ */
+#ifndef VIRGA_SERVE_SNAPSHOT_JOB_H
+#define VIRGA_SERVE_SNAPSHOT_JOB_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "arch/loop.h"
+#include "boot/snapshot.h"
+#include "serve/qmp.h"
+
+enum snapshot_stage { SNAPSHOT_IDLE, SNAPSHOT_SAVING, SNAPSHOT_COMMITTING };
+
+struct snapshot_job {
+	enum snapshot_stage stage;
+	struct snapshot_dir dir;
+	struct qmp_machine *machine; /* its `migration` tells how it goes */
+	struct loop *loop;
+	uint64_t start_us;
+	pthread_t thread;
+	int done_fd; /* eventfd: the thread has finished */
+	struct loop_watch *watch;
+	int result; /* the thread's: 0 or -errno, with its sentence */
+	char error[sizeof(((struct qmp_machine *)0)->migration.error)];
+};
+
+void snapshot_job_init(struct snapshot_job *job, struct loop *loop, struct qmp_machine *machine);
+
+/*
+ * Makes the directory for uri ("file:" and an absolute path) with `config` in it; the caller then
+ * has job->dir.state_fd and memory_fd filled. -errno with a sentence; -EBUSY during another.
+ */
+int snapshot_job_start(struct snapshot_job *job, const char *uri, const char *config);
+
+/* The files are filled: puts the directory on disk in the background. */
+void snapshot_job_saved(struct snapshot_job *job, uint64_t pause_us);
+
+/* The files cannot be filled: removes the directory. No-op unless they are being filled. */
+void snapshot_job_failed(struct snapshot_job *job, const char *sentence);
+
+/* Gives up what is being filled, waits for what is being put on disk. */
+void snapshot_job_fini(struct snapshot_job *job);
+
+#endif

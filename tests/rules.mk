@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+# Test programs, sanitizers, lint and the targets that run them. Included by the Makefile.
+# Tests are linked with glibc and Debian's libraries: cmocka and the sanitizers need them.
+
+test_libraries := -ljansson -lcap-ng -lpthread
+unit_sources   := $(wildcard tests/unit/test_*.c)
+unit_helpers   := $(filter-out $(unit_sources),$(wildcard tests/unit/*.c))
+test_flags     := -O1 -fno-omit-frame-pointer $(common_flags) $(version) $(kernel_headers)
+asan_flags     := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+
+# A test that injects failures names the functions in a comment `wrap: open mmap`; each is linked
+# with --wrap, so that the test's __wrap_open stands before it.
+comma := ,
+wrap_flags = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n \
+	's|^[ /*]*wrap: *\([a-z_A-Z0-9 ]*\).*|\1|p' $1))
+
+# $(call flavour,DIR,FLAGS): DIR/test-obj/*.o, all of them but vmm.o in DIR/test-obj/libvirga.a,
+# and DIR/tests/unit/test_*.
+define flavour
+$1/test-obj/%.o: %.c $B/flags | $(DEPS)/stamp
+	$$(call say,CC,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)$(HOSTCC) $(test_flags) $2 -MMD -MP -c -o $$@ $$<
+
+$1/test-obj/devices_table.o: $B/devices_table.c $B/flags | $(DEPS)/stamp
+	@mkdir -p $$(@D)
+	$$(Q)$(HOSTCC) $(test_flags) $2 -c -o $$@ $$<
+
+$1/test-obj/libvirga.a: $(sources:%.c=$1/test-obj/%.o) $1/test-obj/devices_table.o $B/obj/builtin.o
+	$$(call say,AR,$$@)
+	$$(Q)rm -f $$@ && ar rcs $$@ $$^
+
+$1/tests/unit/%: tests/unit/%.c $(unit_helpers) $(wildcard tests/unit/*.h) $1/test-obj/libvirga.a
+	$$(call say,TEST,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)$(HOSTCC) $(test_flags) $2 $$(call wrap_flags,$$<) -MMD -MP -MF $$@.d -o $$@ $$< \
+		$(unit_helpers) $1/test-obj/libvirga.a -lcmocka $(test_libraries)
+
+$(patsubst %.c,$1/test-obj/%.o,$(filter seccomp/%,$(sources))): | $B/filter.h
+-include $$(wildcard $1/test-obj/*.d $1/test-obj/*/*.d $1/test-obj/*/*/*.d $1/tests/unit/*.d)
+endef
+
+$(eval $(call flavour,$B,))
+$(eval $(call flavour,$B/asan,$(asan_flags)))
+
+unit_tests := $(unit_sources:%.c=$B/%)
+asan_tests := $(unit_sources:%.c=$B/asan/%)
+
+$B/asan/virga: $B/asan/test-obj/vmm.o $B/asan/test-obj/libvirga.a
+	$(call say,LD,$@)
+	$(Q)$(HOSTCC) $(asan_flags) -o $@ $^ $(test_libraries)
+
+# --- tiny guests: each source in tests/guest/ is a bootable ELF, those in lib/ belong to all
+
+guest_tests := $(patsubst tests/guest/%,$B/tests/guest/%.elf,$(basename \
+	$(wildcard tests/guest/*.S tests/guest/*.c)))
+guest_lib   := $(wildcard tests/guest/lib/*.S tests/guest/lib/*.c)
+guest_needs := $(guest_lib) tests/guest/guest.ld $(wildcard tests/guest/*.h tests/guest/lib/*.h)
+
+define guest_test
+	$(call say,GUEST,$@)
+	@mkdir -p $(@D)
+	$(Q)gcc $(guest_flags) -o $@ -Wl,-T,tests/guest/guest.ld $< $(guest_lib)
+endef
+
+$B/tests/guest/%.elf: tests/guest/%.S $(guest_needs)
+	$(guest_test)
+
+$B/tests/guest/%.elf: tests/guest/%.c $(guest_needs)
+	$(guest_test)
+
+# --- targets
+
+.PHONY: tests unit asan check check-packages lint format bench demo demo-linux
+tests: virga $B/agent $(unit_tests) $(guest_tests)
+
+unit: $(unit_tests)
+	$(Q)for test in $^; do echo "  RUN     $$test"; $$test || exit 1; done
+
+asan: $B/asan/virga $(asan_tests)
+	$(Q)for test in $(asan_tests); do echo "  RUN     $$test"; \
+		UBSAN_OPTIONS=print_stacktrace=1 $$test >$$test.log 2>&1 || { cat $$test.log; exit 1; }; done
+
+check:
+	$(Q)tests/setup check
+	$(Q)$(MAKE) --no-print-directory tests
+	$(Q)PYTHONPYCACHEPREFIX=$B/pycache $B/venv/bin/python -m pytest tests -v $(PYTEST)
+
+lint: objects tests/lint
+	$(Q)CFLAGS='$(filter-out -g -Werror,$(common_flags)) $(kernel_headers)' tests/lint
+
+format:
+	$(Q)clang-format-14 -i $$(find . -path ./$B -prune -o -name '*.[ch]' -print)
+
+bench: virga
+	$(Q)bench/run $(BENCH)
+
+demo:
+	$(Q)tests/setup demo
+	$(Q)$(MAKE) --no-print-directory virga
+	$(Q)tests/demo
+
+demo-linux:
+	$(Q)tests/setup demo
+	$(Q)$(MAKE) --no-print-directory virga $B/agent
+	$(Q)tests/demo linux

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boots each tiny guest of tests/guest/ as a user would and looks at output and exit status."""
+
+import re
+import subprocess
+import time
+
+import pytest
+from helpers import Running, guest, run, run_guest
+
+pytestmark = pytest.mark.guest
+
+# name, arguments, what else stands on stdout
+SUCCESSFUL = [
+    ("unclaimed", [], ""),
+    ("pvh", ["--memory", "64M"], "map "),
+    ("identity", [], "id "),
+    ("interrupt", [], "level"),
+    ("lapic_timer", [], ""),
+    ("high_memory", ["--memory", "6G"], ""),
+]
+
+
+@pytest.mark.parametrize("name, args, text", SUCCESSFUL, ids=[case[0] for case in SUCCESSFUL])
+def test_success(virga, name, args, text):
+    done = run_guest(virga, name, *args)
+    assert done.stdout.endswith("SUCCESS\n"), done.stdout + done.stderr
+    assert text in done.stdout
+    assert done.returncode == 0
+
+
+# name, exit status, what stderr says
+ENDS = [
+    ("hello", 0, "powered off"),
+    ("acpi_reset", 0, "reset"),
+    ("keyboard_reset", 0, "reset"),
+    ("debug_exit", 42, "42"),
+    ("triple_fault", 126, "triple fault"),
+    ("emulation", 126, "emulat"),
+]
+
+
+@pytest.mark.parametrize("name, status, sentence", ENDS, ids=[case[0] for case in ENDS])
+def test_end(virga, name, status, sentence):
+    done = run_guest(virga, name)
+    assert done.stdout == "SUCCESS\n", done.stdout + done.stderr
+    assert done.returncode == status
+    assert sentence in done.stderr
+
+
+@pytest.mark.parametrize("status", [0, 1, 124, 255])
+def test_debug_exit_status(virga, status):
+    assert run_guest(virga, "debug_exit", cmdline=f"status={status}").returncode == status
+
+
+@pytest.mark.parametrize("name", ["triple_fault", "emulation"])
+def test_crash_shows_registers(virga, name):
+    assert re.search(r"rip[ =:]+(0x)?[0-9a-f]+", run_guest(virga, name).stderr, re.IGNORECASE)
+
+
+def test_pvh_hands_over_command_line_and_map(virga):
+    done = run_guest(virga, "pvh", "--memory", "4G", cmdline="one two=3")
+    ram = [
+        (int(start, 16), int(end, 16))
+        for start, end, kind in re.findall(r"map (\w+) (\w+) (\d+)\n", done.stdout)
+        if kind == "1"
+    ]
+    assert "cmdline [one two=3]\n" in done.stdout
+    assert sum(end - start for start, end in ram) == (4 << 30) - 0x60000
+    assert (0x100000, 0xC0000000) in ram and (1 << 32, 5 << 30) in ram
+
+
+def test_pvh_hands_over_an_initrd(virga, tmp_path):
+    (tmp_path / "initrd").write_bytes(b"x" * 12345)
+    done = run_guest(virga, "pvh", "--initrd", tmp_path / "initrd")
+    assert "module of 12345 bytes\n" in done.stdout
+
+
+def test_identities_differ(virga):
+    before = time.time_ns()
+    outputs = [run_guest(virga, "identity").stdout for _ in range(3)]
+    after = time.time_ns()
+    for word in ("id", "seed"):
+        assert len({re.search(rf"^{word} (\w+)$", out, re.MULTILINE)[1] for out in outputs}) == 3
+    for out in outputs:
+        assert before <= int(re.search(r"^wall (\d+)$", out, re.MULTILINE)[1]) <= after
+
+
+def test_vector_registers_live(virga):
+    done = run_guest(virga, "fpu", cmdline="ticks=5")
+    assert re.fullmatch(r"(avx|sse)\ntick 1\ntick 2\ntick 3\ntick 4\ntick 5\nSUCCESS\n", done.stdout)
+
+
+def test_ticks_come_in_time(virga):
+    start = time.monotonic()
+    done = run_guest(virga, "tick", cmdline="period_ms=100 ticks=10")
+    took = time.monotonic() - start
+    assert done.stdout.split("\n")[9:11] == ["tick 10", "SUCCESS"]
+    assert 1.0 <= took < 5.0
+
+
+@pytest.mark.parametrize("how", ["poll", "interrupt"])
+def test_serial_input(virga, how):
+    args = ["run", "--kernel", guest("serial_echo"), "--serial", "stdio", "--cmdline", how]
+    with Running(virga, *args, stdin=subprocess.PIPE) as machine:
+        machine.expect("ready\n")
+        machine.send(b"hello")
+        machine.expect("hello")
+        long = b"0123456789abcdef" * 64  # more than the FIFO holds
+        machine.send(long)
+        machine.expect(long.decode())
+        machine.send(b"q")
+        machine.expect("SUCCESS\n")
+        assert machine.process.wait(10) == 0
+
+
+def test_end_of_input_does_not_end_the_machine(virga):
+    args = ["run", "--kernel", guest("tick"), "--serial", "stdio"]
+    args += ["--cmdline", "period_ms=50 ticks=10"]
+    with Running(virga, *args, stdin=subprocess.DEVNULL) as machine:
+        assert "tick 10" in machine.expect("SUCCESS\n")
+
+
+def test_reader_that_does_not_read_cannot_stop_the_machine(virga):
+    """The pipe is full after 64 KiB; the guest goes on, and the machine obeys a signal."""
+    args = ["run", "--kernel", guest("serial_flood"), "--serial", "stdio"]
+    with Running(virga, *args, "--cmdline", "bytes=1000000") as machine:
+        assert machine.process.wait(60) == 0
+    with Running(virga, *args) as machine:
+        time.sleep(0.5)
+        assert machine.stop() == 0
+
+
+def test_serial_into_a_file(virga, tmp_path):
+    args = ["--kernel", guest("serial_flood"), "--serial", f"file:{tmp_path}/out"]
+    done = run(virga, "run", *args, "--cmdline", "bytes=6300")
+    text = (tmp_path / "out").read_text()
+    assert done.returncode == 0 and done.stdout == ""
+    assert text.endswith("\nSUCCESS\n") and len(set(text.split("\n")[:-2])) == 1
+
+
+@pytest.mark.parametrize("name", ["park", "spin"])
+@pytest.mark.parametrize("number", [15, 2, 1], ids=["TERM", "INT", "HUP"])
+def test_signal_ends_a_machine_that_waits_or_works(virga, name, number):
+    with Running(virga, "run", "--kernel", guest(name), "--serial", "stdio") as machine:
+        machine.expect("SUCCESS\n")
+        time.sleep(0.05)
+        assert machine.stop(number, 10) == 0
+
+
+HOSTILE = (
+    "registers status queue_size queue_address index head loop buffer direction short indirect "
+    "header credit flood channel"
+).split()
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_hostile_driver(virga, attack):
+    done = run_guest(virga, "hostile", cmdline=attack, timeout=60)
+    assert done.stdout == f"{attack}\nSUCCESS\n", done.stdout + done.stderr
+    assert done.returncode == 0
+
+
+def test_hostile_driver_all_at_once(virga):
+    done = run_guest(virga, "hostile", timeout=110)
+    assert done.stdout.split() == HOSTILE + ["SUCCESS"], done.stderr
+    assert len(done.stderr) < 20000  # a guest must not be able to fill the log

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kernel images made by hand (tests/unit/images.h). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "arch/error.h"
+#include "tests/unit/images.h"
+
+Elf64_Ehdr *elf_of(struct test_image *t)
+{
+	return (void *)t->bytes;
+}
+
+Elf64_Phdr *segment_of(struct test_image *t, unsigned i)
+{
+	return (Elf64_Phdr *)(void *)(t->bytes + sizeof(Elf64_Ehdr)) + i;
+}
+
+Elf64_Nhdr *note_of(struct test_image *t)
+{
+	return (void *)(t->bytes + ELF_NOTE_OFFSET);
+}
+
+/* A note of another owner and type, then the PVH note. */
+static size_t make_notes(uint8_t *to)
+{
+	const struct {
+		Elf64_Nhdr other;
+		char other_name[8];
+		uint32_t other_desc;
+		Elf64_Nhdr pvh;
+		char name[4];
+		uint64_t entry __attribute__((packed, aligned(4)));
+	} notes = {
+		.other = { .n_namesz = 6, .n_descsz = 4, .n_type = 18 },
+		.other_name = "Linux",
+		.pvh = { .n_namesz = 4, .n_descsz = 8, .n_type = 18 },
+		.name = "Xen",
+		.entry = ELF_PVH_ENTRY,
+	};
+
+	memcpy(to, &notes, sizeof(notes));
+	return sizeof(notes);
+}
+
+void make_elf(struct test_image *t, bool pvh)
+{
+	Elf64_Ehdr *h = elf_of(t);
+
+	memset(t, 0, sizeof(*t));
+	t->size = ELF_FILE_SIZE;
+	memcpy(h->e_ident, ELFMAG, SELFMAG);
+	h->e_ident[EI_CLASS] = ELFCLASS64;
+	h->e_ident[EI_DATA] = ELFDATA2LSB;
+	h->e_ident[EI_VERSION] = EV_CURRENT;
+	h->e_type = ET_EXEC;
+	h->e_machine = EM_X86_64;
+	h->e_version = EV_CURRENT;
+	h->e_entry = ELF_ENTRY;
+	h->e_phoff = sizeof(*h);
+	h->e_ehsize = sizeof(*h);
+	h->e_phentsize = sizeof(Elf64_Phdr);
+	h->e_phnum = TEST_SEGMENTS;
+	*segment_of(t, TEST_TEXT) = (Elf64_Phdr){ .p_type = PT_LOAD,
+						  .p_offset = ELF_TEXT_OFFSET,
+						  .p_vaddr = 0xffffffff80000000,
+						  .p_paddr = ELF_TEXT_GPA,
+						  .p_filesz = 0x1000,
+						  .p_memsz = 0x1000 };
+	*segment_of(t, TEST_DATA) = (Elf64_Phdr){ .p_type = PT_LOAD,
+						  .p_offset = ELF_DATA_OFFSET,
+						  .p_vaddr = 0xffffffff80001000,
+						  .p_paddr = ELF_DATA_GPA,
+						  .p_filesz = 0x1000,
+						  .p_memsz = 0x1000 + ELF_BSS_SIZE };
+	*segment_of(t, TEST_NOTE) =
+		(Elf64_Phdr){ .p_type = pvh ? PT_NOTE : PT_NULL,
+			      .p_offset = ELF_NOTE_OFFSET,
+			      .p_filesz = make_notes(t->bytes + ELF_NOTE_OFFSET),
+			      .p_align = 4 };
+	memset(t->bytes + ELF_TEXT_OFFSET, 0xf4, 0x1000);
+	memset(t->bytes + ELF_DATA_OFFSET, 0x5a, 0x1000);
+}
+
+struct linux_header *header_of(struct test_image *t)
+{
+	return (void *)(t->bytes + LINUX_HEADER_OFFSET);
+}
+
+void make_bzimage(struct test_image *t)
+{
+	struct linux_header *h = header_of(t);
+
+	memset(t, 0, sizeof(*t));
+	t->size = BZIMAGE_SIZE;
+	memcpy(t->bytes, "MZ", 2);
+	*h = (struct linux_header){
+		.setup_sects = BZIMAGE_SETUP_SECTS,
+		.syssize = (BZIMAGE_SIZE - BZIMAGE_PAYLOAD) / 16,
+		.boot_flag = LINUX_BOOT_FLAG,
+		.jump = 0xeb,
+		.jump_offset = 0x6a,
+		.magic = LINUX_HEADER_MAGIC,
+		.version = 0x20f,
+		.loadflags = LINUX_LOADED_HIGH | 0x80,
+		.initrd_addr_max = 0x7fffffff,
+		.kernel_alignment = 0x200000,
+		.relocatable_kernel = 1,
+		.xloadflags = 0x7f,
+		.cmdline_size = 2047,
+		.pref_address = BZIMAGE_GPA,
+		.init_size = BZIMAGE_INIT_SIZE,
+	};
+	memset(t->bytes + BZIMAGE_PAYLOAD, 0xc3, BZIMAGE_SIZE - BZIMAGE_PAYLOAD);
+}
+
+struct image copy_image(const struct test_image *t, size_t size)
+{
+	uint8_t *copy = malloc(size ? size : 1);
+
+	assert_non_null(copy);
+	memcpy(copy, t->bytes, size);
+	return (struct image){ .name = "test", .data = copy, .size = size };
+}
+
+void free_image(struct image *image)
+{
+	free((void *)image->data);
+}
+
+int load_image(const struct memory *memory, const struct test_image *t, struct loaded *out)
+{
+	struct image image = copy_image(t, t->size);
+	int ret = image_identify(&image, &out->kind);
+
+	if (ret == 0)
+		ret = out->kind == IMAGE_BZIMAGE
+			      ? bzimage_load(memory, &image, &out->entry, &out->end)
+			      : elf_load(memory, &image, out->kind, &out->entry, &out->end);
+	free_image(&image);
+	return ret;
+}
+
+uint64_t touched_bytes(const struct memory *memory)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(memory->fd, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+void assert_says(const char *text)
+{
+	if (!strstr(error_text(), text))
+		fail_msg("\"%s\" does not hold \"%s\"", error_text(), text);
+}

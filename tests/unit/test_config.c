@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * boot/config.c: every key both ways, ranges and sentences, JSON that is not ours.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "arch/error.h"
+#include "boot/config.h"
+
+static char json_path[] = "/tmp/test_config.XXXXXX";
+
+static int setup(void **state)
+{
+	int fd = mkstemp(json_path);
+
+	(void)state;
+	close(fd);
+	return fd < 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	return unlink(json_path);
+}
+
+static int read_text(struct config *config, const char *text)
+{
+	FILE *file = fopen(json_path, "w");
+
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+	return config_read(config, json_path);
+}
+
+static void expect(int ret, int err, const char *words)
+{
+	assert_int_equal(ret, -err);
+	if (!strstr(error_text(), words))
+		fail_msg("'%s' does not say '%s'", error_text(), words);
+}
+
+static void test_defaults(void **state)
+{
+	struct config config;
+	char *text;
+
+	(void)state;
+	config_init(&config);
+	assert_true(config.memory == 128u << 20);
+	assert_int_equal(config.cpus, 1);
+	assert_null(config.serial);
+	text = config_print(&config);
+	assert_string_equal(text, "{\n  \"memory\": \"128M\",\n  \"cpus\": 1\n}\n");
+	free(text);
+	config_fini(&config);
+}
+
+static const char all_keys[] = "{\n"
+			       "  \"kernel\": \"/boot/vmlinuz\",\n"
+			       "  \"initrd\": \"initrd.img\",\n"
+			       "  \"cmdline\": \"console=ttyS0 a=\\\"b\\\"\",\n"
+			       "  \"memory\": \"6G\",\n"
+			       "  \"cpus\": 4,\n"
+			       "  \"serial\": \"file:/tmp/x\",\n"
+			       "  \"vsock\": \"/run/v\",\n"
+			       "  \"control\": \"/run/c\",\n"
+			       "  \"name\": \"größe\"\n"
+			       "}\n";
+
+static void test_roundtrip(void **state)
+{
+	struct config config;
+	char *text;
+
+	(void)state;
+	config_init(&config);
+	assert_int_equal(read_text(&config, all_keys), 0);
+	assert_string_equal(config.cmdline, "console=ttyS0 a=\"b\"");
+	assert_true(config.memory == 6ull << 30);
+	assert_int_equal(config.cpus, 4);
+	text = config_print(&config);
+	assert_string_equal(text, all_keys);
+	free(text);
+	config_fini(&config);
+	assert_null(config.kernel);
+}
+
+static void test_set_replaces(void **state)
+{
+	struct config config;
+
+	(void)state;
+	config_init(&config);
+	assert_int_equal(config_set(&config, "cmdline", "one"), 0);
+	assert_int_equal(config_set(&config, "cmdline", ""), 0);
+	assert_string_equal(config.cmdline, "");
+	assert_int_equal(config_set(&config, "nosuch", "x"), -ENOENT);
+	config_fini(&config);
+}
+
+static void test_values(void **state)
+{
+	static const char long_path[102] = { [0 ... 100] = 'p' };
+	static const struct {
+		const char *key, *value, *words; /* words NULL: allowed */
+	} cases[] = {
+		{ "memory", "4M", NULL },
+		{ "memory", "4096K", NULL },
+		{ "memory", "134217728", NULL },
+		{ "memory", "512G", NULL },
+		{ "memory", "3M", "memory '3M': 4M to 512G are allowed" },
+		{ "memory", "513G", "memory '513G': 4M to 512G" },
+		{ "memory", "8388609", "whole pages of 4096 bytes" },
+		{ "memory", "", "memory ''" },
+		{ "memory", "-8M", "memory '-8M'" },
+		{ "memory", " 8M", "memory ' 8M'" },
+		{ "memory", "8MB", "memory '8MB'" },
+		{ "memory", "0x8M", "memory '0x8M'" },
+		{ "memory", "18446744073709551616", "memory '18446744073709551616'" },
+		{ "memory", "17179869185G", "memory '17179869185G'" },
+		{ "cpus", "1", NULL },
+		{ "cpus", "16", NULL },
+		{ "cpus", "0", "cpus '0': 1 to 16 are allowed" },
+		{ "cpus", "17", "cpus '17': 1 to 16" },
+		{ "cpus", "+1", "cpus '+1'" },
+		{ "cpus", "1 ", "cpus '1 '" },
+		{ "cpus", "18446744073709551617", "cpus '18446744073709551617'" },
+		{ "serial", "stdio", NULL },
+		{ "serial", "none", NULL },
+		{ "serial", "pty", NULL },
+		{ "serial", "file:x", NULL },
+		{ "serial", "file:", "serial 'file:': stdio, none, pty and file:PATH" },
+		{ "serial", "tty", "serial 'tty'" },
+		{ "serial", "", "serial ''" },
+		{ "kernel", "", "kernel '' has 0 bytes; 1 to 4095 are allowed" },
+		{ "vsock", long_path, "has 101 bytes; 1 to 100 are allowed" },
+		{ "control", long_path + 1, NULL },
+		{ "name", "", "name '' has 0 bytes; 1 to 64" },
+		{ "kernel", "\xff\xfe", "kernel: its value is not UTF-8" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct config config;
+		int ret;
+
+		config_init(&config);
+		ret = config_set(&config, cases[i].key, cases[i].value);
+		if (cases[i].words)
+			expect(ret, EINVAL, cases[i].words);
+		else
+			assert_int_equal(ret, 0);
+		config_fini(&config);
+	}
+}
+
+static void test_refused_value_changes_nothing(void **state)
+{
+	struct config config;
+
+	(void)state;
+	config_init(&config);
+	assert_int_equal(config_set(&config, "serial", "pty"), 0);
+	assert_int_equal(config_set(&config, "serial", "usb"), -EINVAL);
+	assert_int_equal(config_set(&config, "memory", "1K"), -EINVAL);
+	assert_string_equal(config.serial, "pty");
+	assert_true(config.memory == CONFIG_MEMORY_DEFAULT);
+	config_fini(&config);
+}
+
+static void test_json_errors(void **state)
+{
+	static const struct {
+		const char *text, *words;
+	} cases[] = {
+		{ "", "line 1" },
+		{ "{\n\"memory\": }", "line 2" },
+		{ "[]", "one JSON object" },
+		{ "\"x\"", "line 1" },
+		{ "{\"memry\": \"1G\"}", "there is no key 'memry'" },
+		{ "{\"memory\": 1.5}", "key 'memory' must be a string or a whole number" },
+		{ "{\"kernel\": 5}", "key 'kernel' must be a string" },
+		{ "{\"kernel\": null}", "key 'kernel' must be a string" },
+		{ "{\"cpus\": true}", "key 'cpus'" },
+		{ "{\"cpus\": 1, \"cpus\": 2}", "duplicate" },
+		{ "{\"cpus\": -1}", "cpus '-1': 1 to 16" },
+		{ "{\"memory\": \"1M\"}", "memory '1M'" },
+		{ "{\"kernel\": \"a\\u0000b\"}", "line 1" },
+		{ "{} {}", "line 1" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct config config;
+
+		config_init(&config);
+		expect(read_text(&config, cases[i].text), EINVAL, cases[i].words);
+		assert_non_null(strstr(error_text(), json_path));
+		config_fini(&config);
+	}
+}
+
+static void test_json_numbers(void **state)
+{
+	struct config config;
+
+	(void)state;
+	config_init(&config);
+	assert_int_equal(read_text(&config, "{\"memory\": 8388608, \"cpus\": \"2\"}"), 0);
+	assert_true(config.memory == 8u << 20);
+	assert_int_equal(config.cpus, 2);
+	config_fini(&config);
+}
+
+static void test_no_file(void **state)
+{
+	struct config config;
+
+	(void)state;
+	config_init(&config);
+	expect(config_read(&config, "/nonexistent/c.json"), ENOENT, "/nonexistent/c.json");
+	expect(config_read(&config, "/tmp"), EIO, "/tmp: cannot be read");
+	config_fini(&config);
+}
+
+static void test_odd_sizes_print_exactly(void **state)
+{
+	static const char *const sizes[] = { "5G", "1025M", "8196K", "4M" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct config config;
+		char *text;
+
+		config_init(&config);
+		assert_int_equal(config_set(&config, "memory", sizes[i]), 0);
+		text = config_print(&config);
+		assert_non_null(strstr(text, sizes[i]));
+		free(text);
+		config_fini(&config);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_roundtrip),
+		cmocka_unit_test(test_set_replaces),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_refused_value_changes_nothing),
+		cmocka_unit_test(test_json_errors),
+		cmocka_unit_test(test_json_numbers),
+		cmocka_unit_test(test_no_file),
+		cmocka_unit_test(test_odd_sizes_print_exactly),
+	};
+
+	return cmocka_run_group_tests_name("config", tests, setup, teardown);
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a set of devices, with a table of made-up classes in the place of the
+ * generated one, and the small devices: debug_exit, power, park.
+ */
+/* wrap: vm_end vm_poll vm_park */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "arch/error.h"
+#include "arch/x86_64/layout.h"
+#include "devices/device.h"
+
+extern const struct device_class debug_exit_class, power_class, park_class;
+
+static struct {
+	char log[256];
+	const char *fails; /* the event that fails */
+	enum vm_end_reason reason;
+	unsigned code;
+	unsigned ends, polls, parks;
+} seen;
+
+void __wrap_vm_end(struct vm *vm, enum vm_end_reason reason, uint8_t code, const char *fmt, ...);
+void __wrap_vm_end(struct vm *vm, enum vm_end_reason reason, uint8_t code, const char *fmt, ...)
+{
+	(void)vm;
+	assert_true(fmt[0]);
+	seen.reason = reason;
+	seen.code = code;
+	seen.ends++;
+}
+
+void __wrap_vm_poll(struct vm *vm);
+void __wrap_vm_poll(struct vm *vm)
+{
+	(void)vm;
+	seen.polls++;
+}
+
+void __wrap_vm_park(struct vm *vm);
+void __wrap_vm_park(struct vm *vm)
+{
+	(void)vm;
+	assert_int_equal(seen.polls, seen.parks + 1); /* work is looked for before waiting */
+	seen.parks++;
+}
+
+/* --- Made-up classes: each event is logged, and fails when told to --- */
+
+struct fake {
+	uint32_t value;
+	uint16_t list[3];
+};
+
+static int fake_event(struct device *dev, const char *event)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "%s.%s", dev->class->name, event);
+	strcat(seen.log, name);
+	strcat(seen.log, " ");
+	return seen.fails && !strcmp(seen.fails, name) ? failf(EIO, "%s fails", name) : 0;
+}
+
+static int fake_create(struct device *dev, const struct device_host *host)
+{
+	const struct fake *fake = dev->state;
+
+	(void)host;
+	if (fake)
+		assert_int_equal(fake->value, 0);
+	return fake_event(dev, "create");
+}
+
+static void fake_destroy(struct device *dev)
+{
+	fake_event(dev, "destroy");
+}
+
+static int fake_start(struct device *dev)
+{
+	return fake_event(dev, "start");
+}
+
+static void fake_stop(struct device *dev)
+{
+	fake_event(dev, "stop");
+}
+
+static int fake_save(struct device *dev, struct blob *out)
+{
+	blob_put_u32(out, 0x11223344);
+	return fake_event(dev, "save");
+}
+
+static int fake_restore(struct device *dev, struct blob *in)
+{
+	assert_int_equal(blob_get_u32(in), 0x11223344);
+	return fake_event(dev, "restore");
+}
+
+static const struct field fake_fields[] = {
+	FIELD(struct fake, value),
+	FIELD_ARRAY(struct fake, list),
+	FIELD_END,
+};
+
+static const struct device_class fake_a = {
+	.name = "a",
+	.size = sizeof(struct fake),
+	.fields = fake_fields,
+	.create = fake_create,
+	.destroy = fake_destroy,
+	.start = fake_start,
+	.stop = fake_stop,
+	.save = fake_save,
+	.restore = fake_restore,
+};
+static const struct device_class fake_b = { .name = "b", .create = fake_create };
+static const struct device_class fake_c = {
+	.name = "c",
+	.create = fake_create,
+	.destroy = fake_destroy,
+	.start = fake_start,
+	.stop = fake_stop,
+};
+
+const struct device_class *const device_classes[] = { &fake_a, &fake_b, &fake_c, NULL };
+
+static struct vm vm;
+static struct devices devices;
+
+static int setup(void **state)
+{
+	const struct device_host host = { 0 };
+
+	(void)state;
+	memset(&seen, 0, sizeof(seen));
+	memset(&vm, 0, sizeof(vm));
+	return devices_create(&devices, &vm, &host);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	devices_destroy(&devices);
+	return devices.count != 0;
+}
+
+static void test_order(void **state)
+{
+	(void)state;
+	assert_int_equal(devices.count, 3);
+	assert_int_equal(devices_start(&devices), 0);
+	devices_stop(&devices);
+	devices_destroy(&devices);
+	assert_string_equal(seen.log, "a.create b.create c.create a.start c.start c.stop a.stop "
+				      "c.destroy a.destroy ");
+}
+
+static void test_create_fails(void **state)
+{
+	const struct device_host host = { 0 };
+
+	(void)state;
+	devices_destroy(&devices);
+	seen.log[0] = 0;
+	seen.fails = "c.create";
+	assert_int_equal(devices_create(&devices, &vm, &host), -EIO);
+	assert_string_equal(error_text(), "c.create fails");
+	assert_string_equal(seen.log, "a.create b.create c.create a.destroy ");
+	assert_int_equal(devices.count, 0);
+}
+
+static void test_start_fails(void **state)
+{
+	(void)state;
+	seen.log[0] = 0;
+	seen.fails = "c.start";
+	assert_int_equal(devices_start(&devices), -EIO);
+	assert_string_equal(seen.log, "a.start c.start a.stop ");
+}
+
+static void test_find(void **state)
+{
+	(void)state;
+	assert_ptr_equal(devices_find(&devices, "b"), &devices.list[1]);
+	assert_null(devices_find(&devices, "d"));
+}
+
+static void test_save_and_load(void **state)
+{
+	struct device *a = &devices.list[0];
+	struct fake *fake = a->state;
+	struct blob blob = { 0 };
+
+	(void)state;
+	*fake = (struct fake){ .value = 7, .list = { 1, 2, 3 } };
+	assert_int_equal(device_save(a, &blob), 0);
+	assert_int_equal(blob.len, fields_size(fake_fields) + 4);
+	memset(fake, 0, sizeof(*fake));
+	assert_int_equal(device_load(a, blob.data, blob.len), 0);
+	assert_int_equal(fake->value, 7);
+	assert_int_equal(fake->list[2], 3);
+	for (size_t len = 0; len < fields_size(fake_fields); len++)
+		assert_int_equal(device_load(a, blob.data, len), -EINVAL);
+	assert_non_null(strstr(error_text(), "device a"));
+	/* A device that saves nothing takes nothing. */
+	assert_int_equal(device_load(&devices.list[1], "", 0), 0);
+	assert_int_equal(device_load(&devices.list[1], "x", 1), -EINVAL);
+	seen.fails = "a.restore";
+	assert_int_equal(device_load(a, blob.data, blob.len), -EIO);
+	seen.fails = "a.save";
+	assert_int_equal(device_save(a, &blob), -EIO);
+	blob_fini(&blob);
+}
+
+/* --- The small devices --- */
+
+static void claim(const struct device_class *class, struct device *dev)
+{
+	const struct device_host host = { 0 };
+
+	*dev = (struct device){ .class = class, .vm = &vm };
+	assert_int_equal(class->create(dev, &host), 0);
+	assert_null(class->fields);
+}
+
+static void out(uint16_t port, uint32_t value, unsigned len)
+{
+	assert_true(bus_io(&vm.pio, port, &value, len, true));
+}
+
+static uint32_t in(uint16_t port, unsigned len)
+{
+	uint32_t value = 0xffffffff;
+
+	assert_true(bus_io(&vm.pio, port, &value, len, false));
+	return value;
+}
+
+static void test_debug_exit(void **state)
+{
+	struct device dev;
+
+	(void)state;
+	claim(&debug_exit_class, &dev);
+	assert_int_equal(in(LAYOUT_PORT_DEBUG_EXIT, 1), 0xffffff00);
+	assert_int_equal(seen.ends, 0);
+	out(LAYOUT_PORT_DEBUG_EXIT, 42, 1);
+	assert_int_equal(seen.reason, VM_END_DEBUG_EXIT);
+	assert_int_equal(seen.code, 42);
+	out(LAYOUT_PORT_DEBUG_EXIT, 0x107, 4);
+	assert_int_equal(seen.code, 7);
+	assert_int_equal(seen.ends, 2);
+}
+
+static void test_power(void **state)
+{
+	struct device dev;
+
+	(void)state;
+	claim(&power_class, &dev);
+	for (uint32_t value = 0; value < 256; value++) {
+		seen.ends = 0;
+		out(LAYOUT_PORT_POWER, value, 1);
+		assert_int_equal(seen.ends, (value & 0x3c) == 0x34);
+		assert_true(!seen.ends || seen.reason == VM_END_POWEROFF);
+		seen.ends = 0;
+		out(LAYOUT_PORT_POWER + 1, value, 1);
+		assert_int_equal(seen.ends, 0);
+		out(LAYOUT_PORT_POWER + 2, value, 1);
+		assert_int_equal(seen.ends, value == 1);
+		assert_true(!seen.ends || seen.reason == VM_END_RESET);
+		seen.ends = 0;
+		out(LAYOUT_PORT_KEYBOARD, value, 1);
+		assert_int_equal(seen.ends, value == 0xfe);
+	}
+	for (uint16_t i = 0; i < 3; i++)
+		assert_int_equal(in((uint16_t)(LAYOUT_PORT_POWER + i), 1), 0xffffff00);
+	assert_int_equal(in(LAYOUT_PORT_KEYBOARD, 1), 0xffffff00);
+}
+
+static void test_park(void **state)
+{
+	struct device dev;
+
+	(void)state;
+	claim(&park_class, &dev);
+	out(LAYOUT_PORT_PARK, 1, 1);
+	assert_int_equal(seen.parks, 0);
+	assert_int_equal(in(LAYOUT_PORT_PARK, 1), 0xffffff00);
+	assert_int_equal(in(LAYOUT_PORT_PARK, 2), 0xffff0000);
+	assert_int_equal(in(LAYOUT_PORT_PARK, 4), 0);
+	assert_int_equal(seen.parks, 3);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_order),	TEST(test_create_fails), TEST(test_start_fails),
+		TEST(test_find),	TEST(test_save_and_load), TEST(test_debug_exit),
+		TEST(test_power),	TEST(test_park),
+	};
+
+	return cmocka_run_group_tests_name("devices", tests, NULL, NULL);
+}

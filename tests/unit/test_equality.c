@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine saved, destroyed, built anew and loaded has what was saved, field by field,
+ * on real KVM, at many stops of guests that are doing something. Running counters are
+ * excepted: TSC, kvmclock and the local APIC timer's count may have advanced, by no more
+ * than the gap, and never back.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "arch/error.h"
+#include "boot/boot.h"
+#include "boot/identity.h"
+#include "boot/snapshot.h"
+#include "devices/channel.h"
+#include "devices/device.h"
+
+#define MIB	    (1ull << 20)
+#define STOPS	    8
+#define LAPIC_TMCCT 0x390
+#define MSR_DEADLINE 0x6e0
+
+struct machine {
+	struct vm vm;
+	struct devices devices;
+	struct channel *channel;
+	pthread_t thread;
+};
+
+static char directory[] = "/tmp/virga-equality.XXXXXX";
+
+static void machine_devices(struct machine *m)
+{
+	const struct device_host host = { .serial = "file:/dev/null", .channel = m->channel };
+
+	assert_int_equal(devices_create(&m->devices, &m->vm, &host), 0);
+}
+
+static struct machine *machine_boot(const char *kernel, const char *cmdline)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	struct image image = image_builtin();
+	struct boot_regs regs;
+	struct boot_source source = {
+		.kernel = &image, .cmdline = cmdline, .vcpu_count = 1, .serial = true
+	};
+	struct memory memory;
+
+	m->channel = channel_new();
+	if (kernel && image_open(&image, kernel) < 0)
+		fail_msg("%s", error_text());
+	assert_int_equal(memory_create(&memory, 16 * MIB), 0);
+	if (vm_create(&m->vm, &memory, 1) < 0)
+		fail_msg("%s", error_text());
+	machine_devices(m);
+	source.virtio_slots = m->vm.virtio_slots;
+	assert_int_equal(boot_load(&m->vm.memory, &source, &regs), 0);
+	assert_int_equal(vcpu_boot(&m->vm.vcpus[0], &regs), 0);
+	assert_int_equal(identity_write(&m->vm, 0), 0);
+	image_close(&image);
+	return m;
+}
+
+static struct machine *machine_load(const char *path)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	struct snapshot snapshot;
+	struct memory memory;
+
+	m->channel = channel_new();
+	if (snapshot_open(&snapshot, path) < 0)
+		fail_msg("%s", error_text());
+	assert_int_equal(snapshot_map_memory(&snapshot, &memory), 0);
+	assert_int_equal(vm_create(&m->vm, &memory, snapshot.vcpu_count), 0);
+	machine_devices(m);
+	if (snapshot_load(&snapshot, &m->vm, &m->devices) < 0)
+		fail_msg("%s", error_text());
+	snapshot_close(&snapshot);
+	return m;
+}
+
+static void machine_destroy(struct machine *m)
+{
+	devices_destroy(&m->devices);
+	vm_destroy(&m->vm);
+	channel_free(m->channel);
+	free(m);
+}
+
+static void machine_save(struct machine *m, const char *path)
+{
+	struct snapshot_dir dir;
+	int ret;
+
+	assert_int_equal(snapshot_dir_create(&dir, path, "{}\n", 3), 0);
+	pthread_mutex_lock(&m->vm.lock);
+	ret = snapshot_save(&m->vm, &m->devices, "{}\n", 3, dir.state_fd, dir.memory_fd);
+	pthread_mutex_unlock(&m->vm.lock);
+	if (ret < 0)
+		fail_msg("%s", error_text());
+	assert_int_equal(snapshot_dir_commit(&dir), 0);
+}
+
+static void *machine_thread(void *opaque)
+{
+	struct machine *m = opaque;
+
+	vm_run(&m->vm);
+	return NULL;
+}
+
+/* Runs for us microseconds and stops; false when the guest has ended by itself. */
+static bool machine_run_for(struct machine *m, unsigned us)
+{
+	bool stopped;
+
+	assert_int_equal(pthread_create(&m->thread, NULL, machine_thread, m), 0);
+	usleep(us);
+	pthread_mutex_lock(&m->vm.lock);
+	vm_pause(&m->vm);
+	stopped = m->vm.state == VM_STOPPED;
+	pthread_mutex_unlock(&m->vm.lock);
+	return stopped;
+}
+
+static void machine_end(struct machine *m)
+{
+	pthread_mutex_lock(&m->vm.lock);
+	vm_end(&m->vm, VM_END_QUIT, 0, "%s", "");
+	pthread_mutex_unlock(&m->vm.lock);
+	pthread_join(m->thread, NULL);
+	machine_destroy(m);
+}
+
+/* --- Comparing --- */
+
+/* A cursor over the saved vCPU of both snapshots. */
+struct pair {
+	struct blob a, b;
+};
+
+static void pair_equal(struct pair *p, size_t len, const char *what)
+{
+	const uint8_t *a = blob_take(&p->a, len), *b = blob_take(&p->b, len);
+
+	assert_non_null(a);
+	assert_non_null(b);
+	for (size_t i = 0; i < len; i++)
+		if (a[i] != b[i])
+			fail_msg("%s differs at byte %zu: %02x became %02x", what, i, a[i], b[i]);
+}
+
+static uint32_t pair_u32(struct pair *p, const char *what)
+{
+	uint32_t a = blob_get_u32(&p->a), b = blob_get_u32(&p->b);
+
+	if (a != b)
+		fail_msg("%s: %u became %u", what, a, b);
+	return a;
+}
+
+/* Equal but for the timer's count, which only falls. */
+static void pair_lapic(struct pair *p)
+{
+	struct kvm_lapic_state a, b;
+	uint32_t count_a, count_b;
+
+	blob_get(&p->a, &a, sizeof(a));
+	blob_get(&p->b, &b, sizeof(b));
+	memcpy(&count_a, &a.regs[LAPIC_TMCCT], 4);
+	memcpy(&count_b, &b.regs[LAPIC_TMCCT], 4);
+	if (count_b > count_a)
+		fail_msg("the local APIC's timer went back: %u became %u", count_a, count_b);
+	memset(&a.regs[LAPIC_TMCCT], 0, 4);
+	memset(&b.regs[LAPIC_TMCCT], 0, 4);
+	for (size_t i = 0; i < sizeof(a); i++)
+		if (a.regs[i] != b.regs[i])
+			fail_msg("local APIC register 0x%zx: %02x became %02x", i & ~15ul,
+				 (uint8_t)a.regs[i], (uint8_t)b.regs[i]);
+}
+
+static void pair_msrs(struct pair *p)
+{
+	uint32_t count = pair_u32(p, "number of MSRs");
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct kvm_msr_entry a, b;
+
+		blob_get(&p->a, &a, sizeof(a));
+		blob_get(&p->b, &b, sizeof(b));
+		if (a.index != b.index)
+			fail_msg("MSR 0x%x became MSR 0x%x", a.index, b.index);
+		if (a.data == b.data)
+			continue;
+		/* A deadline that has passed reads as 0. */
+		if (a.index == MSR_DEADLINE && b.data == 0)
+			continue;
+		fail_msg("MSR 0x%x: 0x%llx became 0x%llx", a.index, a.data, b.data);
+	}
+}
+
+static void compare_vcpu(const struct state_section *a, const struct state_section *b,
+			 uint64_t gap_us)
+{
+	struct pair p = { blob_reader(a->data, a->len), blob_reader(b->data, b->len) };
+	uint64_t tsc_a, tsc_b;
+	uint32_t khz, count;
+
+	pair_equal(&p, 8, "host key");
+	tsc_a = blob_get_u64(&p.a);
+	tsc_b = blob_get_u64(&p.b);
+	khz = pair_u32(&p, "TSC frequency");
+	if (tsc_b < tsc_a || (tsc_b - tsc_a) * 1000 / khz > gap_us)
+		fail_msg("TSC: %llu became %llu in %llu us", (unsigned long long)tsc_a,
+			 (unsigned long long)tsc_b, (unsigned long long)gap_us);
+	pair_equal(&p, sizeof(struct kvm_mp_state), "MP state");
+	count = pair_u32(&p, "number of CPUID entries");
+	pair_equal(&p, count * sizeof(struct kvm_cpuid_entry2), "CPUID");
+	pair_equal(&p, sizeof(struct kvm_regs), "registers");
+	pair_equal(&p, sizeof(struct kvm_sregs2), "system registers");
+	pair_equal(&p, pair_u32(&p, "size of the FPU state"), "FPU state");
+	pair_equal(&p, sizeof(struct kvm_xcrs), "XCR0");
+	pair_equal(&p, sizeof(struct kvm_debugregs), "debug registers");
+	pair_equal(&p, sizeof(struct kvm_vcpu_events), "pending events");
+	pair_lapic(&p);
+	pair_msrs(&p);
+	assert_int_equal(p.a.pos, p.a.len);
+}
+
+static void compare_files(const struct snapshot *a, const struct snapshot *b, uint64_t gap_us)
+{
+	assert_int_equal(a->state.count, b->state.count);
+	assert_memory_equal(a->memory_digest, b->memory_digest, sizeof(a->memory_digest));
+	for (unsigned i = 0; i < a->state.count; i++) {
+		const struct state_section *sa = &a->state.sections[i];
+		const struct state_section *sb = &b->state.sections[i];
+
+		assert_string_equal(sa->name, sb->name);
+		assert_int_equal(sa->version, sb->version);
+		assert_int_equal(sa->len, sb->len);
+		if (strcmp(sa->name, "vcpu") == 0) {
+			compare_vcpu(sa, sb, gap_us);
+			continue;
+		}
+		for (size_t at = 0; at < sa->len; at++) {
+			/* "machine": kvmclock is the u64 at 20. */
+			if (strcmp(sa->name, "machine") == 0 && at == 20) {
+				uint64_t clock_a, clock_b;
+
+				memcpy(&clock_a, sa->data + at, 8);
+				memcpy(&clock_b, sb->data + at, 8);
+				assert_true(clock_b >= clock_a);
+				assert_true((clock_b - clock_a) / 1000 <= gap_us);
+				at += 7;
+				continue;
+			}
+			if (sa->data[at] != sb->data[at])
+				fail_msg("section %s differs at byte %zu: %02x became %02x",
+					 sa->name, at, sa->data[at], sb->data[at]);
+		}
+	}
+}
+
+static void remove_snapshot(const char *path)
+{
+	static const char *const files[] = { "config", "state", "memory" };
+	char name[300];
+
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(name, sizeof(name), "%s/%s", path, files[i]);
+		unlink(name);
+	}
+	rmdir(path);
+}
+
+/* Stops at a sync point, saves, destroys, loads, saves again, compares; goes on with the loaded. */
+static void check_guest(const char *kernel, const char *cmdline, unsigned step_us)
+{
+	char first[300], second[300];
+	struct machine *m = machine_boot(kernel, cmdline);
+	unsigned stops = 0;
+
+	snprintf(first, sizeof(first), "%s/first", directory);
+	snprintf(second, sizeof(second), "%s/second", directory);
+	for (unsigned i = 0; i < STOPS; i++) {
+		struct snapshot a, b;
+		uint64_t begin;
+
+		if (!machine_run_for(m, step_us * (i % 3 + 1)))
+			break;
+		stops++;
+		begin = monotonic_us();
+		machine_save(m, first);
+		machine_end(m);
+		m = machine_load(first);
+		machine_save(m, second);
+		assert_int_equal(snapshot_open(&a, first), 0);
+		assert_int_equal(snapshot_open(&b, second), 0);
+		compare_files(&a, &b, monotonic_us() - begin);
+		snapshot_close(&a);
+		snapshot_close(&b);
+		remove_snapshot(second);
+		remove_snapshot(first);
+	}
+	if (stops < STOPS)
+		fail_msg("the guest ended at stop %u: %s", stops, m->vm.end.text);
+	machine_destroy(m);
+}
+
+static void test_builtin(void **state)
+{
+	(void)state;
+	check_guest(NULL, "", 300);
+}
+
+static void test_fpu(void **state)
+{
+	(void)state;
+	check_guest("build/tests/guest/fpu.elf", "ticks=0", 2000);
+}
+
+static void test_tick(void **state)
+{
+	(void)state;
+	check_guest("build/tests/guest/tick.elf", "ticks=0 period_ms=1", 2000);
+}
+
+static void test_serial_flood(void **state)
+{
+	(void)state;
+	check_guest("build/tests/guest/serial_flood.elf", "", 1500);
+}
+
+static int make_directory(void **state)
+{
+	(void)state;
+	vm_block_signals();
+	return mkdtemp(directory) ? 0 : -1;
+}
+
+static int remove_directory(void **state)
+{
+	(void)state;
+	return rmdir(directory);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_builtin),
+		cmocka_unit_test(test_fpu),
+		cmocka_unit_test(test_tick),
+		cmocka_unit_test(test_serial_flood),
+	};
+
+	return cmocka_run_group_tests_name("equality", tests, make_directory, remove_directory);
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * arch/blob.c and arch/field.c: byte order, bounds, latching; and arch/error.c.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "arch/error.h"
+#include "arch/field.h"
+
+struct sample {
+	uint8_t byte;
+	uint64_t wide;
+	uint16_t pair[3];
+	uint32_t word;
+	void *not_saved;
+};
+
+static const struct field sample_fields[] = {
+	FIELD(struct sample, byte),
+	FIELD(struct sample, wide),
+	FIELD_ARRAY(struct sample, pair),
+	FIELD(struct sample, word),
+	FIELD_END,
+};
+
+static const struct sample sample = {
+	.byte = 0x11,
+	.wide = 0x8877665544332211u,
+	.pair = { 0x0201, 0x0403, 0x0605 },
+	.word = 0xddccbbaau,
+};
+
+/* In list order, little-endian, unpadded. */
+static const uint8_t sample_bytes[] = { 0x11, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 1,
+					2,    3,    4,    5,    6,    0xaa, 0xbb, 0xcc, 0xdd };
+
+static void test_blob_grows(void **state)
+{
+	struct blob b = { 0 };
+
+	(void)state;
+	for (uint32_t i = 0; i < 10000; i++)
+		blob_put_u32(&b, i);
+	blob_put(&b, NULL, 0);
+	assert_false(b.failed);
+	assert_int_equal(b.len, 40000);
+
+	struct blob in = blob_reader(b.data, b.len);
+
+	for (uint32_t i = 0; i < 10000; i++)
+		assert_int_equal(blob_get_u32(&in), i);
+	assert_false(in.failed);
+	assert_int_equal(in.pos, in.len);
+	blob_fini(&b);
+	assert_null(b.data);
+}
+
+static void test_blob_write_failure_latches(void **state)
+{
+	struct blob b = { 0 };
+
+	(void)state;
+	blob_put_u32(&b, 1);
+	blob_put(&b, &b, SIZE_MAX - 8);
+	assert_true(b.failed);
+	blob_put_u32(&b, 2);
+	assert_int_equal(b.len, 4);
+	blob_fini(&b);
+}
+
+static void test_blob_read_failure_latches(void **state)
+{
+	const uint8_t bytes[] = { 1, 2, 3, 4, 5, 6 };
+	struct blob in = blob_reader(bytes, sizeof(bytes));
+	uint64_t value = 7;
+
+	(void)state;
+	assert_int_equal(blob_get_u32(&in), 0x04030201);
+	blob_get(&in, &value, sizeof(value));
+	assert_int_equal(value, 0);
+	assert_true(in.failed);
+	/* Two bytes are left, but the first failure stands. */
+	assert_null(blob_take(&in, 1));
+	assert_int_equal(blob_get_u64(&in), 0);
+}
+
+static void test_blob_take(void **state)
+{
+	const uint8_t bytes[] = { 1, 2, 3 };
+	struct blob in = blob_reader(bytes, sizeof(bytes)), empty = blob_reader(NULL, 0);
+
+	(void)state;
+	assert_ptr_equal(blob_take(&in, 2), bytes);
+	assert_ptr_equal(blob_take(&in, 1), bytes + 2);
+	assert_non_null(blob_take(&in, 0));
+	assert_null(blob_take(&in, SIZE_MAX));
+	assert_non_null(blob_take(&empty, 0));
+	assert_false(empty.failed);
+	assert_null(blob_take(&empty, 1));
+}
+
+static void test_fields_bytes(void **state)
+{
+	struct blob out = { 0 };
+
+	(void)state;
+	fields_save(sample_fields, &sample, &out);
+	assert_int_equal(out.len, sizeof(sample_bytes));
+	assert_int_equal(fields_size(sample_fields), sizeof(sample_bytes));
+	assert_memory_equal(out.data, sample_bytes, sizeof(sample_bytes));
+	blob_fini(&out);
+}
+
+static void test_fields_load(void **state)
+{
+	struct sample got = { .not_saved = &got };
+	struct blob in = blob_reader(sample_bytes, sizeof(sample_bytes));
+
+	(void)state;
+	fields_load(sample_fields, &got, &in);
+	assert_false(in.failed);
+	assert_int_equal(in.pos, in.len);
+	assert_int_equal(got.byte, sample.byte);
+	assert_true(got.wide == sample.wide);
+	assert_memory_equal(got.pair, sample.pair, sizeof(got.pair));
+	assert_int_equal(got.word, sample.word);
+	assert_ptr_equal(got.not_saved, &got);
+}
+
+static void test_fields_short(void **state)
+{
+	(void)state;
+	for (size_t len = 0; len < sizeof(sample_bytes); len++) {
+		struct sample got;
+		struct blob in = blob_reader(sample_bytes, len);
+
+		fields_load(sample_fields, &got, &in);
+		assert_true(in.failed);
+	}
+}
+
+static void test_failf(void **state)
+{
+	(void)state;
+	assert_int_equal(failf(ENOSPC, "%s: %d", "disk", 7), -ENOSPC);
+	assert_string_equal(error_text(), "disk: 7");
+	assert_int_equal(failf(EIO, "%s, again", error_text()), -EIO);
+	assert_string_equal(error_text(), "disk: 7, again");
+	failf(EIO, "%02000d", 1);
+	assert_true(strlen(error_text()) < 2000);
+}
+
+/* What `say` prints on stderr, through a pipe. */
+static size_t capture(char *text, size_t size, void (*say)(void))
+{
+	int fds[2], saved = dup(STDERR_FILENO);
+	ssize_t n;
+
+	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+	dup2(fds[1], STDERR_FILENO);
+	say();
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(fds[1]);
+	n = read(fds[0], text, size - 1);
+	close(fds[0]);
+	assert_true(n >= 0);
+	text[n] = '\0';
+	return (size_t)n;
+}
+
+static void say_once(void)
+{
+	notef("one %s", "line");
+}
+
+static void say_long(void)
+{
+	notef("%03000d", 5);
+}
+
+static void say_often(void)
+{
+	struct note_limit limit = { 0 };
+
+	for (int i = 0; i < 100; i++)
+		note_limited(&limit, "guest error %d", i);
+}
+
+static void test_notef(void **state)
+{
+	char text[8192], *at = text;
+	unsigned lines = 0;
+
+	(void)state;
+	capture(text, sizeof(text), say_once);
+	assert_string_equal(text, "virga: one line\n");
+
+	size_t len = capture(text, sizeof(text), say_long);
+
+	assert_true(len < 1024 && text[len - 1] == '\n');
+
+	capture(text, sizeof(text), say_often);
+	while ((at = strchr(at, '\n')) != NULL && at++)
+		lines++;
+	assert_int_equal(lines, NOTE_BURST);
+	assert_non_null(strstr(text, "guest error 9 (no more of these are shown)\n"));
+}
+
+/* A blocking pipe that nobody reads: notef must return, this test end. */
+static void test_notef_full_pipe(void **state)
+{
+	char page[4096] = { 0 };
+	int fds[2], saved = dup(STDERR_FILENO);
+
+	(void)state;
+	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+	while (write(fds[1], page, sizeof(page)) > 0)
+		;
+	assert_int_equal(fcntl(fds[1], F_SETFL, 0), 0);
+	alarm(10);
+	dup2(fds[1], STDERR_FILENO);
+	notef("nobody reads this");
+	dup2(saved, STDERR_FILENO);
+	alarm(0);
+	close(saved);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_blob_grows),
+		cmocka_unit_test(test_blob_write_failure_latches),
+		cmocka_unit_test(test_blob_read_failure_latches),
+		cmocka_unit_test(test_blob_take),
+		cmocka_unit_test(test_fields_bytes),
+		cmocka_unit_test(test_fields_load),
+		cmocka_unit_test(test_fields_short),
+		cmocka_unit_test(test_failf),
+		cmocka_unit_test(test_notef),
+		cmocka_unit_test(test_notef_full_pipe),
+	};
+
+	return cmocka_run_group_tests_name("field", tests, NULL, NULL);
+}

@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * boot/snapshot.c, snapshot_open.c, snapshot_load.c and inspect.c on a machine whose
+ * vCPUs and clock are stand-ins: what belongs together, what is refused with which words,
+ * that nothing of the machine changes before all is checked, and the restore order.
+ *
+ * wrap: vm_clock_get vm_clock_set vcpu_save vcpu_check vcpu_load ioapic_restored
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "arch/error.h"
+#include "boot/inspect.h"
+#include "boot/snapshot.h"
+#include "boot/snapshot_format.h"
+
+#define SIZE (8u << 20)
+
+static const char config_text[] = "{\n  \"memory\": \"8M\"\n}\n";
+static char root[] = "/tmp/test_snapshot.XXXXXX";
+static char path[128];
+
+/* What was done to the machine, in order: c clock, 0 1 vCPUs, i I/O APIC, a b devices. */
+static char done[32];
+static int check_result;
+
+static void note(char what)
+{
+	size_t len = strlen(done);
+
+	assert_true(len + 1 < sizeof(done));
+	done[len] = what;
+}
+
+int __wrap_vm_clock_get(struct vm *vm, uint64_t *ns);
+int __wrap_vm_clock_set(struct vm *vm, uint64_t ns);
+int __wrap_vcpu_save(struct vcpu *vcpu, struct blob *out);
+int __wrap_vcpu_check(struct vcpu *vcpu, const void *state, size_t len);
+int __wrap_vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skipped);
+int __wrap_ioapic_restored(struct ioapic *io);
+
+int __wrap_vm_clock_get(struct vm *vm, uint64_t *ns)
+{
+	(void)vm;
+	*ns = 123456789;
+	return 0;
+}
+
+int __wrap_vm_clock_set(struct vm *vm, uint64_t ns)
+{
+	(void)vm;
+	assert_true(ns == 123456789);
+	note('c');
+	return 0;
+}
+
+int __wrap_vcpu_save(struct vcpu *vcpu, struct blob *out)
+{
+	blob_put_u32(out, 0xc0 + vcpu->index);
+	return 0;
+}
+
+int __wrap_vcpu_check(struct vcpu *vcpu, const void *state, size_t len)
+{
+	struct blob in = blob_reader(state, len);
+
+	assert_int_equal(blob_get_u32(&in), 0xc0 + vcpu->index);
+	return check_result ? failf(-check_result, "vcpu %u: no such CPU", vcpu->index) : 0;
+}
+
+int __wrap_vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skipped)
+{
+	(void)state;
+	(void)len;
+	*skipped += 1;
+	note((char)('0' + vcpu->index));
+	return 0;
+}
+
+int __wrap_ioapic_restored(struct ioapic *io)
+{
+	assert_int_equal(io->state.id, 7);
+	assert_true(io->state.redirect[3] == 0x1234567890ull);
+	note('i');
+	return 0;
+}
+
+struct fake_state {
+	uint32_t number;
+	uint8_t bytes[3];
+};
+
+static const struct field fake_fields[] = {
+	FIELD(struct fake_state, number),
+	FIELD_ARRAY(struct fake_state, bytes),
+	FIELD_END,
+};
+
+static int fake_restore(struct device *dev, struct blob *in)
+{
+	const struct fake_state *fake = dev->state;
+
+	assert_int_equal(fake->number, dev->class->version * 100);
+	assert_int_equal(blob_get_u32(in), 42);
+	note(dev->class->name[5]);
+	return 0;
+}
+
+static int fake_save(struct device *dev, struct blob *out)
+{
+	(void)dev;
+	blob_put_u32(out, 42);
+	return 0;
+}
+
+/* clang-format off */
+static const struct device_class fake_a = {
+	.name = "fake_a", .version = 1, .size = sizeof(struct fake_state), .fields = fake_fields,
+	.save = fake_save, .restore = fake_restore,
+};
+static const struct device_class fake_b = {
+	.name = "fake_b", .version = 2, .size = sizeof(struct fake_state), .fields = fake_fields,
+	.save = fake_save, .restore = fake_restore,
+};
+/* clang-format on */
+
+struct machine {
+	struct vm vm;
+	struct devices devices;
+	struct fake_state a, b;
+};
+
+/* A machine around the memory, as it is before anything is loaded. */
+static struct machine *machine_make(struct memory *memory)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+
+	m->vm.memory = *memory;
+	m->vm.vcpu_count = 2;
+	m->vm.vcpus[1].index = 1;
+	m->vm.virtio_slots = 1;
+	m->vm.ioapic.vm = &m->vm;
+	m->devices.count = 2;
+	m->devices.list[0] = (struct device){ .class = &fake_a, .vm = &m->vm, .state = &m->a };
+	m->devices.list[1] = (struct device){ .class = &fake_b, .vm = &m->vm, .state = &m->b };
+	memset(done, 0, sizeof(done));
+	return m;
+}
+
+static void machine_free(struct machine *m)
+{
+	memory_destroy(&m->vm.memory);
+	free(m);
+}
+
+/* Writes root/snap. */
+static int setup(void **state)
+{
+	struct snapshot_dir dir;
+	struct memory memory;
+	struct machine *m;
+
+	(void)state;
+	if (!mkdtemp(root))
+		return -1;
+	snprintf(path, sizeof(path), "%s/snap", root);
+	assert_int_equal(memory_create(&memory, SIZE), 0);
+	memset(memory.base + 4096, 0x77, 8192);
+	m = machine_make(&memory);
+	m->a.number = 100;
+	m->b.number = 200;
+	m->vm.ioapic.state.id = 7;
+	m->vm.ioapic.state.redirect[3] = 0x1234567890ull;
+	assert_int_equal(snapshot_dir_create(&dir, path, config_text, strlen(config_text)), 0);
+	assert_int_equal(snapshot_save(&m->vm, &m->devices, config_text, strlen(config_text),
+				       dir.state_fd, dir.memory_fd),
+			 0);
+	assert_int_equal(snapshot_dir_commit(&dir), 0);
+	snapshot_dir_abort(&dir);
+	machine_free(m);
+	return 0;
+}
+
+static int run(const char *command)
+{
+	char line[512];
+
+	snprintf(line, sizeof(line), "cd %s && %s", root, command);
+	return system(line);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	return run("rm -rf ../${PWD##*/}");
+}
+
+static void expect(int ret, int err, const char *words)
+{
+	assert_int_equal(ret, -err);
+	if (!strstr(error_text(), words))
+		fail_msg("'%s' does not say '%s'", error_text(), words);
+}
+
+static void test_load(void **state)
+{
+	struct snapshot s;
+	struct memory memory;
+	struct machine *m;
+
+	(void)state;
+	assert_int_equal(snapshot_open(&s, path), 0);
+	assert_int_equal(s.memory_size, SIZE);
+	assert_int_equal(s.vcpu_count, 2);
+	assert_int_equal(s.virtio_slots, 1);
+	assert_string_equal((char *)s.config.data, config_text);
+	assert_int_equal(snapshot_verify(&s), 0);
+	assert_int_equal(snapshot_map_memory(&s, &memory), 0);
+	assert_int_equal(s.memory_fd, -1);
+	m = machine_make(&memory);
+	assert_int_equal(snapshot_load(&s, &m->vm, &m->devices), 0);
+	assert_string_equal(done, "c01iab");
+	assert_int_equal(m->vm.memory.base[4095], 0);
+	assert_int_equal(m->vm.memory.base[4096], 0x77);
+	machine_free(m);
+	snapshot_close(&s);
+}
+
+/* The snapshot with its state changed: edit may change, drop or add sections. */
+static int load_edited(void (*edit)(struct state_writer *w), void (*adapt)(struct machine *m))
+{
+	struct snapshot s;
+	struct memory memory;
+	struct machine *m;
+	struct state_writer w = { 0 };
+	struct blob file = { 0 };
+	int ret;
+
+	assert_int_equal(snapshot_open(&s, path), 0);
+	for (unsigned i = 0; i < s.state.count; i++) {
+		const struct state_section *section = &s.state.sections[i];
+
+		blob_put(state_section_add(&w, section->name, section->instance, section->version),
+			 section->data, section->len);
+	}
+	if (edit)
+		edit(&w);
+	assert_int_equal(state_encode(&w, &file), 0);
+	assert_int_equal(state_parse(&s.state, "edited", file.data, file.len), 0);
+	state_writer_fini(&w);
+	assert_int_equal(snapshot_map_memory(&s, &memory), 0);
+	m = machine_make(&memory);
+	if (adapt)
+		adapt(m);
+	ret = snapshot_load(&s, &m->vm, &m->devices);
+	if (ret < 0)
+		assert_string_equal(done, "");
+	machine_free(m);
+	snapshot_close(&s);
+	blob_fini(&file);
+	return ret;
+}
+
+static unsigned find(const struct state_writer *w, const char *name)
+{
+	unsigned i = 0;
+
+	while (strcmp(w->sections[i].name, name) != 0)
+		assert_true(++i < w->count);
+	return i;
+}
+
+static void edit_version(struct state_writer *w)
+{
+	w->sections[find(w, "fake_b")].version = 9;
+}
+
+static void edit_vcpu_version(struct state_writer *w)
+{
+	w->sections[find(w, "vcpu")].version = 9;
+}
+
+static void edit_unknown(struct state_writer *w)
+{
+	assert_non_null(state_section_add(w, "fake_c", 0, 1));
+}
+
+static void edit_instance(struct state_writer *w)
+{
+	w->sections[find(w, "fake_b")].instance = 1;
+}
+
+static void edit_missing(struct state_writer *w)
+{
+	unsigned i = find(w, "fake_b");
+
+	blob_fini(&w->blobs[i]);
+	w->count--; /* it is the last */
+	assert_int_equal(i, w->count);
+}
+
+static void edit_short(struct state_writer *w)
+{
+	w->blobs[find(w, "fake_a")].len = 6;
+}
+
+static void edit_ioapic_long(struct state_writer *w)
+{
+	blob_put_u32(&w->blobs[find(w, "ioapic")], 0);
+}
+
+static void edit_vcpu_missing(struct state_writer *w)
+{
+	w->sections[find(w, "vcpu") + 1].instance = 2;
+}
+
+static void adapt_memory(struct machine *m)
+{
+	m->vm.memory.size /= 2;
+}
+
+static void adapt_vcpus(struct machine *m)
+{
+	m->vm.vcpu_count = 1;
+}
+
+static void adapt_slots(struct machine *m)
+{
+	m->vm.virtio_slots = 2;
+}
+
+static void adapt_host(struct machine *m)
+{
+	(void)m;
+	check_result = -ENODEV;
+}
+
+static void test_refused(void **state)
+{
+	static const struct {
+		void (*edit)(struct state_writer *w);
+		void (*adapt)(struct machine *m);
+		const char *words;
+	} cases[] = {
+		{ edit_version, NULL, "section fake_b has version 9; this virga reads version 2" },
+		{ edit_vcpu_version, NULL, "section vcpu has version 9" },
+		{ edit_unknown, NULL,
+		  "has device fake_c (0), this virga was built without it; "
+		  "build with DEVICES=\"fake_a fake_b fake_c\"" },
+		{ edit_instance, NULL, "has device fake_b (1)" },
+		{ edit_missing, NULL, "has no device fake_b, which this virga was built with" },
+		{ edit_short, NULL, "section fake_a has 6 bytes, expected at least 7" },
+		{ edit_ioapic_long, NULL, "section ioapic has 208 bytes, expected 204" },
+		{ edit_vcpu_missing, NULL, "vcpu (2)" },
+		{ NULL, adapt_memory, "was a machine of 8 MiB and 2 vCPUs; this one has 4 MiB" },
+		{ NULL, adapt_vcpus, "this one has 8 MiB and 1" },
+		{ NULL, adapt_slots, "1 virtio slots; this one has 2" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		expect(load_edited(cases[i].edit, cases[i].adapt), EINVAL, cases[i].words);
+	assert_int_equal(load_edited(NULL, NULL), 0);
+	check_result = 0;
+	expect(load_edited(NULL, adapt_host), ENODEV, "no such CPU");
+	check_result = 0;
+}
+
+/* Makes a copy with `command` done to it, opens it. */
+static int open_damaged(const char *command)
+{
+	struct snapshot s;
+	char copy[256], line[512];
+	int ret;
+
+	snprintf(copy, sizeof(copy), "%s/copy", root);
+	snprintf(line, sizeof(line), "rm -rf copy && cp -r snap copy && cd copy && %s", command);
+	assert_int_equal(run(line), 0);
+	ret = snapshot_open(&s, copy);
+	if (ret == 0) {
+		ret = snapshot_verify(&s);
+		snapshot_close(&s);
+	}
+	run("rm -rf copy");
+	return ret;
+}
+
+static void test_damaged_directory(void **state)
+{
+	static const struct {
+		const char *command;
+		int err;
+		const char *words;
+	} cases[] = {
+		{ "rm state", ENOENT, "copy: not a snapshot: it has no file 'state'" },
+		{ "rm config", ENOENT, "no file 'config'" },
+		{ "rm memory", ENOENT, "no file 'memory'" },
+		{ "truncate -s 4096 memory", EINVAL,
+		  "copy/memory: has 4096 bytes, its state says 8388608" },
+		{ "truncate -s +1 memory", EINVAL, "copy/memory: has 8388609 bytes" },
+		{ "echo >>config", EINVAL, "copy/config: is not the one" },
+		{ "sed -i s/8M/9M/ config", EINVAL, "copy/config: is not the one" },
+		{ "truncate -s 70M state", EFBIG, "copy/state: 73400320 bytes, more than" },
+		{ "rm config; mkfifo config", EINVAL, "copy/config: not a regular file" },
+		{ "rm memory; mkdir memory", EINVAL, "copy/memory: not a regular file" },
+		{ ": >state", EINVAL, "copy/state: cut short: 0 bytes" },
+		{ "printf x | dd of=memory bs=1 seek=5000 conv=notrunc status=none", EBADMSG,
+		  "copy/memory: is damaged" },
+		{ "printf x | dd of=memory bs=1 seek=8388607 conv=notrunc status=none", EBADMSG,
+		  "copy/memory: is damaged" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		expect(open_damaged(cases[i].command), cases[i].err, cases[i].words);
+	/* Copies are snapshots, with holes, without, and under a symbolic link. */
+	assert_int_equal(open_damaged("true"), 0);
+	assert_int_equal(open_damaged("cp --sparse=never memory m && mv m memory"), 0);
+	assert_int_equal(open_damaged("mv memory ../m && ln -s ../m memory"), 0);
+	run("rm -f m");
+}
+
+static void test_not_a_directory(void **state)
+{
+	struct snapshot s;
+	char file[256];
+
+	(void)state;
+	expect(snapshot_open(&s, "/nonexistent"), ENOENT, "/nonexistent: cannot be opened");
+	snprintf(file, sizeof(file), "%s/state", path);
+	expect(snapshot_open(&s, file), ENOTDIR, "not a snapshot, which is a directory");
+}
+
+/* Every byte of the real `state`, and every length of it. */
+static void test_state_damaged(void **state)
+{
+	struct snapshot s;
+	char file[256], copy[256];
+	uint8_t byte;
+	off_t len;
+	int fd;
+
+	(void)state;
+	assert_int_equal(run("rm -rf copy && cp -r snap copy"), 0);
+	snprintf(copy, sizeof(copy), "%s/copy", root);
+	snprintf(file, sizeof(file), "%s/copy/state", root);
+	fd = open(file, O_RDWR);
+	len = lseek(fd, 0, SEEK_END);
+	for (off_t at = 0; at < len; at++) {
+		assert_int_equal(pread(fd, &byte, 1, at), 1);
+		byte ^= 0x10;
+		assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+		expect(snapshot_open(&s, copy), EINVAL, "copy/state: ");
+		byte ^= 0x10;
+		assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+	}
+	assert_int_equal(snapshot_open(&s, copy), 0);
+	snapshot_close(&s);
+	while (--len >= 0) {
+		assert_int_equal(ftruncate(fd, len), 0);
+		expect(snapshot_open(&s, copy), EINVAL, "copy/state: cut short");
+	}
+	close(fd);
+	run("rm -rf copy");
+}
+
+static char *inspect(bool json)
+{
+	struct snapshot s;
+	char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+
+	assert_int_equal(snapshot_open(&s, path), 0);
+	assert_int_equal(snapshot_inspect(&s, json, out), 0);
+	fclose(out);
+	snapshot_close(&s);
+	return text;
+}
+
+static void test_inspect(void **state)
+{
+	static const char *const words[] = {
+		"/snap", "vCPUs     2\n", "memory    8 MiB", "devices   fake_a fake_b\n", "ioapic",
+	};
+	char *text = inspect(false);
+	json_t *object;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (!strstr(text, words[i]))
+			fail_msg("no '%s' in:\n%s", words[i], text);
+	free(text);
+
+	text = inspect(true);
+	object = json_loads(text, 0, NULL);
+	assert_non_null(object);
+	assert_int_equal(json_integer_value(json_object_get(object, "memory_bytes")), SIZE);
+	assert_int_equal(json_array_size(json_object_get(object, "devices")), 2);
+	assert_int_equal(json_array_size(json_object_get(object, "sections")), 8);
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(object, "config"), "memory")),
+		"8M");
+	assert_int_equal(strlen(json_string_value(json_object_get(object, "memory_digest"))), 32);
+	json_decref(object);
+	free(text);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_load),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_damaged_directory),
+		cmocka_unit_test(test_not_a_directory),
+		cmocka_unit_test(test_state_damaged),
+		cmocka_unit_test(test_inspect),
+	};
+
+	return cmocka_run_group_tests_name("snapshot", tests, setup, teardown);
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The supervisor over a fake VM process: snapshots through QMP and through the command, and
+ * connections that the guest begins.
+ */
+#include "serve/supervisor.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "arch/error.h"
+#include "serve/unix_path.h"
+#include "tests/unit/supervisor_fixture.h"
+
+/* --- Fake VM processes --- */
+
+static void vm_not_ready(int fd)
+{
+	vm_say(fd, MESSAGE_THREADS, 0, 0, "11");
+	vm_serve(fd);
+}
+
+static void vm_cannot_save(int fd)
+{
+	static struct message m;
+
+	vm_say(fd, MESSAGE_READY, 0, 0, "");
+	vm_next(fd, &m);
+	vm_say(fd, MESSAGE_SNAPSHOT_DONE, 0, ENOSPC, "no room \xff for it");
+	vm_serve(fd);
+}
+
+/* Asks for a connection that there is, and for one that there is not. */
+static void vm_connects(int fd)
+{
+	static struct message m;
+	char byte;
+
+	vm_say(fd, MESSAGE_CONNECT, 71, 5000, "");
+	vm_next(fd, &m);
+	if (m.type != MESSAGE_CONNECTED || m.id != 71 || m.value || m.fd_count != 1 ||
+	    fcntl(m.fds[0], F_SETFL, 0) < 0 || write(m.fds[0], "?", 1) != 1 ||
+	    read(m.fds[0], &byte, 1) != 1 || byte != '!')
+		_exit(6);
+	vm_say(fd, MESSAGE_CONNECT, 72, 5001, "");
+	vm_next(fd, &m);
+	if (m.type != MESSAGE_CONNECTED || m.id != 72 || m.value != ENOENT || m.fd_count)
+		_exit(7);
+	vm_end_with(fd, VM_END_POWEROFF, 0, "connected");
+}
+
+/* --- Tests --- */
+
+static void test_snapshot(void **state)
+{
+	struct fixture *f = *state;
+	char path[128], text[8] = "";
+	int fd;
+
+	supervisor_start(f, vm_plain);
+	client_begin(f);
+	client_wait_ready(f);
+	client_migrate(f, f->snapshot);
+	client_expect(f, "return", "{}");
+	client_wait_status(f, "{\"execute\": \"query-migrate\"}", "\"pause-us\":2345");
+	snprintf(path, sizeof(path), "%s/memory", f->snapshot);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(read(fd, text, 7), 6);
+	close(fd);
+	client_migrate(f, f->snapshot);
+	client_expect(f, "error", f->snapshot);
+	client_migrate(f, "relative");
+	client_expect(f, "error", "absolute");
+	client_migrate(f, "/proc/none/there");
+	client_expect(f, "error", "/proc/none/there");
+	client_say(f, "{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"tcp:localhost:1\"}}");
+	client_expect(f, "error", "file:DIR");
+	/* A refused snapshot leaves what is known of the last one. */
+	client_say(f, "{\"execute\": \"query-migrate\"}");
+	client_expect(f, "return", "completed");
+}
+
+static void test_snapshot_fails(void **state)
+{
+	struct fixture *f = *state;
+
+	supervisor_start(f, vm_cannot_save);
+	client_begin(f);
+	client_wait_ready(f);
+	client_migrate(f, f->snapshot);
+	client_expect(f, "return", "{}");
+	client_wait_status(f, "{\"execute\": \"query-migrate\"}",
+			   "\"failed\",\"error-desc\":\"no room ? for it\"");
+	assert_int_equal(access(f->snapshot, F_OK), -1);
+	client_say(f, "{\"execute\": \"query-status\"}");
+	client_expect(f, "return", "\"running\",\"running\":true");
+	client_migrate(f, f->snapshot);
+	client_expect(f, "return", "{}");
+	client_wait_status(f, "{\"execute\": \"query-migrate\"}", "completed");
+}
+
+static void test_vm_dies_saving(void **state)
+{
+	struct fixture *f = *state;
+	char tmp[128];
+
+	supervisor_start(f, vm_dies_saving);
+	client_begin(f);
+	client_migrate(f, f->snapshot);
+	supervisor_expect_end(f, 125, "killed by signal 9");
+	snprintf(tmp, sizeof(tmp), "%s.tmp", f->snapshot);
+	assert_int_equal(access(f->snapshot, F_OK), -1);
+	assert_int_equal(access(tmp, F_OK), -1);
+}
+
+static void test_guest_connects(void **state)
+{
+	struct fixture *f = *state;
+	char path[128], byte = 0;
+	int listener, fd;
+
+	snprintf(path, sizeof(path), "%s_5000", f->vsock);
+	listener = unix_path_listen(path);
+	assert_true(listener >= 0);
+	supervisor_start(f, vm_connects);
+	assert_int_equal(poll(&(struct pollfd){ .fd = listener, .events = POLLIN }, 1, 20000), 1);
+	fd = accept(listener, NULL, NULL);
+	assert_int_equal(read(fd, &byte, 1), 1);
+	assert_int_equal(byte, '?');
+	assert_int_equal(write(fd, "!", 1), 1);
+	close(fd);
+	close(listener);
+	supervisor_expect_end(f, 0, "connected");
+}
+
+static void test_snapshot_command(void **state)
+{
+	struct fixture *f = *state;
+	char other[128];
+
+	assert_int_equal(snapshot_command(f->control, f->snapshot, 1, false), 1);
+	assert_non_null(strstr(error_text(), f->control));
+	supervisor_start(f, vm_plain);
+	close(client_open(f));
+	assert_int_equal(snapshot_command(f->control, f->snapshot, 10, false), 0);
+	assert_int_equal(access(f->snapshot, F_OK), 0);
+	assert_int_equal(snapshot_command(f->control, f->snapshot, 10, false), 2);
+	snprintf(other, sizeof(other), "%s/none/there", f->dir);
+	assert_int_equal(snapshot_command(f->control, other, 10, false), 1);
+	assert_non_null(strstr(error_text(), other));
+}
+
+static void test_snapshot_command_not_ready(void **state)
+{
+	struct fixture *f = *state;
+
+	supervisor_start(f, vm_not_ready);
+	close(client_open(f));
+	assert_int_equal(snapshot_command(f->control, f->snapshot, 1, false), 1);
+	assert_non_null(strstr(error_text(), "READY within 1 s"));
+	assert_int_equal(access(f->snapshot, F_OK), -1);
+	assert_int_equal(snapshot_command(f->control, f->snapshot, 1, true), 0);
+	assert_int_equal(access(f->snapshot, F_OK), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, supervisor_setup, supervisor_teardown)
+		TEST(test_snapshot),         TEST(test_snapshot_fails),
+		TEST(test_vm_dies_saving),   TEST(test_guest_connects),
+		TEST(test_snapshot_command), TEST(test_snapshot_command_not_ready),
+	};
+
+	return cmocka_run_group_tests_name("supervisor_snapshot", tests, NULL, NULL);
+}

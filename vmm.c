@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virga: main, the table of commands, and each command's body where it is short.
+ * The life of a machine is in serve/machine.c; nothing else calls exit.
+ */
+#include "vmm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "arch/error.h"
+#include "boot/inspect.h"
+#include "boot/snapshot.h"
+#include "devices/device.h"
+#include "seccomp/relro.h"
+#include "serve/clones.h"
+#include "serve/invoke.h"
+#include "serve/machine.h"
+#include "serve/options.h"
+#include "serve/supervisor.h"
+
+#define STATUS_HOST	 1
+#define STATUS_BAD_INPUT 2
+#define STATUS_VIRGA	 125 /* for commands whose status can be the guest's */
+
+/* What the start of this process cost: CPU time before main, and when main began. */
+static struct machine_options machine_base(const struct options *options)
+{
+	return (struct machine_options){
+		.config = &options->config,
+		.supervisor_fd = -1,
+		.timing = options->timing,
+		.main_us = options->main_us,
+		.process_us = options->process_us,
+	};
+}
+
+/* Says the stored sentence; returns the status for it. */
+static int command_failed(const char *name, int status)
+{
+	notef("%s: %s", name, error_text());
+	return status;
+}
+
+static int command_run(const struct options *options)
+{
+	struct machine_options machine = machine_base(options);
+	char *text;
+
+	if (!options->print_config)
+		return supervised_run(&machine);
+	text = config_print(&options->config);
+	if (!text)
+		return command_failed("run", STATUS_VIRGA);
+	fputs(text, stdout);
+	free(text);
+	return 0;
+}
+
+static int command_restore(const struct options *options)
+{
+	struct machine_options machine = machine_base(options);
+	struct snapshot snapshot;
+	int status;
+
+	if (snapshot_open(&snapshot, options->args[0]) < 0)
+		return command_failed("restore", STATUS_VIRGA);
+	machine.snapshot = &snapshot;
+	status = supervised_run(&machine);
+	snapshot_close(&snapshot);
+	return status;
+}
+
+static int command_clone(const struct options *options)
+{
+	struct machine_options machine = machine_base(options);
+	struct snapshot snapshot;
+	int status;
+
+	if (snapshot_open(&snapshot, options->args[0]) < 0)
+		return command_failed("clone", STATUS_VIRGA);
+	machine.snapshot = &snapshot;
+	machine.clone = true;
+	status = clones_run(options, &machine);
+	snapshot_close(&snapshot);
+	return status;
+}
+
+static int command_invoke(const struct options *options)
+{
+	struct machine_options machine = machine_base(options);
+	struct snapshot snapshot;
+	int status;
+
+	if (snapshot_open(&snapshot, options->args[0]) < 0)
+		return command_failed("invoke", STATUS_VIRGA);
+	machine.snapshot = &snapshot;
+	machine.clone = true;
+	status = invoke_run(options, &machine);
+	snapshot_close(&snapshot);
+	return status;
+}
+
+static int command_snapshot(const struct options *options)
+{
+	int status = snapshot_command(options->args[0], options->args[1], options->ready_timeout_s,
+				      options->now);
+
+	return status ? command_failed("snapshot", status) : 0;
+}
+
+static int command_inspect(const struct options *options)
+{
+	struct snapshot snapshot;
+	int ret = snapshot_open(&snapshot, options->args[0]);
+
+	if (ret < 0)
+		return command_failed("inspect", STATUS_BAD_INPUT);
+	if (options->verify)
+		ret = snapshot_verify(&snapshot);
+	if (ret == 0)
+		ret = snapshot_inspect(&snapshot, options->json, stdout);
+	if (ret == 0 && options->verify && !options->json)
+		puts("digest         verified");
+	snapshot_close(&snapshot);
+	return ret < 0 ? command_failed("inspect", STATUS_BAD_INPUT) : 0;
+}
+
+static int command_devices(const struct options *options)
+{
+	for (unsigned i = 0; device_classes[i]; i++) {
+		const struct device_class *class = device_classes[i];
+
+		if (options->json)
+			printf("{\"name\": \"%s\", \"version\": %u, \"description\": \"%s\"}\n",
+			       class->name, class->version, class->description);
+		else
+			printf("%-14s %s\n", class->name, class->description);
+	}
+	return 0;
+}
+
+static int command_version(const struct options *options)
+{
+	(void)options;
+	puts("virga " VIRGA_VERSION);
+	return 0;
+}
+
+static const struct command commands[] = {
+	{ COMMAND_RUN, "run", "", "Boots a guest and runs it to its end.", STATUS_VIRGA,
+	  command_run },
+	{ COMMAND_SNAPSHOT, "snapshot", "SOCKET DIR",
+	  "Snapshots the machine behind a control socket into a new directory.", STATUS_BAD_INPUT,
+	  command_snapshot },
+	{ COMMAND_RESTORE, "restore", "DIR", "Continues the very machine that was snapshotted.",
+	  STATUS_VIRGA, command_restore },
+	{ COMMAND_CLONE, "clone", "DIR",
+	  "Starts new machines from a snapshot, each with an identity of its own.", STATUS_VIRGA,
+	  command_clone },
+	{ COMMAND_INVOKE, "invoke", "DIR",
+	  "Sends one request to a fresh clone and writes its answer to stdout.", STATUS_VIRGA,
+	  command_invoke },
+	{ COMMAND_INSPECT, "inspect", "DIR", "Shows what a snapshot holds.", STATUS_BAD_INPUT,
+	  command_inspect },
+	{ COMMAND_DEVICES, "devices", "", "Lists the devices this virga was built with.",
+	  STATUS_BAD_INPUT, command_devices },
+	{ COMMAND_VERSION, "version", "", "Prints the version.", STATUS_BAD_INPUT,
+	  command_version },
+};
+
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+static void usage(FILE *out)
+{
+	fputs("usage: virga COMMAND [OPTION...]\n"
+	      "Boots a virtual machine once, then starts copies of it in about a millisecond.\n\n",
+	      out);
+	for (size_t i = 0; i < COMMAND_COUNT; i++)
+		fprintf(out, "  %-9s %-11s %s\n", commands[i].name, commands[i].operands,
+			commands[i].summary);
+	fputs("\n'virga COMMAND --help' shows a command's options; the manual is virga(1).\n", out);
+}
+
+static const struct command *command_find(const char *name)
+{
+	for (size_t i = 0; i < COMMAND_COUNT; i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+/*
+ * A page of guest memory that its backing file no longer has: only this machine ends. Async-
+ * signal-safe.
+ */
+static void on_sigbus(int signal)
+{
+	static const char text[] = "virga: guest memory cannot be read: its backing file was cut "
+				   "short, or the host is out of memory\n";
+
+	(void)signal;
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+		_exit(STATUS_VIRGA);
+	_exit(STATUS_VIRGA);
+}
+
+/* Fails for a closed or full standard output, which a reader would take for a short answer. */
+static int finish(const char *name, int status)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	notef("%s: cannot write to standard output: %s", name, strerror(errno));
+	return status ? status : STATUS_HOST;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = { .main_us = monotonic_us() };
+	const struct command *command;
+	struct timespec cpu;
+	int status;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+	signal(SIGBUS, on_sigbus);
+	signal(SIGPIPE, SIG_IGN);
+	if (relro_protect() < 0) {
+		notef("%s", error_text());
+		return STATUS_VIRGA;
+	}
+	if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+		usage(argc < 2 ? stderr : stdout);
+		return argc < 2 ? STATUS_BAD_INPUT : finish("help", 0);
+	}
+	command = command_find(strcmp(argv[1], "--version") ? argv[1] : "version");
+	if (!command) {
+		notef("'%s' is not a command; 'virga --help' lists them", argv[1]);
+		return STATUS_BAD_INPUT;
+	}
+	options.process_us = (uint64_t)cpu.tv_sec * 1000000u + (uint64_t)cpu.tv_nsec / 1000u;
+	if (options_parse(&options, command, argc - 1, argv + 1) < 0) {
+		notef("%s: %s; see 'virga %s --help'", command->name, error_text(), command->name);
+		options_fini(&options);
+		return command->bad_input;
+	}
+	if (options.help) {
+		options_help(command, stdout);
+		status = 0;
+	} else {
+		status = command->run(&options);
+	}
+	options_fini(&options);
+	return finish(command->name, status);
+}
