@@ -45,6 +45,26 @@ static int boot_write_cmdline(const struct memory *memory, const char *cmdline,
 	return memory_write(memory, LAYOUT_CMDLINE, cmdline, len + 1);
 }
 
+/*
+ * Linux never uses the reset register of a hardware-reduced machine: it asks EFI, and without EFI
+ * jumps to the firmware's reset vector in real mode. There lies the register's use.
+ */
+static int boot_write_reset_vector(const struct memory *memory)
+{
+	const uint16_t port = LAYOUT_PORT_POWER + LAYOUT_POWER_RESET;
+	const uint8_t code[] = {
+		0xb0,
+		LAYOUT_POWER_RESET_VALUE, /* mov al, value */
+		0xba,
+		(uint8_t)port,
+		(uint8_t)(port >> 8), /* mov dx, port */
+		0xee,                 /* out dx, al */
+		0xf4,                 /* hlt */
+	};
+
+	return memory_write(memory, LAYOUT_RESET_VECTOR, code, sizeof(code));
+}
+
 /* At the end of low RAM, away from where the kernel unpacks itself and grows. */
 static int boot_place_initrd(const struct memory *memory, const struct image *initrd,
 			     uint64_t kernel_end, const struct boot_limits *limits,
@@ -104,6 +124,8 @@ int boot_load(const struct memory *memory, const struct boot_source *source, str
 		ret = boot_place_initrd(memory, source->initrd, kernel_end, &limits, &info);
 	if (ret == 0)
 		ret = acpi_write(memory, source);
+	if (ret == 0)
+		ret = boot_write_reset_vector(memory);
 	if (ret < 0)
 		return ret;
 	if (kind == IMAGE_ELF_PVH)

@@ -271,11 +271,16 @@ void vsock_host_shutdown(struct vsock_conn *c, unsigned flags)
 	vsock_changed(c);
 }
 
-/* Half a buffer of news is worth a packet; any other packet carries it for nothing. */
+/*
+ * Half a buffer of news is worth a packet; any other packet carries it for nothing. The smaller
+ * buffer counts: today's Linux never has more in flight than its own, and never asks.
+ */
 static void vsock_count_forwarded(struct vsock_conn *c, size_t len)
 {
+	uint32_t window = c->guest_buf_alloc < c->buf_alloc ? c->guest_buf_alloc : c->buf_alloc;
+
 	c->fwd_cnt += (uint32_t)len;
-	if (c->fwd_cnt - c->fwd_told >= c->buf_alloc / 2)
+	if (c->fwd_cnt - c->fwd_told >= window / 2)
 		c->due |= VSOCK_DUE_CREDIT;
 }
 

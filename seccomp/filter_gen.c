@@ -98,6 +98,7 @@ static const struct rule vm_process[] = {
 	ALLOW(sendmsg,			"supervisor"),
 	ALLOW(memfd_create,		"an answer on its way to the supervisor"),
 	IOCTL(FIONREAD,			"back ends"),
+	IOCTL(TIOCGWINSZ,		"the first output by stdio (musl)"),
 	DEVICE(accept4,	 "virtio_vsock", "connections from the host"),
 	DEVICE(recvfrom, "virtio_vsock", "connections from the host"),
 	DEVICE(shutdown, "virtio_vsock", "half-closed streams"),

@@ -263,11 +263,12 @@ void link_threads(struct link *link)
 
 void link_ended(struct link *link, int status)
 {
+	const struct vm *vm = link->vm;
 	struct message m;
 
 	message_init(&m, MESSAGE_ENDED);
-	m.id = link->vm->end.reason;
+	m.id = vm ? vm->end.reason : VM_END_HOST;
 	m.value = (uint32_t)status;
-	message_set_text(&m, link->vm->end.text);
+	message_set_text(&m, vm ? vm->end.text : error_text());
 	message_send(link->fd, &m);
 }

@@ -24,8 +24,9 @@ int link_init(struct link *link, struct vm *vm, struct devices *devices, int fd)
 
 /*
  * Reports; failures mean the supervisor is gone, which ends the machine by itself. link_threads
- * says that the machine runs and is called by the thread that is about to call vm_run(), which is vCPU 0's.
- * The text of the end is taken from vm->end.
+ * says that the machine runs; the thread that is about to call vm_run() calls it, as vCPU 0.
+ * link_ended tells how vm->end says it; of a link with only `fd` set, for a machine that could
+ * not be built, the thread's last sentence.
  */
 void link_ready(struct link *link);
 void link_threads(struct link *link);

@@ -17,6 +17,7 @@
 #include "arch/error.h"
 #include "arch/vm.h"
 #include "serve/message.h"
+#include "serve/unix_path.h"
 
 #define REMOTE_PATH_MAX 256 /* more than a unix socket's path can have */
 
@@ -108,7 +109,6 @@ static void remote_started(struct remote *r)
 	if (r->started)
 		return;
 	r->started = true;
-	unix_path_note(&r->vsock_path, r->config->vsock);
 	if (r->machine.state == QMP_PRELAUNCH)
 		r->machine.state = QMP_RUNNING;
 }
@@ -353,5 +353,5 @@ void remote_fini(struct remote *r)
 	if (r->timer_fd >= 0)
 		close(r->timer_fd);
 	close(r->fd);
-	unix_path_remove(&r->vsock_path);
+	unix_path_remove_dead(r->config->vsock);
 }

@@ -16,7 +16,6 @@
 #include "serve/control.h"
 #include "serve/qmp.h"
 #include "serve/snapshot_job.h"
-#include "serve/unix_path.h"
 
 #define REMOTE_GRACE_S 10  /* for a VM process that was told to end, or has hung up */
 #define REMOTE_FAILED  125 /* the exit status when virga itself failed */
@@ -32,19 +31,20 @@ struct remote {
 	struct loop_watch *timer_watch;
 	struct qmp_machine machine;
 	struct snapshot_job job;
-	struct unix_path vsock_path; /* noted when the machine runs: then it is ours */
-	uint64_t tickets;            /* given out to commands that are answered later */
-	bool started;                /* the machine runs, or ran */
-	bool quitting;               /* it has been told to end */
-	bool killed;                 /* by us */
-	bool ended;                  /* the verdict is known */
-	int status;                  /* exit status, once ended */
-	char verdict[512];           /* sentence for stderr, or "", once ended */
+	uint64_t tickets;  /* given out to commands that are answered later */
+	bool started;      /* the machine runs, or ran */
+	bool quitting;     /* it has been told to end */
+	bool killed;       /* by us */
+	bool ended;        /* the verdict is known */
+	int status;        /* exit status, once ended */
+	char verdict[512]; /* sentence for stderr, or "", once ended */
 };
 
 /* Takes fd over and serves it in loop. control may be uninitialised until the loop runs. */
 int remote_init(struct remote *r, struct loop *loop, struct control *control,
 		const struct config *config, pid_t child, int fd);
+
+/* After remote_dead(): ends a snapshot, removes the vsock socket that the VM process made. */
 void remote_fini(struct remote *r);
 
 /* Tells the machine to end, by that signal or (0) by QMP's quit; kills what does not listen. */

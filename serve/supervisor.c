@@ -28,7 +28,7 @@ struct supervisor {
 	struct control control;
 	struct remote remote;
 	struct terminal terminal;
-	struct unix_path control_path;
+	const char *control_path; /* NULL when there is none */
 	int pid_fd;
 	int signal_fd;
 };
@@ -92,7 +92,7 @@ static int supervisor_init(struct supervisor *s, const struct supervisor_options
 	if (control_init(&s->control, &s->loop, options->control_fd, &s->remote.machine) < 0)
 		ret = -ENOMEM;
 	if (options->control_fd >= 0)
-		unix_path_note(&s->control_path, config->control);
+		s->control_path = config->control;
 	if (ret == 0)
 		ret = supervisor_watch_signals(s);
 	if (ret == 0)
@@ -104,9 +104,9 @@ static int supervisor_init(struct supervisor *s, const struct supervisor_options
 
 static void supervisor_fini(struct supervisor *s)
 {
-	unix_path_remove(&s->control_path);
 	remote_fini(&s->remote);
 	control_fini(&s->control);
+	unix_path_remove_dead(s->control_path);
 	if (s->signal_fd >= 0)
 		close(s->signal_fd);
 	if (s->pid_fd >= 0)

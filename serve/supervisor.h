@@ -14,9 +14,9 @@
 
 struct supervisor_options {
 	const struct config *config; /* control, vsock, name; stored in snapshots */
-	pid_t child;		     /* the VM process, forked by the caller */
-	int fd;			     /* our end of its SOCK_SEQPACKET pair, owned from here on */
-	int control_fd;		     /* listening control socket from supervisor_listen, or -1; owned */
+	pid_t child;                 /* the VM process, forked by the caller */
+	int fd;                      /* our end of its SOCK_SEQPACKET pair, owned from here on */
+	int control_fd; /* listening control socket from supervisor_listen, or -1; owned */
 };
 
 /*

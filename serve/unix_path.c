@@ -10,12 +10,16 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "arch/error.h"
 
-#define UNIX_PATH_BACKLOG 64
+#define UNIX_PATH_BACKLOG    64
+#define UNIX_PATH_NO_REPLACE 1u /* RENAME_NOREPLACE, which musl's headers lack */
+/* A process id is added to it for a moment: a dot and six digits. */
+#define UNIX_PATH_MAX        (sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - 7)
 
 static int unix_path_address(struct sockaddr_un *address, const char *path)
 {
@@ -51,77 +55,87 @@ int unix_path_connect(const char *path, bool nonblock)
 	return fd;
 }
 
-/* Makes way at path: nothing there, or a socket file that nobody listens on, which is removed. */
-static int unix_path_clear(const char *path)
+/* 1: a socket that nobody listens on; 0: nothing is there; -EADDRINUSE, -EEXIST, -errno. */
+static int unix_path_probe(const char *path)
 {
 	struct stat st;
 	int fd;
 
 	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0 : failf(errno, "socket %s: %s", path, strerror(errno));
+		return errno == ENOENT ? 0 : -errno;
 	if (!S_ISSOCK(st.st_mode))
-		return failf(EEXIST, "socket %s: there is a file of that name that is no socket",
-			     path);
+		return -EEXIST;
 	fd = unix_path_connect(path, true);
 	if (fd >= 0)
 		close(fd);
 	if (fd >= 0 || fd == -EAGAIN)
+		return -EADDRINUSE;
+	return fd == -ECONNREFUSED ? 1 : fd == -ENOENT ? 0 : fd;
+}
+
+void unix_path_remove_dead(const char *path)
+{
+	if (path && unix_path_probe(path) == 1)
+		unlink(path);
+}
+
+/* Makes way at path: nothing there, or a left-over, which is removed. */
+static int unix_path_clear(const char *path)
+{
+	int ret = unix_path_probe(path);
+
+	if (ret == -EEXIST)
+		return failf(EEXIST, "socket %s: there is a file of that name that is no socket",
+			     path);
+	if (ret == -EADDRINUSE)
 		return failf(EADDRINUSE, "socket %s: another program listens on it", path);
-	if (fd != -ECONNREFUSED && fd != -ENOENT)
-		return failf(-fd, "socket %s: %s", path, strerror(-fd));
-	if (unlink(path) < 0 && errno != ENOENT)
+	if (ret < 0)
+		return failf(-ret, "socket %s: %s", path, strerror(-ret));
+	if (ret == 1 && unlink(path) < 0 && errno != ENOENT)
 		return failf(errno, "socket %s: cannot replace it: %s", path, strerror(errno));
 	return 0;
 }
 
+/* Binds and listens under a name of our own, which then becomes path: whoever sees it, can connect. */
+static int unix_path_publish(int fd, const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int ret = 0;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s.%x", path, (unsigned)getpid());
+	/* The mode that bind() gives the file; set beforehand, so that it is never wider. */
+	if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return failf(errno, "socket %s: %s", path, strerror(errno));
+	if (listen(fd, UNIX_PATH_BACKLOG) < 0 ||
+	    syscall(SYS_renameat2, AT_FDCWD, address.sun_path, AT_FDCWD, path,
+		    UNIX_PATH_NO_REPLACE) < 0) {
+		ret = failf(errno, "socket %s: %s", path,
+			    errno == EEXIST ? "another program has just made it" : strerror(errno));
+		unlink(address.sun_path);
+	}
+	return ret;
+}
+
 int unix_path_listen(const char *path)
 {
-	struct sockaddr_un address;
-	int ret = unix_path_address(&address, path);
-	int fd;
+	int fd, ret;
 
-	if (ret == -ENAMETOOLONG)
+	if (!*path)
+		return failf(ENOENT, "socket: the path is empty");
+	if (strlen(path) > UNIX_PATH_MAX)
 		return failf(ENAMETOOLONG,
-			     "socket %s: the path has %zu bytes, a unix socket's at most %zu", path,
-			     strlen(path), sizeof(address.sun_path) - 1);
-	if (ret < 0)
-		return failf(-ret, "socket: the path is empty");
+			     "socket %s: the path has %zu bytes; at most %zu are allowed", path,
+			     strlen(path), UNIX_PATH_MAX);
 	ret = unix_path_clear(path);
 	if (ret < 0)
 		return ret;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return failf(errno, "cannot make a socket: %s", strerror(errno));
-	/* The mode that bind() gives the file; set beforehand, so that it is never wider. */
-	if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		ret = failf(errno, "socket %s: %s", path, strerror(errno));
-		close(fd);
-		return ret;
-	}
-	if (listen(fd, UNIX_PATH_BACKLOG) < 0) {
-		ret = failf(errno, "socket %s: %s", path, strerror(errno));
-		unlink(path);
+	ret = unix_path_publish(fd, path);
+	if (ret < 0) {
 		close(fd);
 		return ret;
 	}
 	return fd;
-}
-
-void unix_path_note(struct unix_path *u, const char *path)
-{
-	struct stat st;
-
-	*u = (struct unix_path){ 0 };
-	if (path && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
-		*u = (struct unix_path){ .path = path, .device = st.st_dev, .inode = st.st_ino };
-}
-
-void unix_path_remove(struct unix_path *u)
-{
-	struct unix_path now;
-
-	unix_path_note(&now, u->path);
-	if (now.path && now.device == u->device && now.inode == u->inode)
-		unlink(u->path);
-	u->path = NULL;
 }

@@ -32,7 +32,8 @@
 #define LAYOUT_IDENTITY	      0xd0000u /* (snapshot) 64 KiB, boot/identity.h */
 #define LAYOUT_IDENTITY_SIZE  0x10000u
 #define LAYOUT_ACPI	      0xe0000u /* (snapshot) RSDP first, then the tables */
-#define LAYOUT_ACPI_SIZE      0x20000u
+#define LAYOUT_ACPI_SIZE      0x1f000u
+#define LAYOUT_RESET_VECTOR   0xffff0u /* (snapshot) where a PC's firmware starts: 16 bytes */
 
 #define LAYOUT_HIGH_RAM	      0x100000u
 #define LAYOUT_HOLE_START     0xc0000000ull /* (snapshot) low RAM ends here at the latest */

@@ -72,7 +72,7 @@ static void options_kernel(struct options *o)
 	free(wait);
 }
 
-/* Children are reaped, ours and, for process 1, those without parents. False: an end is asked for. */
+/* Reaps children, also those that process 1 inherits. False: an end is asked for. */
 static bool agent_signals(struct agent *a, int signals)
 {
 	struct signalfd_siginfo info;

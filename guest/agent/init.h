@@ -17,7 +17,7 @@ void init_power_off(void) __attribute__((noreturn));
 /* The value of `key=VALUE` on the kernel command line, or NULL. The caller frees it. */
 char *init_option(const char *key);
 
-/* Mixes bytes into the kernel's random pool and reseeds it at once; quietly nothing if not allowed. */
+/* Mixes bytes into the kernel's random pool and reseeds it at once; does nothing if not allowed. */
 void init_reseed(const void *data, size_t len);
 
 #endif

@@ -17,12 +17,14 @@ _Static_assert(sizeof(struct guest) <= PAGE_SIZE - 1408, "the hot page is full; 
 /* pages=N of the command line; a word that is not that is somebody else's. */
 static uint64_t cmdline_pages(uint64_t info)
 {
-	const uint8_t *at = (const void *)((const uint64_t *)info)[3];
+	/* hvm_start_info.cmdline_paddr; without one, the zero at the end of the key is as good. */
+	uint64_t text = ((const uint64_t *)info)[3];
 	static const char key[] = "pages=";
+	const uint8_t *at = text != 0 ? (const void *)text : (const void *)&key[sizeof(key) - 1];
 	uint64_t value = PAGES_DEFAULT, found;
 	uint32_t i, left;
 
-	while (at != NULL && *at != '\0') {
+	while (*at != '\0') {
 		for (i = 0; key[i] != '\0' && at[i] == (uint8_t)key[i]; i++)
 			;
 		at += i;

@@ -99,7 +99,7 @@ void echo_pump(struct guest *g, struct stream *s)
 
 		n = n < room ? n : room;
 		n = n < ECHO_BUFFER - at ? n : ECHO_BUFFER - at;
-		stream_send(&g->vsock, s, NULL, 0, echo_buffer(g, s) + at, n);
+		stream_send(&g->vsock, s, "", 0, echo_buffer(g, s) + at, n);
 	}
 	stream_finish(s);
 	stream_pump(&g->vsock, s);
@@ -179,7 +179,7 @@ void outgoing_pump(struct guest *g, struct stream *s)
 	while (o->active && o->text_left > 0 && (room = stream_room(&g->vsock, s)) > 0) {
 		uint32_t n = room < o->text_left ? room : o->text_left;
 
-		stream_send(&g->vsock, s, NULL, 0, o->text, n);
+		stream_send(&g->vsock, s, "", 0, o->text, n);
 		o->text += n;
 		o->text_left -= n;
 	}

@@ -44,10 +44,10 @@ static bool avx_usable(void)
 	return (a & 6) == 6;
 }
 
-#define ALL_REGISTERS(OP)                                                                        \
-	OP(0)                                                                                    \
-	OP(1) OP(2) OP(3) OP(4) OP(5) OP(6) OP(7) OP(8) OP(9) OP(10) OP(11) OP(12) OP(13) OP(14) \
-		OP(15)
+#define ALL_REGISTERS(OP) \
+	OP(0)             \
+	OP(1)             \
+	OP(2) OP(3) OP(4) OP(5) OP(6) OP(7) OP(8) OP(9) OP(10) OP(11) OP(12) OP(13) OP(14) OP(15)
 #define AVX_LOAD(n)  "vmovdqu 32*" #n "(%0), %%ymm" #n "\n"
 #define AVX_STORE(n) "vmovdqu %%ymm" #n ", 32*" #n "(%0)\n"
 #define SSE_LOAD(n)  "movdqu 32*" #n "(%0), %%xmm" #n "\n"

@@ -124,7 +124,7 @@ def test_end_of_input_does_not_end_the_machine(virga):
 def test_reader_that_does_not_read_cannot_stop_the_machine(virga):
     """The pipe is full after 64 KiB; the guest goes on, and the machine obeys a signal."""
     args = ["run", "--kernel", guest("serial_flood"), "--serial", "stdio"]
-    with Running(virga, *args, "--cmdline", "bytes=1000000") as machine:
+    with Running(virga, *args, "--cmdline", "bytes=150000") as machine:
         assert machine.process.wait(60) == 0
     with Running(virga, *args) as machine:
         time.sleep(0.5)

@@ -1,0 +1,549 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control socket as its users drive it: qemu.qmp, `virga snapshot`, and worse clients."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import random
+import re
+import resource
+import signal
+import socket
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from qemu.qmp import EventListener, ExecuteError, QMPClient
+
+from helpers import Running, guest, run, wait_for
+
+pytestmark = pytest.mark.system
+
+KILLED_WRITERS = 100
+
+
+class Machine(Running):
+    """A running machine with a control socket; by default the embedded guest, READY at once."""
+
+    def __init__(self, virga, where, *args, **kwargs):
+        self.control = Path(where) / "control"
+        if "--serial" not in args:
+            args = ("--serial", "none", *args)
+        super().__init__(virga, "run", "--control", self.control, *args, **kwargs)
+
+    def __enter__(self):
+        wait_for(self.control.exists, what=f"the socket {self.control}")
+        return self
+
+    def vm_process(self):
+        """The process id of the confined half."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        assert len(children) == 1, children
+        return int(children[0])
+
+    def cpu_ticks(self):
+        """What the supervisor has used, in hundredths of a second."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return int(stat[11]) + int(stat[12])
+
+    def wait_ready(self):
+        with Raw(self.control) as raw:
+            wait_for(lambda: raw.execute("query-status")["ready"], what="READY")
+
+
+class Raw:
+    """A client of bare sockets, for what qemu.qmp would never do."""
+
+    def __init__(self, path, negotiate=True):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(20)
+        self.sock.connect(str(path))
+        self.lines = self.sock.makefile("rb")
+        self.events = []
+        if negotiate:
+            assert "QMP" in self.read()
+            self.execute("qmp_capabilities")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def close(self):
+        self.lines.close()
+        self.sock.close()
+
+    def send(self, data):
+        self.sock.sendall(data)
+
+    def read(self):
+        line = self.lines.readline()
+        return json.loads(line) if line else None
+
+    def reply(self):
+        while (message := self.read()) is not None and "event" in message:
+            self.events.append(message["event"])
+        return message
+
+    def execute(self, command, **arguments):
+        self.send(json.dumps({"execute": command, "arguments": arguments}).encode())
+        reply = self.reply()
+        assert "return" in reply, reply
+        return reply["return"]
+
+
+@contextlib.asynccontextmanager
+async def qmp_client(machine):
+    client = QMPClient("test")
+    await client.connect(str(machine.control))
+    try:
+        yield client
+    finally:
+        # A machine that has ended has hung up; saying so is no failure here.
+        with contextlib.suppress(EOFError, ConnectionError):
+            await client.disconnect()
+
+
+async def execute(client, command, **arguments):
+    return await asyncio.wait_for(client.execute(command, arguments), 20)
+
+
+async def wait_ready(client):
+    while not (await execute(client, "query-status"))["ready"]:
+        await asyncio.sleep(0.002)
+
+
+async def wait_migrate(client):
+    while (status := await execute(client, "query-migrate"))["status"] == "active":
+        await asyncio.sleep(0.001)
+    return status
+
+
+async def refused(client, command, *words, **arguments):
+    """The command's error, whose sentence holds these words."""
+    with pytest.raises(ExecuteError) as caught:
+        await execute(client, command, **arguments)
+    for word in words:
+        assert word in str(caught.value)
+    return caught.value.error_class
+
+
+# --- qemu.qmp
+
+
+def test_greeting_and_queries(virga, tmp_path):
+    async def drive(machine):
+        async with qmp_client(machine) as client:
+            version = client.greeting.QMP.version
+            assert re.fullmatch(r"virga \d+\.\d+\.\d+", version["package"])
+            assert set(version["qemu"]) == {"major", "minor", "micro"}
+            assert await execute(client, "query-version") == version
+            assert await execute(client, "query-name") == {"name": "first"}
+            await wait_ready(client)
+            assert await execute(client, "query-status") == {
+                "status": "running",
+                "running": True,
+                "singlestep": False,
+                "ready": True,
+            }
+            (cpu,) = await execute(client, "query-cpus-fast")
+            assert cpu["cpu-index"] == 0
+            assert Path(f"/proc/{machine.vm_process()}/task/{cpu['thread-id']}").exists()
+            names = {entry["name"] for entry in await execute(client, "query-commands")}
+            for name in names - {"qmp_capabilities", "stop", "cont", "quit", "migrate"}:
+                await execute(client, name)
+            assert {"stop", "cont", "quit", "migrate", "query-migrate"} < names
+            assert await refused(client, "qom-list", "qom-list", path="/") == "CommandNotFound"
+            assert await refused(client, "stop", "now", now=True) == "GenericError"
+
+    with Machine(virga, tmp_path, "--name", "first") as machine:
+        asyncio.run(drive(machine))
+
+
+def test_stop_cont_quit_and_events(virga, tmp_path):
+    async def drive(machine):
+        async with qmp_client(machine) as client:
+            await wait_ready(client)
+            with client.listener(("STOP", "RESUME", "SHUTDOWN")) as events:
+                for _ in range(3):
+                    await execute(client, "stop")
+                    assert (await execute(client, "query-status"))["status"] == "paused"
+                    await execute(client, "stop")
+                    await execute(client, "cont")
+                    assert (await execute(client, "query-status"))["running"] is True
+                await execute(client, "quit")
+                seen = [await asyncio.wait_for(events.get(), 20) for _ in range(7)]
+            assert [event["event"] for event in seen] == ["STOP", "RESUME"] * 3 + ["SHUTDOWN"]
+            assert seen[-1]["data"] == {"guest": False, "reason": "host-qmp-quit"}
+            stamps = [event["timestamp"] for event in seen]
+            assert abs(stamps[0]["seconds"] - time.time()) < 60
+            order = [(stamp["seconds"], stamp["microseconds"]) for stamp in stamps]
+            assert order == sorted(order)
+
+    with Machine(virga, tmp_path) as machine:
+        asyncio.run(drive(machine))
+        assert machine.process.wait(20) == 0
+        assert "quit" in machine.errors()
+        assert not machine.control.exists()
+
+
+def test_ready_event(virga, tmp_path):
+    """A client that is there before the guest is ready hears of it; nobody misses it."""
+
+    async def drive(machine):
+        async with qmp_client(machine) as client:
+            listener = EventListener("VIRGA_READY")
+            client.register_listener(listener)
+            if not (await execute(client, "query-status"))["ready"]:
+                event = await asyncio.wait_for(listener.get(), 20)
+                assert "data" not in event
+            assert (await execute(client, "query-status"))["ready"] is True
+
+    for i in range(20):
+        where = tmp_path / str(i)
+        where.mkdir()
+        with Machine(virga, where) as machine:
+            asyncio.run(drive(machine))
+            assert machine.stop() == 0
+
+
+def test_stop_holds_the_guest(virga, tmp_path):
+    """A guest that prints at each timer tick prints nothing while it is stopped."""
+    ticking = ["--kernel", guest("tick"), "--cmdline", "ticks=0 period_ms=10"]
+    with Machine(virga, tmp_path, *ticking, "--serial", "stdio") as machine:
+        machine.expect("\n")
+        with Raw(machine.control) as raw:
+            raw.execute("stop")
+            time.sleep(0.05)
+            before = machine.process.stdout.read() or b""
+            time.sleep(0.3)
+            assert machine.process.stdout.read() is None, before
+            raw.execute("cont")
+            machine.output = b""
+            machine.expect("\n")
+
+
+def test_migrate(virga, tmp_path):
+    async def drive(machine):
+        async with qmp_client(machine) as client:
+            await wait_ready(client)
+            assert await execute(client, "query-migrate") == {}
+            await execute(client, "migrate", uri=f"file:{tmp_path}/one")
+            done = await wait_migrate(client)
+            assert done["status"] == "completed", done
+            assert 0 < done["pause-us"] < 10_000_000
+            assert done["downtime"] <= done["total-time"]
+            assert (await execute(client, "query-status"))["running"] is True
+            # One that was stopped stays stopped.
+            await execute(client, "stop")
+            await execute(client, "migrate", uri=f"file:{tmp_path}/two")
+            assert (await wait_migrate(client))["status"] == "completed"
+            assert (await execute(client, "query-status"))["status"] == "paused"
+            await execute(client, "cont")
+            # What is refused is refused at once and changes nothing.
+            await refused(client, "migrate", f"{tmp_path}/one", uri=f"file:{tmp_path}/one")
+            await refused(client, "migrate", "absolute", uri="file:relative")
+            await refused(client, "migrate", "file:DIR", uri="tcp:127.0.0.1:4444")
+            await refused(client, "migrate", "uri")
+            await refused(client, "migrate", "/none/there", uri=f"file:{tmp_path}/none/there")
+            await refused(client, "migrate", "/proc/new", uri="file:/proc/new")
+            assert (await execute(client, "query-migrate"))["status"] == "completed"
+            await execute(client, "quit")
+
+    with Machine(virga, tmp_path) as machine:
+        asyncio.run(drive(machine))
+        assert machine.process.wait(20) == 0
+    for name in ("one", "two"):
+        assert sorted(os.listdir(tmp_path / name)) == ["config", "memory", "state"]
+        assert run(virga, "inspect", "--verify", tmp_path / name).returncode == 0
+        answer = run(virga, "invoke", tmp_path / name, "--data", f"echo {name}")
+        assert (answer.returncode, answer.stdout) == (0, name), answer.stderr
+    assert [entry for entry in os.listdir(tmp_path) if entry.endswith(".tmp")] == []
+
+
+# --- virga snapshot
+
+
+def test_snapshot_command(virga, tmp_path):
+    with Machine(virga, tmp_path) as machine:
+        done = run(virga, "snapshot", machine.control, "relative", cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert run(virga, "inspect", "--verify", tmp_path / "relative").returncode == 0
+        again = run(virga, "snapshot", machine.control, "relative", cwd=tmp_path)
+        assert again.returncode == 2 and "relative" in again.stderr
+        nowhere = run(virga, "snapshot", machine.control, tmp_path / "none/there")
+        assert nowhere.returncode == 1 and "none/there" in nowhere.stderr
+        with Raw(machine.control) as raw:
+            assert raw.execute("query-status")["running"] is True
+        assert machine.stop() == 0
+    gone = run(virga, "snapshot", machine.control, tmp_path / "late")
+    assert gone.returncode == 1 and str(machine.control) in gone.stderr
+    assert not (tmp_path / "late").exists()
+
+
+def test_snapshot_command_waits_for_ready(virga, tmp_path):
+    """A guest that never says READY; --now does not care."""
+    with Machine(virga, tmp_path, "--kernel", guest("spin")) as machine:
+        args = ["snapshot", machine.control, tmp_path / "snap"]
+        begin = time.monotonic()
+        late = run(virga, *args, "--ready-timeout", "2")
+        assert 2 <= time.monotonic() - begin < 10
+        assert late.returncode == 1
+        assert "waiting for the guest to say READY" in late.stderr
+        assert "within 2 s" in late.stderr
+        assert not (tmp_path / "snap").exists()
+        assert run(virga, *args, "--now").returncode == 0
+        assert run(virga, "inspect", "--verify", tmp_path / "snap").returncode == 0
+
+
+def test_snapshot_command_and_an_end(virga, tmp_path):
+    """The machine ends while the command waits: it says so and does not hang."""
+    with Machine(virga, tmp_path, "--kernel", guest("spin")) as machine:
+        with Running(virga, "snapshot", machine.control, tmp_path / "snap") as command:
+            time.sleep(0.2)
+            machine.stop()
+            assert command.process.wait(20) == 1
+            assert "ended" in command.errors()
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "vm process"])
+def test_snapshot_writer_killed(virga, tmp_path, victim):
+    """Under the final name there is a whole snapshot or nothing, whenever its writer dies."""
+    chance = random.Random(victim)
+    whole = 0
+    for i in range(KILLED_WRITERS // 2):
+        snapshot = tmp_path / f"snap{i % 5}"
+        with Machine(virga, tmp_path) as machine:
+            machine.wait_ready()
+            with Raw(machine.control) as raw:
+                target = machine.vm_process() if victim == "vm process" else machine.process.pid
+                raw.execute("migrate", uri=f"file:{snapshot}")
+                time.sleep(chance.random() * 0.008)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(target, signal.SIGKILL)
+            machine.process.wait(20)
+            if victim == "vm process":
+                assert machine.process.returncode == 125
+                assert not Path(f"{snapshot}.tmp").exists()
+        machine.control.unlink(missing_ok=True)
+        if snapshot.exists():
+            whole += 1
+            check = run(virga, "inspect", "--verify", snapshot)
+            assert check.returncode == 0, check.stderr
+            for entry in snapshot.iterdir():
+                entry.unlink()
+            snapshot.rmdir()
+    # What a killed supervisor left is removed by the next, and said.
+    with Machine(virga, tmp_path) as machine:
+        left = list(tmp_path.glob("*.tmp"))
+        for leftover in left:
+            assert run(virga, "snapshot", machine.control, leftover.with_suffix("")).returncode == 0
+        machine.stop()
+        assert machine.errors().count("left over") == len(left)
+    assert not list(tmp_path.glob("*.tmp"))
+    assert whole < KILLED_WRITERS // 2, "no writer was ever killed in time"
+
+
+# --- Clients that mean no good
+
+
+def test_garbage_client(virga, tmp_path):
+    with Machine(virga, tmp_path) as machine:
+        machine.wait_ready()
+        with Raw(machine.control, negotiate=False) as raw:
+            assert "QMP" in raw.read()
+            raw.send(b"\xff\xfe\x00 hello\n")
+            assert raw.read()["error"]["class"] == "GenericError"
+            raw.send(b'{"execute": "qmp_capabilities", "id": [1, {"a": null}]}')
+            assert raw.read() == {"return": {}, "id": [1, {"a": None}]}
+            raw.send(b"[" * 40 + b"]" * 40 + b"\n")
+            assert "deep" in raw.read()["error"]["desc"]
+            raw.send(b"GET / HTTP/1.1\r\n" * 100)
+            replies = []
+            with contextlib.suppress(ConnectionResetError):
+                while (message := raw.read()) is not None:
+                    replies.append(message)
+            assert 0 < len(replies) < 100
+        with Raw(machine.control) as raw:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                raw.send(b'{"execute": "' + b"x" * 1_000_000)
+            assert "65536 bytes" in raw.reply()["error"]["desc"]
+        with Raw(machine.control) as raw:
+            assert raw.execute("query-status")["running"] is True
+
+
+def test_slow_client(virga, tmp_path):
+    """One that sends and never reads stops being read; what it cannot take ends it, not us."""
+    with Machine(virga, tmp_path) as machine:
+        machine.wait_ready()
+        with Raw(machine.control) as slow, Raw(machine.control) as raw:
+            slow.sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    slow.sock.send(b'{"execute": "query-commands"}' * 100)
+            begin = time.monotonic()
+            for _ in range(3000):
+                raw.execute("stop")
+                raw.execute("cont")
+            assert time.monotonic() - begin < 20
+            status = Path(f"/proc/{machine.process.pid}/status").read_text()
+            assert int(re.search(r"VmRSS:\s+(\d+)", status)[1]) < 20_000
+        assert machine.stop() == 0
+
+
+def test_many_clients(virga, tmp_path):
+    """A thousand at once: most are turned away, the first go on working."""
+    with Machine(virga, tmp_path) as machine, contextlib.ExitStack() as stack:
+        first = stack.enter_context(Raw(machine.control))
+        turned_away = 0
+        for _ in range(1000):
+            other = stack.enter_context(Raw(machine.control, negotiate=False))
+            greeting = other.read()
+            turned_away += "error" in greeting
+            if "error" in greeting:
+                assert other.read() is None
+        assert turned_away >= 900
+        assert first.execute("query-status")["running"] is True
+        fds = len(os.listdir(f"/proc/{machine.process.pid}/fd"))
+        assert fds < 100
+        stack.close()
+        with Raw(machine.control) as raw:
+            assert raw.execute("query-status")["running"] is True
+
+
+def test_clients_and_few_descriptors(virga, tmp_path):
+    """Out of descriptors: clients are turned away, and later ones served again."""
+
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
+
+    with Machine(virga, tmp_path, preexec_fn=few) as machine:
+        with contextlib.ExitStack() as stack:
+            for _ in range(40):
+                sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+                sock.connect(str(machine.control))
+            time.sleep(0.1)
+            before = machine.cpu_ticks()
+            time.sleep(0.5)
+            assert machine.cpu_ticks() - before < 10, "the supervisor spins"
+        with Raw(machine.control) as raw:
+            assert raw.execute("query-status")["running"] is True
+
+
+# --- Ends
+
+
+def test_machine_that_cannot_be_built(virga, tmp_path):
+    """The VM process fails before it runs: its sentence, once, and nothing left."""
+    text = tmp_path / "text"
+    text.write_text("no kernel\n" * 100)
+    control, vsock = tmp_path / "control", tmp_path / "vsock"
+    args = ["--kernel", text, "--serial", "none", "--control", control, "--vsock", vsock]
+    done = run(virga, "run", *args)
+    assert done.returncode == 125
+    assert done.stderr.count("\n") == 1 and str(text) in done.stderr
+    assert os.listdir(tmp_path) == ["text"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_ends_with_zero(virga, tmp_path, number):
+    with Machine(virga, tmp_path, "--vsock", tmp_path / "vsock") as machine:
+        machine.wait_ready()
+        with Raw(machine.control) as raw:
+            assert machine.stop(number) == 0
+            assert raw.read()["data"]["reason"] == "host-signal"
+        assert number.name in machine.errors()
+        assert os.listdir(tmp_path) == []
+
+
+def test_signal_while_stopped(virga, tmp_path):
+    with Machine(virga, tmp_path) as machine, Raw(machine.control) as raw:
+        raw.execute("stop")
+        assert machine.stop() == 0
+
+
+def test_vm_process_killed(virga, tmp_path):
+    with Machine(virga, tmp_path, "--vsock", tmp_path / "vsock") as machine:
+        machine.wait_ready()
+        with Raw(machine.control) as raw:
+            os.kill(machine.vm_process(), signal.SIGKILL)
+            assert raw.read()["data"] == {"guest": False, "reason": "host-error"}
+        assert machine.process.wait(20) == 125
+        assert "signal 9" in machine.errors()
+        assert os.listdir(tmp_path) == []
+
+
+def test_vm_process_killed_by_the_filter(virga, tmp_path):
+    with Machine(virga, tmp_path) as machine:
+        machine.wait_ready()
+        os.kill(machine.vm_process(), signal.SIGSYS)
+        assert machine.process.wait(20) == 125
+        assert "system call filter" in machine.errors()
+
+
+def test_supervisor_killed(virga, tmp_path):
+    """The VM process does not outlive it, and its socket is taken over by the next."""
+    with Machine(virga, tmp_path) as machine:
+        machine.wait_ready()
+        vm_process = machine.vm_process()
+        machine.stop(signal.SIGKILL)
+        wait_for(lambda: not Path(f"/proc/{vm_process}").exists(), what="the VM process's end")
+    assert machine.control.exists()
+    with Machine(virga, tmp_path) as machine:
+        wait_for(lambda: Path("/proc/net/unix").read_text().count(str(machine.control)))
+        machine.wait_ready()
+        assert machine.stop() == 0
+
+
+def test_control_path(virga, tmp_path):
+    """A live socket is left alone, so is a file; a path that cannot be one is said."""
+    with Machine(virga, tmp_path) as machine:
+        machine.wait_ready()
+        assert os.stat(machine.control).st_mode & 0o777 == 0o600
+        second = run(virga, "run", "--serial", "none", "--control", machine.control)
+        assert second.returncode == 125 and str(machine.control) in second.stderr
+        with Raw(machine.control) as raw:
+            assert raw.execute("query-status")["running"] is True
+        assert machine.stop() == 0
+    plain = tmp_path / "plain"
+    plain.write_text("mine")
+    refused_file = run(virga, "run", "--serial", "none", "--control", plain)
+    assert refused_file.returncode == 125 and plain.read_text() == "mine"
+    for path, word in ((tmp_path / ("x" * 120), "bytes"), (tmp_path / "none/there", "none/there")):
+        refused_path = run(virga, "run", "--serial", "none", "--control", path)
+        assert refused_path.returncode == 125 and word in refused_path.stderr
+
+
+@pytest.mark.parametrize("end", ["quit", "killed"])
+def test_terminal_is_restored(virga, tmp_path, end):
+    master, slave = pty.openpty()
+
+    def own_terminal():
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    try:
+        before = termios.tcgetattr(slave)
+        with Machine(
+            virga, tmp_path, "--serial", "stdio", stdin=slave, preexec_fn=own_terminal
+        ) as machine:
+            machine.wait_ready()
+            raw_mode = termios.tcgetattr(slave)
+            assert not raw_mode[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+            if end == "quit":
+                with Raw(machine.control) as raw:
+                    raw.execute("quit")
+                assert machine.process.wait(20) == 0
+            else:
+                os.kill(machine.vm_process(), signal.SIGKILL)
+                assert machine.process.wait(20) == 125
+        assert termios.tcgetattr(slave) == before
+    finally:
+        os.close(master)
+        os.close(slave)
