@@ -73,6 +73,7 @@ static int vm_set_up(struct vm *vm, unsigned vcpu_count)
 {
 	uint64_t identity_map = LAYOUT_KVM_IDENTITY;
 	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { IOAPIC_PINS } };
+	struct kvm_enable_cap payload = { .cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = { 1 } };
 	int ret = vm_open_kvm(vm);
 
 	if (ret < 0 || (ret = vm_set_memory(vm)) < 0)
@@ -83,6 +84,9 @@ static int vm_set_up(struct vm *vm, unsigned vcpu_count)
 	if (ioctl(vm->fd, KVM_ENABLE_CAP, &split) < 0)
 		return failf(errno, "this KVM has no split irqchip (Linux 4.4 or later has): %s",
 			     strerror(errno));
+	/* Without it KVM saves an exception that is pending as one that was injected (Linux 4.20). */
+	if (ioctl(vm->fd, KVM_ENABLE_CAP, &payload) < 0)
+		return failf(errno, "this KVM cannot save pending exceptions: %s", strerror(errno));
 	ret = ioapic_init(&vm->ioapic, vm);
 	while (ret == 0 && vm->vcpu_count < vcpu_count) {
 		ret = vcpu_create(&vm->vcpus[vm->vcpu_count], vm, vm->vcpu_count);
@@ -99,7 +103,7 @@ int vm_create(struct vm *vm, struct memory *memory, unsigned vcpu_count)
 	*vm = (struct vm){ .kvm_fd = -1, .fd = -1, .memory = *memory };
 	*memory = (struct memory){ .fd = -1, .pagemap_fd = -1 };
 	pthread_mutex_init(&vm->lock, NULL);
-	pthread_cond_init(&vm->stopped, NULL);
+	pthread_cond_init(&vm->changed, NULL);
 	loop_init(&vm->loop);
 	ret = vm_set_up(vm, vcpu_count);
 	if (ret < 0)
@@ -277,10 +281,10 @@ static void vcpu_loop(struct vcpu *vcpu)
 
 	pthread_mutex_lock(&vm->lock);
 	while (vm->state != VM_ENDED) {
-		if (vm->pause_wanted || vm->state == VM_STOPPED) {
+		if (vm->pause_wanted || vm->state != VM_RUNNING) {
 			vcpu_complete_io(vcpu);
 			vcpu->state = VCPU_STOPPED;
-			pthread_cond_broadcast(&vm->stopped);
+			pthread_cond_broadcast(&vm->changed);
 			vcpu_take_signals(vcpu, vm->state != VM_ENDED);
 			continue;
 		}
@@ -294,7 +298,7 @@ static void vcpu_loop(struct vcpu *vcpu)
 		vcpu_step(vcpu);
 	}
 	vcpu->state = VCPU_STOPPED;
-	pthread_cond_broadcast(&vm->stopped);
+	pthread_cond_broadcast(&vm->changed);
 	pthread_mutex_unlock(&vm->lock);
 }
 
@@ -347,8 +351,9 @@ static void vm_threads_join(struct vm *vm)
 enum vm_end_reason vm_run(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->lock);
-	if (vm->state == VM_STOPPED)
+	if (vm->state == VM_CREATED)
 		vm->state = VM_RUNNING;
+	pthread_cond_broadcast(&vm->changed);
 	vm_kick_all(vm);
 	vm->vcpus[0].thread = pthread_self();
 	vm->vcpus[0].has_thread = true;
@@ -363,13 +368,15 @@ enum vm_end_reason vm_run(struct vm *vm)
 
 void vm_pause(struct vm *vm)
 {
+	while (vm->state == VM_CREATED)
+		pthread_cond_wait(&vm->changed, &vm->lock);
 	if (vm->state != VM_RUNNING)
 		return;
 	vm->pause_wanted = true;
 	vm_kick_all(vm);
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		while (vm->vcpus[i].state != VCPU_STOPPED && vm->state == VM_RUNNING)
-			pthread_cond_wait(&vm->stopped, &vm->lock);
+			pthread_cond_wait(&vm->changed, &vm->lock);
 	if (vm->state == VM_RUNNING)
 		vm->state = VM_STOPPED;
 	vm->pause_wanted = false;
@@ -399,7 +406,7 @@ void vm_end(struct vm *vm, enum vm_end_reason reason, uint8_t code, const char *
 	vm->state = VM_ENDED;
 	vm_kick_all(vm);
 	loop_stop(&vm->loop);
-	pthread_cond_broadcast(&vm->stopped);
+	pthread_cond_broadcast(&vm->changed);
 }
 
 int vm_end_status(const struct vm_end *end)

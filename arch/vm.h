@@ -51,7 +51,12 @@ struct vm_end {
 	char text[240]; /* one sentence for stderr, "" for a quiet end */
 };
 
-enum vm_state { VM_STOPPED, VM_RUNNING, VM_ENDED };
+enum vm_state {
+	VM_CREATED, /* not run yet */
+	VM_RUNNING,
+	VM_STOPPED, /* paused: every vCPU at an instruction boundary */
+	VM_ENDED,
+};
 
 #define VM_POLLS_MAX 8
 
@@ -70,7 +75,7 @@ struct vm {
 	struct ioapic ioapic;
 	struct loop loop;
 	pthread_mutex_t lock;
-	pthread_cond_t stopped; /* a vCPU went to VCPU_STOPPED */
+	pthread_cond_t changed; /* the machine's state, or a vCPU's to VCPU_STOPPED */
 	enum vm_state state;
 	bool pause_wanted;
 	bool wake_pending; /* a used buffer was published since the guest last parked */
@@ -101,7 +106,7 @@ void vm_destroy(struct vm *vm);
 int vm_threads_start(struct vm *vm);
 
 /*
- * Runs from VM_STOPPED until the machine ends, vCPU 0 on the calling thread, and joins the
+ * Runs from VM_CREATED until the machine ends, vCPU 0 on the calling thread, and joins the
  * threads. After vm_threads_start(). Returns vm->end.reason.
  */
 enum vm_end_reason vm_run(struct vm *vm);
@@ -111,7 +116,8 @@ void vm_block_signals(void);
 
 /*
  * Stops every vCPU at an instruction boundary with its pending I/O completed, and waits for
- * that. Loop thread, VM lock held (released while waiting). No-op unless VM_RUNNING.
+ * that; a machine that has been created is waited for until it runs. Not a vCPU's thread; VM lock
+ * held (released while waiting). Afterwards the machine is VM_STOPPED or VM_ENDED.
  */
 void vm_pause(struct vm *vm);
 

@@ -52,14 +52,10 @@ static int boot_write_cmdline(const struct memory *memory, const char *cmdline,
 static int boot_write_reset_vector(const struct memory *memory)
 {
 	const uint16_t port = LAYOUT_PORT_POWER + LAYOUT_POWER_RESET;
+	/* mov al, value; mov dx, port; out dx, al; hlt */
 	const uint8_t code[] = {
-		0xb0,
-		LAYOUT_POWER_RESET_VALUE, /* mov al, value */
-		0xba,
-		(uint8_t)port,
-		(uint8_t)(port >> 8), /* mov dx, port */
-		0xee,                 /* out dx, al */
-		0xf4,                 /* hlt */
+		0xb0, LAYOUT_POWER_RESET_VALUE, 0xba, (uint8_t)port, (uint8_t)(port >> 8), 0xee,
+		0xf4,
 	};
 
 	return memory_write(memory, LAYOUT_RESET_VECTOR, code, sizeof(code));

@@ -43,7 +43,7 @@ static int image_map(struct image *image, int fd, const char *path)
 	ret = image_check_file(&st, path);
 	if (ret < 0)
 		return ret;
-	data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+	data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (data == MAP_FAILED)
 		return failf(errno, "cannot map %s: %s", path, strerror(errno));
 	*image = (struct image){

@@ -32,7 +32,7 @@ static int inspect_gather(const struct snapshot *s, struct inspect_facts *facts)
 		return failf(errno, "%s/memory: %s", s->path, strerror(errno));
 	facts->data_size = (uint64_t)st.st_blocks * 512;
 	facts->machine.host_kernel[sizeof(facts->machine.host_kernel) - 1] = '\0';
-	for (unsigned i = 0; i < DIGEST_LEN; i++)
+	for (size_t i = 0; i < DIGEST_LEN; i++)
 		snprintf(facts->digest + 2 * i, 3, "%02x", s->memory_digest[i]);
 	return 0;
 }

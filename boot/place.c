@@ -6,16 +6,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "arch/error.h"
 #include "arch/x86_64/layout.h"
 #include "boot/boot.h"
 
-/* Below this, a fault or two is cheaper than a system call. */
-#define PLACE_WRITE_MIN (16 * LAYOUT_PAGE_SIZE)
-
-#define MIB             ((uint64_t)1 << 20)
+#define MIB ((uint64_t)1 << 20)
 
 static const struct place_reserved {
 	uint64_t start;
@@ -84,52 +80,20 @@ static bool place_is_zero(const uint8_t *data, size_t len)
 	return true;
 }
 
-/* Pages written through the descriptor are not cleared first, and not mapped one fault at a time. */
-static void place_write(const struct memory *memory, uint8_t *to, const uint8_t *data, size_t len)
-{
-	ssize_t done = -1;
-
-	if (memory->fd >= 0 && !memory->cow && len >= PLACE_WRITE_MIN)
-		done = pwrite(memory->fd, data, len, to - memory->base);
-	if (done < 0)
-		done = 0;
-	memcpy(to + done, data + done, len - (size_t)done);
-}
-
-/* Bytes from gpa on that are all zero pages, or all others: as far as the first of the other kind. */
-static size_t place_run(uint64_t gpa, const uint8_t *data, size_t len, bool *zero)
-{
-	size_t run = 0;
-
-	while (run < len) {
-		size_t chunk = LAYOUT_PAGE_SIZE - (gpa + run) % LAYOUT_PAGE_SIZE;
-		bool is_zero;
-
-		if (chunk > len - run)
-			chunk = len - run;
-		is_zero = place_is_zero(data + run, chunk);
-		if (run == 0)
-			*zero = is_zero;
-		else if (*zero != is_zero)
-			break;
-		run += chunk;
-	}
-	return run;
-}
-
 void boot_copy(const struct memory *memory, uint64_t gpa, const uint8_t *data, uint64_t len)
 {
 	uint8_t *to = memory_at(memory, gpa, len);
 
 	while (to && len > 0) {
-		bool zero = false;
-		size_t run = place_run(gpa, data, len, &zero);
+		size_t chunk = LAYOUT_PAGE_SIZE - gpa % LAYOUT_PAGE_SIZE;
 
-		if (!zero)
-			place_write(memory, to, data, run);
-		gpa += run;
-		to += run;
-		data += run;
-		len -= run;
+		if (chunk > len)
+			chunk = len;
+		if (!place_is_zero(data, chunk))
+			memcpy(to, data, chunk);
+		gpa += chunk;
+		to += chunk;
+		data += chunk;
+		len -= chunk;
 	}
 }

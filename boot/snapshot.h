@@ -34,7 +34,8 @@ int snapshot_dir_create(struct snapshot_dir *dir, const char *path, const char *
 
 /*
  * fsyncs all and renames PATH.tmp to PATH, never replacing. On failure PATH.tmp is removed; only
- * when the very last step fails (the new name on disk) PATH is left, and whole.
+ * when the very last step fails (the new name on disk) PATH is left, and whole. Closes and frees
+ * in any case.
  */
 int snapshot_dir_commit(struct snapshot_dir *dir);
 

@@ -232,7 +232,7 @@ static int snapshot_dir_rename(const struct snapshot_dir *dir)
 		     strerror(err));
 }
 
-/* Closes what is open; the names stay for messages. */
+/* Closes and frees; afterwards it may be called again. */
 static void snapshot_dir_close(struct snapshot_dir *dir)
 {
 	int *fds[] = { &dir->memory_fd, &dir->state_fd, &dir->dir_fd };
@@ -242,6 +242,9 @@ static void snapshot_dir_close(struct snapshot_dir *dir)
 			close(*fds[i]);
 		*fds[i] = -1;
 	}
+	free(dir->path);
+	free(dir->tmp_path);
+	dir->path = dir->tmp_path = NULL;
 }
 
 int snapshot_dir_commit(struct snapshot_dir *dir)
@@ -281,14 +284,11 @@ int snapshot_dir_commit(struct snapshot_dir *dir)
 void snapshot_dir_abort(struct snapshot_dir *dir)
 {
 	/* The sentence that is stored says why it came to this: keep it. */
-	if (dir->dir_fd >= 0) {
+	if (dir->dir_fd >= 0 && dir->tmp_path) {
 		for (size_t i = 0; i < SNAPSHOT_FILES; i++)
 			unlinkat(dir->dir_fd, snapshot_files[i], 0);
 		if (snapshot_dir_same(dir))
 			rmdir(dir->tmp_path);
 	}
 	snapshot_dir_close(dir);
-	free(dir->path);
-	free(dir->tmp_path);
-	dir->path = dir->tmp_path = NULL;
 }

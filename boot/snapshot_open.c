@@ -138,7 +138,7 @@ static int snapshot_check_files(struct snapshot *s, uint64_t memory_len)
 	if (ret == 0)
 		ret = snapshot_section(&s->state, s->path, "config", SNAPSHOT_CONFIG_VERSION,
 				       snapshot_config_fields, &config, NULL);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	if (memory.file_len != s->memory_size || memory_len != s->memory_size)
 		return failf(

@@ -12,12 +12,12 @@
 
 #include "arch/blob.h"
 
-#define STATE_MAGIC	   0x0a54534152495676ull /* on disk: never change */
-#define STATE_VERSION	   1u
+#define STATE_MAGIC        0x0a54534152495676ull /* on disk: never change */
+#define STATE_VERSION      1u
 #define STATE_ARCH_X86_64  62u /* ELF e_machine */
 #define STATE_SECTIONS_MAX 64u
-#define STATE_NAME_MAX	   24u /* bytes with the final NUL */
-#define STATE_SIZE_MAX	   (64u << 20)
+#define STATE_NAME_MAX     24u /* bytes with the final NUL */
+#define STATE_SIZE_MAX     (64u << 20)
 
 struct state_section {
 	char name[STATE_NAME_MAX];

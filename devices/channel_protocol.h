@@ -9,9 +9,9 @@
 
 #include <stdint.h>
 
-#define CHANNEL_PORT	    1024u /* vsock port on CID 2, ended by the VMM itself */
-#define CHANNEL_MAGIC	    0x47524956u /* "VIRG" */
-#define CHANNEL_VERSION	    1u
+#define CHANNEL_PORT        1024u       /* vsock port on CID 2, ended by the VMM itself */
+#define CHANNEL_MAGIC       0x47524956u /* "VIRG" */
+#define CHANNEL_VERSION     1u
 #define CHANNEL_PAYLOAD_MAX (6u << 20) /* bytes of a whole message, its MORE frames summed */
 
 /* Frame header, 32 bytes, then `length` bytes of payload. */
@@ -38,7 +38,7 @@ enum channel_type {
 	CHANNEL_CANCEL = 9,   /* host: the request's id; nobody waits for its answer */
 };
 
-#define CHANNEL_FLAG_MORE	   0x01u /* the message goes on in the next frame of this type and id */
+#define CHANNEL_FLAG_MORE          0x01u /* the message goes on in the next frame of this type and id */
 #define CHANNEL_FLAG_WANT_RESTORED 0x02u /* READY: send me RESTORED before the first request */
 
 #endif

@@ -10,15 +10,15 @@
 #include "devices/device.h"
 
 /* Registers at LAYOUT_PORT_POWER; boot/ describes them to the guest in the FADT. */
-#define POWER_SLEEP_CONTROL 0u
-#define POWER_SLEEP_STATUS  1u
-#define POWER_RESET	    2u
-#define POWER_SIZE	    3u
+#define POWER_SLEEP_CONTROL        0u
+#define POWER_SLEEP_STATUS         1u
+#define POWER_RESET                2u
+#define POWER_SIZE                 3u
 
-#define POWER_SLP_EN	  0x20u
-#define POWER_SLP_TYP(v)  (((v) >> 2) & 7u)
-#define POWER_SLP_TYP_S5  5u
-#define POWER_RESET_VALUE 1u
+#define POWER_SLP_EN               0x20u
+#define POWER_SLP_TYP(v)           (((v) >> 2) & 7u)
+#define POWER_SLP_TYP_S5           5u
+#define POWER_RESET_VALUE          1u
 
 #define POWER_KEYBOARD_PULSE_RESET 0xfeu
 
@@ -66,8 +66,7 @@ static int power_create(struct device *dev, const struct device_host *host)
 	ret = bus_claim(&dev->vm->pio, LAYOUT_PORT_POWER, POWER_SIZE, power_io, dev, "power");
 	if (ret)
 		return ret;
-	return bus_claim(&dev->vm->pio, LAYOUT_PORT_KEYBOARD, 1, power_keyboard_io, dev,
-			 "power");
+	return bus_claim(&dev->vm->pio, LAYOUT_PORT_KEYBOARD, 1, power_keyboard_io, dev, "power");
 }
 
 const struct device_class power_class = {

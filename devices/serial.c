@@ -13,44 +13,52 @@
 #include "devices/device.h"
 #include "devices/stream.h"
 
-#define SERIAL_PORTS	 8u
+#define SERIAL_PORTS     8u
 #define SERIAL_FIFO_SIZE 16u
 
 /* Registers by offset; the first two are the divisor latch while LCR.DLAB is set. */
-enum { SERIAL_DATA, SERIAL_IER, SERIAL_IIR_FCR, SERIAL_LCR, SERIAL_MCR, SERIAL_LSR, SERIAL_MSR,
-       SERIAL_SCR };
+enum {
+	SERIAL_DATA,
+	SERIAL_IER,
+	SERIAL_IIR_FCR,
+	SERIAL_LCR,
+	SERIAL_MCR,
+	SERIAL_LSR,
+	SERIAL_MSR,
+	SERIAL_SCR
+};
 
-#define SERIAL_IER_RDI	0x01u /* received data */
-#define SERIAL_IER_THRI 0x02u /* transmitter empty */
-#define SERIAL_IER_RLSI 0x04u /* line status */
-#define SERIAL_IER_MSI	0x08u /* modem status */
-#define SERIAL_IER_MASK 0x0fu
+#define SERIAL_IER_RDI      0x01u /* received data */
+#define SERIAL_IER_THRI     0x02u /* transmitter empty */
+#define SERIAL_IER_RLSI     0x04u /* line status */
+#define SERIAL_IER_MSI      0x08u /* modem status */
+#define SERIAL_IER_MASK     0x0fu
 
-#define SERIAL_IIR_NONE	   0x01u
-#define SERIAL_IIR_MSI	   0x00u
-#define SERIAL_IIR_THRI	   0x02u
-#define SERIAL_IIR_RDI	   0x04u
-#define SERIAL_IIR_RLSI	   0x06u
-#define SERIAL_IIR_TIMEOUT 0x0cu /* data below the trigger level */
-#define SERIAL_IIR_FIFO	   0xc0u
+#define SERIAL_IIR_NONE     0x01u
+#define SERIAL_IIR_MSI      0x00u
+#define SERIAL_IIR_THRI     0x02u
+#define SERIAL_IIR_RDI      0x04u
+#define SERIAL_IIR_RLSI     0x06u
+#define SERIAL_IIR_TIMEOUT  0x0cu /* data below the trigger level */
+#define SERIAL_IIR_FIFO     0xc0u
 
 #define SERIAL_FCR_ENABLE   0x01u
 #define SERIAL_FCR_CLEAR_RX 0x02u
-#define SERIAL_FCR_MASK	    0xc9u /* what stays: enable, DMA mode, trigger level */
+#define SERIAL_FCR_MASK     0xc9u /* what stays: enable, DMA mode, trigger level */
 
-#define SERIAL_LCR_DLAB 0x80u
-#define SERIAL_MCR_LOOP 0x10u
-#define SERIAL_MCR_MASK 0x1fu
+#define SERIAL_LCR_DLAB     0x80u
+#define SERIAL_MCR_LOOP     0x10u
+#define SERIAL_MCR_MASK     0x1fu
 
-#define SERIAL_LSR_DR	  0x01u
-#define SERIAL_LSR_OE	  0x02u
-#define SERIAL_LSR_ERRORS 0x1eu
-#define SERIAL_LSR_EMPTY  0x60u /* THRE and TEMT */
+#define SERIAL_LSR_DR       0x01u
+#define SERIAL_LSR_OE       0x02u
+#define SERIAL_LSR_ERRORS   0x1eu
+#define SERIAL_LSR_EMPTY    0x60u /* THRE and TEMT */
 
-#define SERIAL_MSR_DELTAS 0x0fu
-#define SERIAL_MSR_TERI	  0x04u
-#define SERIAL_MSR_RI	  0x40u
-#define SERIAL_MSR_ONLINE 0xb0u /* DCD, DSR, CTS: the other side is always there */
+#define SERIAL_MSR_DELTAS   0x0fu
+#define SERIAL_MSR_TERI     0x04u
+#define SERIAL_MSR_RI       0x40u
+#define SERIAL_MSR_ONLINE   0xb0u /* DCD, DSR, CTS: the other side is always there */
 
 struct serial_saved {
 	uint8_t ier;
@@ -370,7 +378,8 @@ static int serial_restore(struct device *dev, struct blob *in)
 	if (s->rx_len > SERIAL_FIFO_SIZE || (s->ier & ~SERIAL_IER_MASK) ||
 	    (s->fcr & ~SERIAL_FCR_MASK) || (s->mcr & ~SERIAL_MCR_MASK) ||
 	    (s->lsr & ~SERIAL_LSR_ERRORS) || s->thre_pending > 1)
-		return failf(EINVAL, "device serial: its saved registers cannot be those of a UART");
+		return failf(EINVAL,
+			     "device serial: its saved registers cannot be those of a UART");
 	return 0;
 }
 

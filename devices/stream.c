@@ -18,7 +18,7 @@
 
 #include "arch/error.h"
 
-#define STREAM_ESCAPE	   0x01u /* Ctrl-A */
+#define STREAM_ESCAPE      0x01u /* Ctrl-A */
 #define STREAM_ESCAPE_QUIT 'x'
 
 static bool stream_end_ready(const struct stream_end *end, short events, int timeout_ms)
@@ -63,7 +63,8 @@ static void stream_flush(struct stream *s)
 {
 	while (s->ring_len && s->out.fd >= 0) {
 		size_t run = STREAM_RING_SIZE - s->ring_pos;
-		ssize_t n = stream_put(s, s->ring + s->ring_pos, run < s->ring_len ? run : s->ring_len);
+		ssize_t n =
+			stream_put(s, s->ring + s->ring_pos, run < s->ring_len ? run : s->ring_len);
 
 		if (n <= 0)
 			break;
@@ -266,10 +267,9 @@ static int stream_open_stdio(struct stream *s)
 
 static int stream_open_file(struct stream *s, const char *path)
 {
-	s->out.fd = open(path,
-			 O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NONBLOCK | O_NOCTTY |
-				 O_CLOEXEC,
-			 0644);
+	s->out.fd = open(
+		path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+		0644);
 	if (s->out.fd < 0 && errno == ENXIO)
 		return failf(ENXIO, "%s: %s: nobody has this pipe open for reading", s->name, path);
 	if (s->out.fd < 0)

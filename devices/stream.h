@@ -19,27 +19,27 @@
 
 #include "arch/vm.h"
 
-#define STREAM_RING_SIZE 65536u
+#define STREAM_RING_SIZE  65536u
 #define STREAM_INPUT_SIZE 256u
-#define STREAM_FLUSH_MS  1000 /* how long stream_close() waits for a reader that stands still */
+#define STREAM_FLUSH_MS   1000 /* how long stream_close() waits for a reader that stands still */
 
 struct stream_end {
-	int fd;		 /* owned; -1 for none or no longer usable */
-	bool nonblock;	 /* its open file description is ours and O_NONBLOCK */
-	size_t chunk;	 /* bytes that one access may ask for after poll said yes */
+	int fd;        /* owned; -1 for none or no longer usable */
+	bool nonblock; /* its open file description is ours and O_NONBLOCK */
+	size_t chunk;  /* bytes that one access may ask for after poll said yes */
 	struct loop_watch *watch;
 };
 
 struct stream {
 	struct vm *vm;
-	const char *name;	      /* log prefix; outlives the stream */
+	const char *name;              /* log prefix; outlives the stream */
 	void (*arrived)(void *opaque); /* stream_read() may have bytes now */
 	void *opaque;
 	struct stream_end in;
 	struct stream_end out;
-	int peer_fd;  /* pty: its other end, held open so that it never hangs up; else -1 */
-	bool keys;    /* input is a terminal: read at once and look for the escape key */
-	bool escaped; /* the escape key was the last one */
+	int peer_fd;   /* pty: its other end, held open so that it never hangs up; else -1 */
+	bool keys;     /* input is a terminal: read at once and look for the escape key */
+	bool escaped;  /* the escape key was the last one */
 	bool readable; /* the input may have bytes; cleared when it says it has none */
 	uint8_t input[STREAM_INPUT_SIZE];
 	size_t input_len;

@@ -16,24 +16,24 @@
 #include "arch/vm.h"
 #include "devices/virtqueue.h"
 
-#define VIRTIO_QUEUES_MAX 3
+#define VIRTIO_QUEUES_MAX         3
 
 /* Device status (2.1). */
 #define VIRTIO_STATUS_ACKNOWLEDGE 1u
-#define VIRTIO_STATUS_DRIVER	  2u
-#define VIRTIO_STATUS_DRIVER_OK	  4u
+#define VIRTIO_STATUS_DRIVER      2u
+#define VIRTIO_STATUS_DRIVER_OK   4u
 #define VIRTIO_STATUS_FEATURES_OK 8u
 #define VIRTIO_STATUS_NEEDS_RESET 64u
-#define VIRTIO_STATUS_FAILED	  128u
+#define VIRTIO_STATUS_FAILED      128u
 
 /* Features of every device here (6). */
-#define VIRTIO_F_INDIRECT_DESC (1ull << 28)
-#define VIRTIO_F_EVENT_IDX     (1ull << 29)
-#define VIRTIO_F_VERSION_1     (1ull << 32)
+#define VIRTIO_F_INDIRECT_DESC    (1ull << 28)
+#define VIRTIO_F_EVENT_IDX        (1ull << 29)
+#define VIRTIO_F_VERSION_1        (1ull << 32)
 
 /* Interrupt status (4.2.2). */
-#define VIRTIO_ISR_QUEUE  1u
-#define VIRTIO_ISR_CONFIG 2u
+#define VIRTIO_ISR_QUEUE          1u
+#define VIRTIO_ISR_CONFIG         2u
 
 struct virtio;
 

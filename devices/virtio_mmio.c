@@ -12,8 +12,8 @@
 #include "arch/x86_64/layout.h"
 
 #define MMIO_MAGIC_VALUE 0x74726976u /* "virt" */
-#define MMIO_VENDOR	 0x47524956u /* "VIRG" */
-#define MMIO_CONFIG	 0x100u
+#define MMIO_VENDOR      0x47524956u /* "VIRG" */
+#define MMIO_CONFIG      0x100u
 
 enum mmio_register {
 	MMIO_MAGIC = 0x000,
@@ -189,8 +189,8 @@ static void virtio_mmio_io(void *opaque, uint64_t offset, void *data, unsigned l
 	}
 }
 
-int virtio_mmio_create(struct virtio_mmio *mmio, struct virtio *v,
-		       const struct virtio_class *class, struct vm *vm)
+int virtio_mmio_create(struct virtio_mmio *mmio, struct virtio *v, const struct virtio_class *class,
+		       struct vm *vm)
 {
 	unsigned slot = vm->virtio_slots;
 	int ret;

@@ -34,7 +34,7 @@ struct virtio_mmio {
  * Takes the next slot, claims its range and makes the core `v` of `class` on its pin. 0 or
  * -errno with a sentence; virtio_fini(v) is the caller's in both cases.
  */
-int virtio_mmio_create(struct virtio_mmio *mmio, struct virtio *v,
-		       const struct virtio_class *class, struct vm *vm);
+int virtio_mmio_create(struct virtio_mmio *mmio, struct virtio *v, const struct virtio_class *class,
+		       struct vm *vm);
 
 #endif

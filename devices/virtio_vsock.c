@@ -17,10 +17,10 @@
 #include "devices/vsock.h"
 #include "devices/vsock_unix.h"
 
-#define VSOCK_QUEUE_RX	  0 /* packets for the guest */
-#define VSOCK_QUEUE_TX	  1
+#define VSOCK_QUEUE_RX    0 /* packets for the guest */
+#define VSOCK_QUEUE_TX    1
 #define VSOCK_QUEUE_COUNT 3 /* the third is for events, which are never sent */
-#define VSOCK_TX_BUDGET	  1024
+#define VSOCK_TX_BUDGET   1024
 
 /* The channel takes all it gets at once, so this costs no memory. */
 #define VSOCK_CHANNEL_BUF (1u << 20)
@@ -35,8 +35,8 @@ struct virtio_vsock {
 	int (*connect)(void *opaque, uint64_t id, uint32_t port);
 	void *connect_opaque;
 	uint64_t questions; /* asked of the supervisor so far */
-	bool busy;	    /* packets are being moved: whoever does it takes what comes up */
-	bool stalled;	    /* packets wait in TX until RX has room for what they cause */
+	bool busy;          /* packets are being moved: whoever does it takes what comes up */
+	bool stalled;       /* packets wait in TX until RX has room for what they cause */
 };
 
 /* --- Packets --- */
@@ -394,9 +394,10 @@ static bool virtio_vsock_channel_valid(const struct vsock_conn *c)
 	case VSOCK_RESET:
 		return c->due == 0;
 	case VSOCK_OPEN:
-		return (c->due & ~VSOCK_DUE_ALL) == 0 && !(c->due & VSOCK_DUE_REQUEST) &&
-		       c->guest_shut == 0 && c->host_shut == 0 && c->host_port == CHANNEL_PORT &&
-		       c->buf_alloc == VSOCK_CHANNEL_BUF && c->received == c->fwd_cnt;
+		return c->asked <= 1 && (c->due & ~VSOCK_DUE_ALL) == 0 &&
+		       !(c->due & VSOCK_DUE_REQUEST) && c->guest_shut == 0 && c->host_shut == 0 &&
+		       c->host_port == CHANNEL_PORT && c->buf_alloc == VSOCK_CHANNEL_BUF &&
+		       c->received == c->fwd_cnt;
 	default:
 		return false;
 	}
@@ -441,6 +442,7 @@ static const struct field virtio_vsock_fields[] = {
 	FIELD(struct virtio_vsock, vsock.conns[0].due),
 	FIELD(struct virtio_vsock, vsock.conns[0].guest_shut),
 	FIELD(struct virtio_vsock, vsock.conns[0].host_shut),
+	FIELD(struct virtio_vsock, vsock.conns[0].asked),
 	FIELD(struct virtio_vsock, vsock.conns[0].host_port),
 	FIELD(struct virtio_vsock, vsock.conns[0].guest_port),
 	FIELD(struct virtio_vsock, vsock.conns[0].buf_alloc),

@@ -7,9 +7,9 @@
 
 #include <string.h>
 
-#define DESC_F_NEXT	     1u
-#define DESC_F_WRITE	     2u
-#define DESC_F_INDIRECT	     4u
+#define DESC_F_NEXT          1u
+#define DESC_F_WRITE         2u
+#define DESC_F_INDIRECT      4u
 #define AVAIL_F_NO_INTERRUPT 1u
 #define USED_F_NO_NOTIFY     1u
 
@@ -185,8 +185,7 @@ bool virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain)
 	if (count > q->state.size)
 		return virtqueue_break(q, "the available index is ahead by more than the queue");
 
-	chain->head =
-		virtqueue_load(q->avail + AVAIL_RING + q->state.avail_next % q->state.size);
+	chain->head = virtqueue_load(q->avail + AVAIL_RING + q->state.avail_next % q->state.size);
 	chain->out_count = 0;
 	chain->in_count = 0;
 	chain->out_len = 0;
@@ -205,7 +204,7 @@ void virtqueue_unpop(struct virtqueue *q)
 
 void virtqueue_push(struct virtqueue *q, const struct virtqueue_chain *chain, uint32_t len)
 {
-	struct virtqueue_used used = {.id = chain->head, .len = len};
+	struct virtqueue_used used = { .id = chain->head, .len = len };
 
 	if (!virtqueue_usable(q))
 		return;

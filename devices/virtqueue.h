@@ -42,7 +42,7 @@ struct virtqueue_state {
 	uint64_t desc; /* guest-physical addresses of the three areas */
 	uint64_t avail;
 	uint64_t used;
-	uint16_t size;	     /* entries, a power of two */
+	uint16_t size;       /* entries, a power of two */
 	uint16_t avail_next; /* the next entry of the available ring to pop */
 	uint16_t used_next;  /* the next entry of the used ring to fill */
 	uint8_t ready;
@@ -66,7 +66,7 @@ struct virtqueue {
 	uint16_t *avail;
 	uint8_t *used;
 	uint16_t published; /* used.idx as the guest sees it; interrupts are decided up to here */
-	bool event_idx;	    /* negotiated features */
+	bool event_idx;     /* negotiated features */
 	bool indirect;
 	const char *broken; /* what was wrong with the ring; NULL while all is well */
 };

@@ -20,12 +20,12 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#define VSOCK_CID_HOST	  2u
-#define VSOCK_CID_GUEST	  3u
-#define VSOCK_CONNS_MAX	  256u	       /* connection 0 is the function channel's */
+#define VSOCK_CID_HOST    2u
+#define VSOCK_CID_GUEST   3u
+#define VSOCK_CONNS_MAX   256u /* connection 0 is the function channel's */
 #define VSOCK_RESETS_MAX  64u
-#define VSOCK_BUF_ALLOC	  (64u << 10)  /* of a connection to a unix socket */
-#define VSOCK_PORT_FIRST  (1u << 30)   /* host ports of connections that the host begins */
+#define VSOCK_BUF_ALLOC   (64u << 10) /* of a connection to a unix socket */
+#define VSOCK_PORT_FIRST  (1u << 30)  /* host ports of connections that the host begins */
 #define VSOCK_TYPE_STREAM 1u
 
 enum vsock_op {
@@ -38,7 +38,7 @@ enum vsock_op {
 	VSOCK_OP_CREDIT_REQUEST = 7,
 };
 
-#define VSOCK_SHUT_RCV	1u /* flags of SHUTDOWN: the sender will receive no more, */
+#define VSOCK_SHUT_RCV  1u /* flags of SHUTDOWN: the sender will receive no more, */
 #define VSOCK_SHUT_SEND 2u /* will send no more */
 #define VSOCK_SHUT_BOTH 3u
 
@@ -57,20 +57,20 @@ struct vsock_header {
 } __attribute__((packed));
 
 enum vsock_conn_state {
-	VSOCK_FREE,	  /* nobody's, or its end still empties its buffer (conn->end) */
-	VSOCK_ASKING,	  /* the guest wants it; the supervisor was asked */
+	VSOCK_FREE,       /* nobody's, or its end still empties its buffer (conn->end) */
+	VSOCK_ASKING,     /* the guest wants it; the supervisor was asked */
 	VSOCK_REQUESTING, /* the host wants it; the guest was asked */
 	VSOCK_OPEN,
-	VSOCK_RESET,	  /* over for us; the guest is still to be told by RST */
+	VSOCK_RESET, /* over for us; the guest is still to be told by RST */
 };
 
 /* What is to be sent beside data; several may be due at once. */
-#define VSOCK_DUE_REQUEST	 0x01u
-#define VSOCK_DUE_RESPONSE	 0x02u
-#define VSOCK_DUE_SHUTDOWN	 0x04u
-#define VSOCK_DUE_CREDIT	 0x08u /* CREDIT_UPDATE */
+#define VSOCK_DUE_REQUEST        0x01u
+#define VSOCK_DUE_RESPONSE       0x02u
+#define VSOCK_DUE_SHUTDOWN       0x04u
+#define VSOCK_DUE_CREDIT         0x08u /* CREDIT_UPDATE */
 #define VSOCK_DUE_CREDIT_REQUEST 0x10u
-#define VSOCK_DUE_ALL		 0x1fu
+#define VSOCK_DUE_ALL            0x1fu
 
 struct vsock;
 struct vsock_conn;
@@ -104,20 +104,20 @@ struct vsock_end {
 struct vsock_conn {
 	struct vsock *vsock;
 	const struct vsock_end *end; /* NULL while there is none */
-	void *opaque;		     /* the end's */
-	uint64_t id;		     /* of the question to the supervisor, while ASKING */
-	bool readable;		     /* end->read() may have bytes */
-	bool asked;		     /* CREDIT_REQUEST sent since credit last changed */
+	void *opaque;                /* the end's */
+	uint64_t id;                 /* of the question to the supervisor, while ASKING */
+	bool readable;               /* end->read() may have bytes */
 	uint8_t state;
 	uint8_t due;
 	uint8_t guest_shut;
 	uint8_t host_shut;
+	uint8_t asked; /* CREDIT_REQUEST sent since credit last changed */
 	uint32_t host_port;
 	uint32_t guest_port;
-	uint32_t buf_alloc;	  /* our buffer for what the guest sends */
-	uint32_t received;	  /* bytes that the guest has sent */
-	uint32_t fwd_cnt;	  /* of them, bytes that have left our buffer */
-	uint32_t fwd_told;	  /* fwd_cnt in the last packet we sent */
+	uint32_t buf_alloc;       /* our buffer for what the guest sends */
+	uint32_t received;        /* bytes that the guest has sent */
+	uint32_t fwd_cnt;         /* of them, bytes that have left our buffer */
+	uint32_t fwd_told;        /* fwd_cnt in the last packet we sent */
 	uint32_t guest_buf_alloc; /* the same the other way round */
 	uint32_t guest_fwd_cnt;
 	uint32_t sent;
@@ -145,9 +145,9 @@ struct vsock_owner {
 struct vsock {
 	const struct vsock_owner *owner;
 	uint64_t due[VSOCK_CONNS_MAX / 64]; /* bit per connection with something to send */
-	uint32_t next_port;		    /* saved: restored machines do not use a port twice */
-	unsigned cursor;		    /* the connection that was served last */
-	unsigned top;			    /* connections beyond are free */
+	uint32_t next_port;                 /* saved: restored machines do not use a port twice */
+	unsigned cursor;                    /* the connection that was served last */
+	unsigned top;                       /* connections beyond are free */
 	unsigned reset_first;
 	unsigned reset_count;
 	struct vsock_reset resets[VSOCK_RESETS_MAX];
@@ -217,5 +217,31 @@ uint32_t vsock_credit(const struct vsock_conn *c);
 bool vsock_wants_data(const struct vsock_conn *c);
 
 unsigned vsock_conn_index(const struct vsock_conn *c);
+
+/* --- Between vsock.c and vsock_packet.c; these wake nobody: packets are being moved --- */
+
+/* The connection of these ports, unless it is free; NULL when there is none. */
+struct vsock_conn *vsock_find(struct vsock *v, uint32_t host_port, uint32_t guest_port);
+
+/* A new connection 0 for the function channel; NULL while there is one. */
+struct vsock_conn *vsock_conn_new_channel(struct vsock *v, uint32_t guest_port);
+
+/* Queues an RST in answer to a packet that belongs to no connection; to RST there is none. */
+void vsock_refuse(struct vsock *v, const struct vsock_header *h);
+
+/* To be called after every change of a connection: is there something to send, what to wait for. */
+void vsock_update(struct vsock_conn *c);
+
+/* Frees a connection that the guest knows to be over. `drain`: what it has sent still goes out. */
+void vsock_free(struct vsock_conn *c, bool drain);
+
+/* The same for one whose guest is still to be told by RST. */
+void vsock_abort(struct vsock_conn *c, bool drain);
+
+/* The host will send or receive no more. */
+void vsock_shut(struct vsock_conn *c, unsigned flags);
+
+/* len bytes have left our buffer: half a buffer of such news is worth a packet. */
+void vsock_count_forwarded(struct vsock_conn *c, size_t len);
 
 #endif

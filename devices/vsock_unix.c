@@ -11,14 +11,10 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "arch/error.h"
 #include "devices/virtqueue.h"
 
-#define UNIX_BACKLOG  128
 #define UNIX_READS    64 /* packets from one socket before the loop looks at the others */
 #define UNIX_LIST_MAX VIRTQUEUE_SIZE_MAX
 
@@ -40,8 +36,7 @@ static void vsock_unix_update(struct vsock_conn *c)
 	e->events = events;
 }
 
-/* A descriptor was closed: if accept() ran out of them, it may go on. */
-static void vsock_unix_close_fd(struct vsock_unix *u, int fd)
+void vsock_unix_close_fd(struct vsock_unix *u, int fd)
 {
 	close(fd);
 	if (u->accept_paused) {
@@ -77,7 +72,8 @@ static bool vsock_unix_close(struct vsock_conn *c, bool drain)
 static ssize_t vsock_unix_read(struct vsock_conn *c, const struct iovec *iov, unsigned count)
 {
 	struct vsock_unix_end *e = c->opaque;
-	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (uint16_t)count };
+	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov,
+			      .msg_iovlen = (uint16_t)count };
 	size_t room = 0;
 	ssize_t n;
 
@@ -286,179 +282,21 @@ void vsock_unix_accept(struct vsock_unix *u, struct vsock_conn *c, int fd)
 		vsock_reset(c);
 }
 
-/* --- Clients of the listening socket --- */
-
-static void vsock_unix_handshake_drop(struct vsock_unix_handshake *h)
+bool vsock_unix_request(struct vsock_unix *u, uint32_t guest_port, int fd)
 {
-	loop_remove(h->owner->loop, h->watch);
-	h->watch = NULL;
-	vsock_unix_close_fd(h->owner, h->fd);
-}
+	struct vsock_conn *c = vsock_conn_new_host(u->vsock, guest_port);
 
-/* "CONNECT port\n" and nothing else; digits only. */
-static bool vsock_unix_parse(const char *line, size_t len, uint32_t *port)
-{
-	static const char word[] = "CONNECT ";
-	const size_t skip = sizeof(word) - 1;
-	uint64_t value = 0;
-
-	if (len <= skip + 1 || memcmp(line, word, skip) != 0)
-		return false;
-	for (size_t i = skip; i < len - 1; i++) {
-		if (line[i] < '0' || line[i] > '9')
-			return false;
-		value = value * 10 + (uint64_t)(line[i] - '0');
-		if (value > UINT32_MAX)
-			return false;
-	}
-	*port = (uint32_t)value;
-	return true;
-}
-
-/* Takes the line, begins the connection and hands the socket over to it. */
-static bool vsock_unix_handshake_finish(struct vsock_unix_handshake *h, uint32_t port, size_t len)
-{
-	struct vsock_unix *u = h->owner;
-	char line[VSOCK_UNIX_LINE_MAX];
-	struct vsock_conn *c = NULL;
-
-	if (recv(h->fd, line, len, MSG_DONTWAIT) == (ssize_t)len)
-		c = vsock_conn_new_host(u->vsock, port);
-	if (!c)
-		return false;
-	loop_remove(u->loop, h->watch);
-	h->watch = NULL;
-	if (vsock_unix_attach(u, c, h->fd))
-		vsock_request(c, &vsock_unix_class);
-	return true;
-}
-
-/* The line is only looked at until it is whole: what follows it belongs to the guest. */
-static void vsock_unix_handshake_event(void *opaque, uint32_t events)
-{
-	struct vsock_unix_handshake *h = opaque;
-	char line[VSOCK_UNIX_LINE_MAX];
-	ssize_t n = recv(h->fd, line, sizeof(line), MSG_PEEK | MSG_DONTWAIT);
-	const char *end = n > 0 ? memchr(line, '\n', (size_t)n) : NULL;
-	uint32_t port;
-
-	if (end) {
-		size_t len = (size_t)(end - line) + 1;
-
-		if (!vsock_unix_parse(line, len, &port) ||
-		    !vsock_unix_handshake_finish(h, port, len))
-			vsock_unix_handshake_drop(h);
-	} else if (n == 0 || n == (ssize_t)sizeof(line) || (events & (EPOLLHUP | EPOLLERR))) {
-		vsock_unix_handshake_drop(h);
-	}
-}
-
-/* A free entry, if need be the one whose client has been silent for longest. */
-static struct vsock_unix_handshake *vsock_unix_handshake_new(struct vsock_unix *u)
-{
-	struct vsock_unix_handshake *oldest = &u->handshakes[0];
-
-	for (unsigned i = 0; i < VSOCK_UNIX_HANDSHAKES_MAX; i++) {
-		struct vsock_unix_handshake *h = &u->handshakes[i];
-
-		if (!h->watch)
-			return h;
-		if (h->order < oldest->order)
-			oldest = h;
-	}
-	vsock_unix_handshake_drop(oldest);
-	return oldest;
-}
-
-static void vsock_unix_listen_event(void *opaque, uint32_t events)
-{
-	struct vsock_unix *u = opaque;
-	struct vsock_unix_handshake *h;
-	int fd = accept4(u->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-	(void)events;
-	if (fd < 0) {
-		/* The client stays in the queue, so that waiting for it would be a busy loop. */
-		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			u->accept_paused = true;
-			loop_modify(u->loop, u->listen, 0);
-		}
-		return;
-	}
-	h = vsock_unix_handshake_new(u);
-	*h = (struct vsock_unix_handshake){ .owner = u, .fd = fd, .order = u->accepted++ };
-	/* Edge-triggered: half a line stays readable and is not to be looked at all the time. */
-	h->watch = loop_add(u->loop, fd, EPOLLIN | EPOLLET, vsock_unix_handshake_event, h);
-	if (!h->watch)
+	if (!c) {
 		vsock_unix_close_fd(u, fd);
-}
-
-/* --- The listening socket --- */
-
-static int vsock_unix_address(struct sockaddr_un *address, const char *path)
-{
-	size_t len = strlen(path);
-
-	if (len == 0 || len >= sizeof(address->sun_path))
-		return failf(ENAMETOOLONG,
-			     "vsock socket %s: the path must have 1 to %zu bytes, it has %zu", path,
-			     sizeof(address->sun_path) - 1, len);
-	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	memcpy(address->sun_path, path, len);
-	return 0;
-}
-
-/* Makes way: nothing there, or a socket that nobody listens on any more. */
-static int vsock_unix_clear(const char *path, const struct sockaddr_un *address, int fd)
-{
-	struct stat st;
-
-	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0 : failf(errno, "vsock socket %s: %s", path,
-						   strerror(errno));
-	if (!S_ISSOCK(st.st_mode))
-		return failf(EEXIST, "vsock socket %s: a file of that name is there; choose "
-				     "another path or remove it", path);
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-	    errno == EAGAIN)
-		return failf(EADDRINUSE, "vsock socket %s: another program listens on it; choose "
-					 "another path", path);
-	if (errno != ECONNREFUSED && errno != ENOENT)
-		return failf(errno, "vsock socket %s: %s", path, strerror(errno));
-	if (unlink(path) < 0 && errno != ENOENT)
-		return failf(errno, "vsock socket %s: cannot replace it: %s", path,
-			     strerror(errno));
-	return 0;
-}
-
-int vsock_unix_listen(const char *path)
-{
-	struct sockaddr_un address;
-	int ret = vsock_unix_address(&address, path);
-	int fd;
-
-	if (ret)
-		return ret;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return failf(errno, "vsock socket %s: %s", path, strerror(errno));
-	ret = vsock_unix_clear(path, &address, fd);
-	if (ret)
-		goto close_fd;
-	/* bind() gives the file this mode: there is no moment at which others may connect. */
-	if (fchmod(fd, 0600) < 0 ||
-	    bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
-		ret = failf(errno, "vsock socket %s: %s", path, strerror(errno));
-		goto close_fd;
+		return false;
 	}
-	if (listen(fd, UNIX_BACKLOG) == 0)
-		return fd;
-	ret = failf(errno, "vsock socket %s: %s", path, strerror(errno));
-	unlink(path);
-close_fd:
-	close(fd);
-	return ret;
+	if (!vsock_unix_attach(u, c, fd))
+		return false;
+	vsock_request(c, &vsock_unix_class);
+	return true;
 }
+
+/* --- Life --- */
 
 int vsock_unix_create(struct vsock_unix *u, struct vsock *v, struct vm *vm, const char *path)
 {
@@ -470,7 +308,7 @@ int vsock_unix_create(struct vsock_unix *u, struct vsock *v, struct vm *vm, cons
 	u->listen_fd = vsock_unix_listen(path);
 	if (u->listen_fd < 0)
 		return u->listen_fd;
-	u->listen = loop_add(u->loop, u->listen_fd, EPOLLIN, vsock_unix_listen_event, u);
+	u->listen = loop_add(u->loop, u->listen_fd, EPOLLIN, vsock_unix_client, u);
 	if (u->listen)
 		return 0;
 	unlink(path);

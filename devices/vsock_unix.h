@@ -16,7 +16,7 @@
 #include "devices/vsock.h"
 
 #define VSOCK_UNIX_HANDSHAKES_MAX 32
-#define VSOCK_UNIX_LINE_MAX	  32 /* bytes of "CONNECT port\n" */
+#define VSOCK_UNIX_LINE_MAX       32 /* bytes of "CONNECT port\n" */
 
 struct device;
 struct vsock_unix;
@@ -26,10 +26,10 @@ struct vsock_unix_end {
 	struct vsock_unix *owner;
 	struct vsock_conn *conn;
 	struct loop_watch *watch; /* NULL once the peer has hung up */
-	uint32_t events;	  /* what `watch` waits for */
-	int fd;			  /* owned; valid while conn is set */
+	uint32_t events;          /* what `watch` waits for */
+	int fd;                   /* owned; valid while conn is set */
 	bool hup;
-	bool draining; /* closed but for what is in the buffer */
+	bool draining;       /* closed but for what is in the buffer */
 	unsigned reads_left; /* until the loop has seen to others */
 	uint8_t *buffer;     /* VSOCK_BUF_ALLOC bytes for the host; made when first needed */
 	uint32_t first;
@@ -72,6 +72,22 @@ void vsock_unix_destroy(struct vsock_unix *u);
 
 /* Accepts the connection c that the guest asked for; fd is owned from here on. */
 void vsock_unix_accept(struct vsock_unix *u, struct vsock_conn *c, int fd);
+
+/* --- Between vsock_unix.c and vsock_listen.c --- */
+
+/* Asks the guest for a connection; fd is owned from here on. False: it is closed, that is all. */
+bool vsock_unix_request(struct vsock_unix *u, uint32_t guest_port, int fd);
+
+/* Closes fd. If accept() ran out of descriptors, it may go on now. */
+void vsock_unix_close_fd(struct vsock_unix *u, int fd);
+
+/* Handler of the listening socket: a client is there. */
+void vsock_unix_client(void *opaque, uint32_t events);
+
+/* Sends a client away that has not said where to. */
+void vsock_unix_handshake_drop(struct vsock_unix_handshake *h);
+
+/* --- For serve/link.c; in virtio_vsock.c --- */
 
 /*
  * The supervisor's answer to device_host.connect: error 0 and a connected fd, owned from here on,

@@ -48,11 +48,13 @@ int confine_vm_process(void)
 		return ret;
 	thread = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
 	if (thread > 0)
-		return failf(EBUSY, "cannot filter system calls: thread %ld has a filter of its own",
+		return failf(EBUSY,
+			     "cannot filter system calls: thread %ld has a filter of its own",
 			     thread);
 	if (thread < 0)
-		return failf(errno,
-			     "cannot filter system calls (needs Linux with CONFIG_SECCOMP_FILTER): %s",
-			     strerror(errno));
+		return failf(
+			errno,
+			"cannot filter system calls (needs Linux with CONFIG_SECCOMP_FILTER): %s",
+			strerror(errno));
 	return 0;
 }

@@ -18,7 +18,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define FILTER_INSNS_MAX 4096
+#define FILTER_INSNS_MAX    4096
 
 /* _IOWR('f', 16, struct pm_scan_arg) of Linux 6.7; older headers lack it. */
 #define FILTER_PAGEMAP_SCAN _IOC(_IOC_READ | _IOC_WRITE, 'f', 16, 96)

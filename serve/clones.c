@@ -135,6 +135,7 @@ static int clone_main(const struct options *options, const struct machine_option
 	config_init(&config);
 	machine.config = &config;
 	machine.clone_number = number;
+	machine.one_of_many = options->clones > 1;
 	if (invoke_override(&config, &options->config) < 0 ||
 	    clone_name(&config, "vsock", options->config.vsock, number) < 0 ||
 	    clone_name(&config, "control", options->config.control, number) < 0)
@@ -275,8 +276,10 @@ static void clones_signals(struct clones *c)
 	while (read(c->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGCHLD)
 			clones_reap(c);
-		else
+		else if (!c->ending) {
+			notef("ending the clones by %s", strsignal((int)info.ssi_signo));
 			clones_end(c);
+		}
 	}
 }
 

@@ -11,36 +11,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "arch/error.h"
 #include "boot/snapshot.h"
 #include "devices/vsock_unix.h"
 #include "serve/message.h"
-
-#define LINK_START_POLL_NS 1000000
-
-/*
- * The loop thread may hear from the supervisor before vm_run() has begun: what is asked then is
- * meant for the running machine.
- */
-static void link_wait_started(struct link *link)
-{
-	struct vm *vm = link->vm;
-
-	while (!link->paused && vm->state == VM_STOPPED) {
-		struct timespec until;
-
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += LINK_START_POLL_NS;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000;
-		}
-		pthread_cond_timedwait(&vm->stopped, &vm->lock, &until);
-	}
-}
 
 /* --- Stop and go --- */
 
@@ -64,7 +40,6 @@ static void link_resume(struct link *link)
 static void link_stop(struct link *link, struct message *m)
 {
 	if (!link->paused) {
-		link_wait_started(link);
 		link_pause(link);
 		link->paused = link->vm->state == VM_STOPPED;
 	}
@@ -108,7 +83,6 @@ static int link_save(struct link *link, const struct message *m, uint64_t *pause
 	uint64_t start_us;
 	int ret;
 
-	link_wait_started(link);
 	start_us = monotonic_us();
 	if (!link->paused)
 		link_pause(link);

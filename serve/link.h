@@ -16,7 +16,7 @@ struct link {
 	struct devices *devices;
 	struct loop_watch *watch;
 	int fd;      /* owned, blocking */
-	bool paused; /* by MESSAGE_STOP; otherwise a machine that is not running has yet to start */
+	bool paused; /* by MESSAGE_STOP */
 };
 
 /* Watches fd in vm->loop. 0 or -errno with a sentence (fd closed). */
@@ -33,9 +33,9 @@ void link_threads(struct link *link);
 void link_ended(struct link *link, int status);
 
 /*
- * Asks for a connection to the host's end of vsock port `port`; a struct device_host's connect, with
- * the link as opaque. The answer comes through vsock_unix_connected(). 0, or -errno when it cannot
- * be asked for now (no sentence). VM lock held; does not wait.
+ * Asks for a connection to the host's end of vsock port `port`; it is a struct device_host's
+ * connect, with the link as opaque. The answer comes through vsock_unix_connected(). 0, or -errno
+ * when it cannot be asked for now (no sentence). VM lock held; does not wait.
  */
 int link_connect(void *opaque, uint64_t id, uint32_t port);
 

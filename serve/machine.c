@@ -284,6 +284,22 @@ static int machine_run(struct machine *m)
 	return 0;
 }
 
+/* One sentence, by the supervisor where there is one. */
+static void machine_say_end(struct machine *m, int status)
+{
+	const struct machine_options *options = m->options;
+	const struct vm_end *end = &m->vm.end;
+
+	if (options->supervisor_fd >= 0)
+		link_ended(&m->link, status);
+	else if (!end->text[0] || (options->one_of_many && end->reason == VM_END_SIGNAL))
+		return;
+	else if (options->one_of_many)
+		notef("clone %u: %s", options->clone_number, end->text);
+	else
+		notef("%s", end->text);
+}
+
 int machine_main(const struct machine_options *options)
 {
 	struct machine m = {
@@ -305,10 +321,7 @@ int machine_main(const struct machine_options *options)
 	devices_stop(&m.devices);
 	if (options->timing)
 		machine_print_stages(&m);
-	if (options->supervisor_fd >= 0)
-		link_ended(&m.link, status);
-	else if (m.vm.end.text[0])
-		notef("%s", m.vm.end.text);
+	machine_say_end(&m, status);
 	devices_destroy(&m.devices);
 	return status;
 }

@@ -32,6 +32,7 @@ struct machine_options {
 	uint32_t clone_number;
 	int supervisor_fd;	       /* -1: none; owned */
 	const struct machine_request *request; /* NULL: none */
+	bool one_of_many;	       /* a clone whose messages name it, and whose parent ends it */
 	bool timing;		       /* stages on stderr */
 	uint64_t main_us;	       /* monotonic_us() when main was entered */
 	uint64_t process_us;	       /* CPU time before main */

@@ -148,7 +148,8 @@ static enum qmp_frame qmp_scan(struct qmp *q)
 static void qmp_consume(struct qmp *q)
 {
 	q->in.len -= q->scan.at;
-	memmove(q->in.data, q->in.data + q->scan.at, q->in.len);
+	if (q->in.len)
+		memmove(q->in.data, q->in.data + q->scan.at, q->in.len);
 	memset(&q->scan, 0, sizeof(q->scan));
 	q->in.pos = 0;
 }

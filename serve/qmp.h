@@ -77,7 +77,7 @@ void qmp_fini(struct qmp *q);
 /* Takes bytes from the client, in any pieces, and answers every whole command among them. */
 void qmp_feed(struct qmp *q, const void *data, size_t len);
 
-/* Ends the wait for `ticket`: replies, then goes on with what came meanwhile. error: -errno or 0. */
+/* Ends the wait for `ticket`: replies, goes on with what came meanwhile. error: -errno or 0. */
 void qmp_complete(struct qmp *q, uint64_t ticket, int error);
 
 /* Sends an event to a session that has negotiated. data: borrowed, may be NULL. */

@@ -96,7 +96,7 @@ static int unix_path_clear(const char *path)
 	return 0;
 }
 
-/* Binds and listens under a name of our own, which then becomes path: whoever sees it, can connect. */
+/* Binds and listens under a name of our own that then becomes path: who sees it can connect. */
 static int unix_path_publish(int fd, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };

@@ -101,12 +101,13 @@ boot_idt_pointer:
 	.word 0
 	.long 0
 
-	/* What iretq takes: rip, cs, rflags, rsp, ss. */
+	/* What iretq takes: rip, cs, rflags, rsp, ss. IOPL 3 and the open I/O bitmap allow the same:
+	 * some KVM hosts do not honour the one, some emulated CPUs not the other. */
 	.balign 16
 boot_frame:
-	.quad boot_user, SELECTOR_CODE3, 0x2, boot_stack_top, SELECTOR_DATA3
+	.quad boot_user, SELECTOR_CODE3, 0x3002, boot_stack_top, SELECTOR_DATA3
 
-	/* Only the I/O bitmap matters: ports up to the power registers, all allowed. */
+	/* Only the bitmap matters: ports up to the power registers, all allowed. */
 	.balign 16
 	.globl boot_tss /* guest.ld splits its address for the descriptor */
 boot_tss:

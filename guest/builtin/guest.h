@@ -72,7 +72,7 @@ extern uint64_t boot_pml4[512];
 void *memcpy(void *restrict to, const void *restrict from, size_t len);
 void *memset(void *to, int value, size_t len);
 
-/* main.c: what is done in ring 0, where an exit is cheap and an instruction is not, and the rest. */
+/* main.c: what is done in ring 0, where an exit may be cheaper than in ring 3, and the rest. */
 void guest_devices(void);
 void guest_main(uint32_t info);
 

@@ -88,7 +88,8 @@ def test_identities_differ(virga):
 
 def test_vector_registers_live(virga):
     done = run_guest(virga, "fpu", cmdline="ticks=5")
-    assert re.fullmatch(r"(avx|sse)\ntick 1\ntick 2\ntick 3\ntick 4\ntick 5\nSUCCESS\n", done.stdout)
+    ticks = "".join(f"tick {n}\n" for n in range(1, 6))
+    assert done.stdout in (f"avx\n{ticks}SUCCESS\n", f"sse\n{ticks}SUCCESS\n")
 
 
 def test_ticks_come_in_time(virga):
@@ -148,20 +149,25 @@ def test_signal_ends_a_machine_that_waits_or_works(virga, name, number):
         assert machine.stop(number, 10) == 0
 
 
-HOSTILE = (
-    "registers status queue_size queue_address index head loop buffer direction short indirect "
-    "header credit flood channel"
-).split()
+HOSTILE = {
+    "hostile_rings": (
+        "registers status queue_size queue_address index head loop buffer direction short "
+        "indirect"
+    ),
+    "hostile_packets": "header credit flood channel",
+}
+ATTACKS = [(name, attack) for name, attacks in HOSTILE.items() for attack in attacks.split()]
 
 
-@pytest.mark.parametrize("attack", HOSTILE)
-def test_hostile_driver(virga, attack):
-    done = run_guest(virga, "hostile", cmdline=attack, timeout=60)
+@pytest.mark.parametrize("name, attack", ATTACKS, ids=[attack for _, attack in ATTACKS])
+def test_hostile_driver(virga, name, attack):
+    done = run_guest(virga, name, cmdline=attack, timeout=60)
     assert done.stdout == f"{attack}\nSUCCESS\n", done.stdout + done.stderr
     assert done.returncode == 0
 
 
-def test_hostile_driver_all_at_once(virga):
-    done = run_guest(virga, "hostile", timeout=110)
-    assert done.stdout.split() == HOSTILE + ["SUCCESS"], done.stderr
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_driver_all_at_once(virga, name):
+    done = run_guest(virga, name, timeout=110)
+    assert done.stdout.split() == HOSTILE[name].split() + ["SUCCESS"], done.stderr
     assert len(done.stderr) < 20000  # a guest must not be able to fill the log

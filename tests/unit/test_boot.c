@@ -161,8 +161,17 @@ static void pvh_without_anything(void **state)
 	boots();
 	assert_int_equal(guest64(regs.info + INFO_CMDLINE), 0);
 	assert_int_equal(guest32(regs.info + INFO_MODULE_COUNT), 0);
-	/* Text, data, ACPI tables and start information: a page each. */
-	assert_int_equal(touched_bytes(&memory), 4 * LAYOUT_PAGE_SIZE);
+	/* Text, data, ACPI tables, reset vector and start information: a page each. */
+	assert_int_equal(touched_bytes(&memory), 5 * LAYOUT_PAGE_SIZE);
+}
+
+/* What Linux jumps to when it restarts a hardware-reduced machine. */
+static void reset_vector(void **state)
+{
+	(void)state;
+	make_elf(&t, true);
+	boots();
+	assert_memory_equal(memory_at(&memory, 0xffff0, 7), "\xb0\x01\xba\x02\x06\xee\xf4", 7);
 }
 
 static const struct linux_zero_page *zero_page(void)
@@ -390,6 +399,7 @@ int main(void)
 		CASE(memory_maps),
 		CASE(pvh_start_info),
 		CASE(pvh_without_anything),
+		CASE(reset_vector),
 		CASE(linux64_zero_page),
 		CASE(bzimage_zero_page),
 		CASE(builtin_guest),

@@ -610,8 +610,8 @@ static void test_load_noise(void **state)
 
 		memcpy(copy, saved.data, saved.len);
 		for (long i = random() % 3; i >= 0; i--)
-			copy[random() % (long)saved.len] = (uint8_t)(random() % 4 ? random() % 8
-										  : random());
+			copy[random() % (long)saved.len] =
+				(uint8_t)(random() % 4 ? random() % 8 : random());
 		if (channel_load(c, &in) == 0 && !in.failed) {
 			uint8_t bytes[256];
 			size_t len = script(bytes);

@@ -70,6 +70,7 @@ static int confined(long (*make)(void))
 
 /* --- Forbidden --- */
 
+/* clang-format off */
 static long call_open(void) { return syscall(SYS_open, "/dev/null", O_RDONLY); }
 static long call_openat(void) { return syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDONLY); }
 static long call_creat(void) { return syscall(SYS_creat, "/tmp/virga-confine", 0600); }
@@ -144,7 +145,6 @@ static long call_ia32(void)
 	return ret;
 }
 
-/* clang-format off */
 #define CALL(name) { #name, call_##name }
 static const struct call forbidden[] = {
 	CALL(open), CALL(openat), CALL(creat), CALL(unlink), CALL(mkdir), CALL(socket),
@@ -232,11 +232,26 @@ static long need_poll(void)
 static long need_ioctls(void)
 {
 	static const unsigned requests[] = {
-		KVM_RUN,	    KVM_SIGNAL_MSI,	 KVM_SET_GSI_ROUTING, KVM_KVMCLOCK_CTRL,
-		KVM_GET_REGS,	    KVM_GET_SREGS,	 KVM_GET_XSAVE,	      KVM_GET_XSAVE2,
-		KVM_GET_XCRS,	    KVM_GET_DEBUGREGS,	 KVM_GET_VCPU_EVENTS, KVM_GET_MP_STATE,
-		KVM_GET_LAPIC,	    KVM_GET_CPUID2,	 KVM_GET_MSRS,	      KVM_GET_MSR_INDEX_LIST,
-		KVM_GET_TSC_KHZ,    KVM_GET_CLOCK,	 KVM_CHECK_EXTENSION, FIONREAD,
+		KVM_RUN,
+		KVM_SIGNAL_MSI,
+		KVM_SET_GSI_ROUTING,
+		KVM_KVMCLOCK_CTRL,
+		KVM_GET_REGS,
+		KVM_GET_SREGS,
+		KVM_GET_XSAVE,
+		KVM_GET_XSAVE2,
+		KVM_GET_XCRS,
+		KVM_GET_DEBUGREGS,
+		KVM_GET_VCPU_EVENTS,
+		KVM_GET_MP_STATE,
+		KVM_GET_LAPIC,
+		KVM_GET_CPUID2,
+		KVM_GET_MSRS,
+		KVM_GET_MSR_INDEX_LIST,
+		KVM_GET_TSC_KHZ,
+		KVM_GET_CLOCK,
+		KVM_CHECK_EXTENSION,
+		FIONREAD,
 		0xc0606610 /* PAGEMAP_SCAN */,
 	};
 
@@ -253,7 +268,7 @@ static void test_needed_calls_work(void **state)
 {
 	static const struct call needed[] = {
 		{ "memory", need_memory }, { "file", need_file }, { "signals", need_signals },
-		{ "time", need_time },	   { "poll", need_poll }, { "ioctls", need_ioctls },
+		{ "time", need_time },     { "poll", need_poll }, { "ioctls", need_ioctls },
 	};
 
 	(void)state;

@@ -307,9 +307,9 @@ static void test_park(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_order),	TEST(test_create_fails), TEST(test_start_fails),
-		TEST(test_find),	TEST(test_save_and_load), TEST(test_debug_exit),
-		TEST(test_power),	TEST(test_park),
+		TEST(test_order), TEST(test_create_fails),  TEST(test_start_fails),
+		TEST(test_find),  TEST(test_save_and_load), TEST(test_debug_exit),
+		TEST(test_power), TEST(test_park),
 	};
 
 	return cmocka_run_group_tests_name("devices", tests, NULL, NULL);

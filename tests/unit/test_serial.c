@@ -1,30 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The UART: registers, interrupts, FIFO, loopback, save and load, and its host side:
- * a reader that does not read, files, pipes, sockets and terminals as stdin and stdout.
+ * The UART: registers, interrupts, FIFO, loopback, save and load. Its host side is
+ * tested in test_stream.c.
  */
-/* wrap: vm_irq vm_end */
+/* wrap: vm_irq */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "arch/error.h"
 #include "arch/x86_64/layout.h"
 #include "devices/device.h"
-#include "devices/stream.h"
+#include "tests/unit/redirect.h"
 
 enum { DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR, FCR = IIR };
 
@@ -35,8 +29,6 @@ struct machine {
 	struct device serial;
 	bool irq;
 	unsigned edges;
-	enum vm_end_reason end;
-	int saved_stdin, saved_stdout, saved_stderr;
 };
 
 static struct machine machine;
@@ -50,15 +42,6 @@ void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level)
 	machine.irq = level;
 }
 
-void __wrap_vm_end(struct vm *vm, enum vm_end_reason reason, uint8_t code, const char *fmt, ...);
-void __wrap_vm_end(struct vm *vm, enum vm_end_reason reason, uint8_t code, const char *fmt, ...)
-{
-	assert_ptr_equal(vm, &machine.vm);
-	(void)code;
-	(void)fmt;
-	machine.end = reason;
-}
-
 static int machine_open(const char *spec)
 {
 	const struct device_host host = { .serial = spec };
@@ -66,7 +49,6 @@ static int machine_open(const char *spec)
 	memset(&machine.vm, 0, sizeof(machine.vm));
 	machine.irq = false;
 	machine.edges = 0;
-	machine.end = VM_END_NONE;
 	pthread_mutex_init(&machine.vm.lock, NULL);
 	loop_init(&machine.vm.loop);
 	machine.serial = (struct device){ .class = &serial_class, .vm = &machine.vm };
@@ -93,6 +75,11 @@ static uint8_t in(unsigned reg)
 
 	assert_true(bus_io(&machine.vm.pio, LAYOUT_PORT_SERIAL + reg, &value, 1, false));
 	return value;
+}
+
+static unsigned bits(unsigned reg, unsigned mask)
+{
+	return in(reg)&mask;
 }
 
 static void out(unsigned reg, uint8_t value)
@@ -293,7 +280,7 @@ static void test_loopback_modem_lines(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 4; i++) {
 		out(MCR, (uint8_t)(0x10 | lines[i][0]));
-		assert_int_equal(in(MSR) & 0xf0, lines[i][1]);
+		assert_int_equal(bits(MSR, 0xf0), lines[i][1]);
 	}
 	out(MCR, 0x14);
 	in(MSR);
@@ -302,7 +289,7 @@ static void test_loopback_modem_lines(void **state)
 	out(MCR, 0x14);
 	assert_int_equal(in(MSR), 0x40); /* its beginning is no event */
 	out(MCR, 0);
-	assert_int_equal(in(MSR) & 0xf0, 0xb0);
+	assert_int_equal(bits(MSR, 0xf0), 0xb0);
 }
 
 /* --- Save and load --- */
@@ -370,204 +357,19 @@ static void test_load_refuses(void **state)
 	blob_fini(&longer);
 }
 
-/* --- Host side --- */
+/* --- Input --- */
 
-/* Puts descriptors in the place of stdin, stdout and stderr, /dev/null for -1. */
-static void redirect(int input, int output)
+static void test_input_and_fifo(void **state)
 {
-	int quiet = open("/dev/null", O_RDWR);
-
-	machine.saved_stdin = dup(0);
-	machine.saved_stdout = dup(1);
-	machine.saved_stderr = dup(2);
-	fflush(stdout);
-	dup2(input < 0 ? quiet : input, 0);
-	dup2(output < 0 ? quiet : output, 1);
-	dup2(quiet, 2);
-	close(quiet);
-}
-
-static void restore_stdio(void)
-{
-	dup2(machine.saved_stdin, 0);
-	dup2(machine.saved_stdout, 1);
-	dup2(machine.saved_stderr, 2);
-	close(machine.saved_stdin);
-	close(machine.saved_stdout);
-	close(machine.saved_stderr);
-}
-
-static size_t drain(int fd, char *buf, size_t size)
-{
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	size_t len = 0;
-	ssize_t n;
-
-	while (len < size && poll(&p, 1, 0) == 1 && (n = read(fd, buf + len, size - len)) > 0)
-		len += (size_t)n;
-	return len;
-}
-
-static void test_none_watches_nothing(void **state)
-{
-	int null = open("/dev/null", O_RDWR);
-
-	(void)state;
-	assert_int_equal(machine.vm.loop.count, 0);
-	machine_close();
-	redirect(null, null);
-	machine_start("stdio");
-	restore_stdio();
-	out_text("gone");
-	assert_int_equal(machine.vm.loop.count, 0);
-	assert_int_equal(in(LSR), 0x60);
-	close(null);
-}
-
-static void test_bad_spec(void **state)
-{
-	static const char *const bad[] = { "", "file:", "stdout", "file", "tcp:1" };
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		machine_close();
-		assert_int_equal(machine_open(bad[i]), -EINVAL);
-		assert_non_null(strstr(error_text(), "file:PATH"));
-	}
-	machine_close();
-	assert_int_equal(machine_open("file:/nonexistent/x"), -ENOENT);
-	assert_non_null(strstr(error_text(), "/nonexistent/x"));
-}
-
-static void test_file(void **state)
-{
-	char path[] = "/tmp/virga-serial-XXXXXX", spec[64], text[64] = "";
-	int fd = mkstemp(path);
-	struct stat st;
-
-	(void)state;
-	machine_close();
-	assert_int_equal(write(fd, "old contents", 12), 12);
-	snprintf(spec, sizeof(spec), "file:%s", path);
-	machine_start(spec);
-	out_text("new\n");
-	assert_int_equal(pread(fd, text, sizeof(text), 0), 4);
-	assert_string_equal(text, "new\n");
-	machine_close();
-	unlink(path);
-	machine_start(spec);
-	assert_int_equal(stat(path, &st), 0);
-	assert_int_equal(st.st_mode & 0777 & ~0644u, 0);
-	unlink(path);
-	close(fd);
-}
-
-/* Pipes: a reader that stands still, then reads; then one that leaves. */
-static void test_full_pipe(void **state)
-{
-	static char text[256 * 1024];
-	int pipe_fds[2];
-	size_t len, sent = 200 * 1024, size;
-
-	(void)state;
-	machine_close();
-	assert_int_equal(pipe(pipe_fds), 0);
-	size = (size_t)fcntl(pipe_fds[1], F_GETPIPE_SZ);
-	redirect(-1, pipe_fds[1]);
-	machine_start("stdio");
-	machine.vm.has_loop_thread = true;
-	assert_int_equal(fcntl(1, F_GETFL) & O_NONBLOCK, 0);
-	for (size_t i = 0; i < sent; i++)
-		out(DATA, (uint8_t)(i % 251));
-	assert_int_equal(in(LSR), 0x60);
-	restore_stdio();
-	assert_int_equal(machine.vm.loop.count, 1); /* waits for room */
-	len = drain(pipe_fds[0], text, sizeof(text));
-	assert_int_equal(len, size);
-	assert_true(events() > 0);
-	len += drain(pipe_fds[0], text + len, sizeof(text) - len);
-	while (events())
-		len += drain(pipe_fds[0], text + len, sizeof(text) - len);
-	/* What came out is the beginning of what went in: the newest was dropped. */
-	assert_int_equal(len, size + STREAM_RING_SIZE);
-	for (size_t i = 0; i < len; i++)
-		assert_int_equal((uint8_t)text[i], i % 251);
-	assert_int_equal(machine.vm.loop.count, 0);
-	out_text("again");
-	assert_int_equal(drain(pipe_fds[0], text, sizeof(text)), 5);
-	close(pipe_fds[0]);
-	out_text("the reader is gone");
-	out_text("and nothing happens");
-	assert_int_equal(in(LSR), 0x60);
-	close(pipe_fds[1]);
-}
-
-/* Without a loop thread what waits goes out with the next byte, and at the end. */
-static void test_full_pipe_without_loop(void **state)
-{
-	static char text[256 * 1024];
-	int pipe_fds[2];
-	size_t size;
-
-	(void)state;
-	machine_close();
-	assert_int_equal(pipe(pipe_fds), 0);
-	size = (size_t)fcntl(pipe_fds[1], F_GETPIPE_SZ);
-	redirect(-1, pipe_fds[1]);
-	machine_start("stdio");
-	for (size_t i = 0; i < size + 10000; i++)
-		out(DATA, 'a');
-	restore_stdio();
-	assert_int_equal(machine.vm.loop.count, 0);
-	assert_int_equal(drain(pipe_fds[0], text, 8192), 8192);
-	out(DATA, 'b');
-	assert_int_equal(drain(pipe_fds[0], text, size), size);
-	machine_close();
-	close(pipe_fds[1]);
-	assert_int_equal(drain(pipe_fds[0], text, sizeof(text)), 10001 - 8192);
-	assert_int_equal(text[10000 - 8192], 'b');
-	close(pipe_fds[0]);
-	machine_start("none");
-}
-
-static void test_socket(void **state)
-{
-	char text[64];
-	int fds[2];
-
-	(void)state;
-	machine_close();
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-	redirect(fds[0], fds[0]);
-	machine_start("stdio");
-	restore_stdio();
-	assert_int_equal(fcntl(fds[0], F_GETFL) & O_NONBLOCK, 0);
-	for (unsigned i = 0; i < 1000000; i++)
-		out(DATA, 'a'); /* does not block */
-	while (drain(fds[1], text, sizeof(text)))
-		;
-	out_text("b");
-	assert_int_equal(write(fds[1], "hi", 2), 2);
-	assert_true(events() > 0);
-	assert_int_equal(in(DATA), 'h');
-	assert_int_equal(in(DATA), 'i');
-	assert_int_equal(in(LSR), 0x60);
-	close(fds[0]);
-	close(fds[1]);
-	events();
-}
-
-static void test_pipe_input(void **state)
-{
+	struct redirect r;
 	int pipe_fds[2];
 
 	(void)state;
 	machine_close();
 	assert_int_equal(pipe(pipe_fds), 0);
-	redirect(pipe_fds[0], -1);
+	r = redirect(pipe_fds[0], -1, -1);
 	assert_int_equal(machine_open("stdio"), 0);
-	restore_stdio();
-	assert_int_equal(machine.vm.loop.count, 1);
+	redirect_undo(&r);
 	assert_int_equal(write(pipe_fds[1], "0123456789abcdefghij", 20), 20);
 	events();
 	assert_int_equal(in(LSR), 0x60); /* paused: nothing moves */
@@ -578,101 +380,25 @@ static void test_pipe_input(void **state)
 	out(IER, 0x01);
 	assert_true(machine.irq);
 	close(pipe_fds[1]);
-	assert_true(events() < 10); /* an end with the FIFO full is no reason to spin */
+	events();
 	for (const char *c = "0123456789abcdefghij"; *c; c++) {
-		assert_int_equal(in(LSR) & 1, 1);
+		assert_int_equal(bits(LSR, 1), 1);
 		assert_int_equal(in(DATA), *c);
 	}
 	assert_int_equal(in(LSR), 0x60);
-	assert_int_equal(events(), 0);
-	assert_int_equal(machine.end, VM_END_NONE);
+	assert_false(machine.irq);
 	close(pipe_fds[0]);
 }
 
-static void test_file_input(void **state)
+/* A byte that came by the loopback does not come back from the line. */
+static void test_cleared_loopback(void **state)
 {
-	char path[] = "/tmp/virga-serial-XXXXXX";
-	int fd = mkstemp(path);
-
 	(void)state;
-	machine_close();
-	unlink(path);
-	assert_int_equal(write(fd, "regular file", 12), 12);
-	lseek(fd, 0, SEEK_SET);
-	redirect(fd, -1);
-	machine_start("stdio");
-	restore_stdio();
-	assert_int_equal(machine.vm.loop.count, 0);
-	for (const char *c = "regular file"; *c; c++) {
-		assert_int_equal(in(LSR) & 1, 1);
-		assert_int_equal(in(DATA), *c);
-	}
-	assert_int_equal(in(LSR), 0x60);
-	close(fd);
-}
-
-static void test_terminal_keys(void **state)
-{
-	int master = posix_openpt(O_RDWR | O_NOCTTY), slave;
-	struct termios raw;
-
-	(void)state;
-	machine_close();
-	assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
-	slave = open(ptsname(master), O_RDWR | O_NOCTTY);
-	assert_int_equal(tcgetattr(slave, &raw), 0);
-	cfmakeraw(&raw);
-	tcsetattr(slave, TCSANOW, &raw);
-	redirect(slave, slave);
-	machine_start("stdio");
-	restore_stdio();
-	assert_int_equal(fcntl(slave, F_GETFL) & O_NONBLOCK, 0);
 	out(FCR, 0x01);
-	assert_int_equal(write(master, "a\x01\x01\x01z", 5), 5);
-	events();
-	for (const char *c = "a\x01\x01z"; *c; c++)
-		assert_int_equal(in(DATA), *c);
-	/* The escape works though nobody reads the keys before it. */
-	for (unsigned i = 0; i < 100; i++)
-		assert_int_equal(write(master, "kkkkkkkkkk", 10), 10);
-	events();
-	assert_int_equal(machine.end, VM_END_NONE);
-	assert_int_equal(write(master, "\x01x", 2), 2);
-	events();
-	assert_int_equal(machine.end, VM_END_QUIT);
-	close(slave);
-	close(master);
-}
-
-static void test_pty(void **state)
-{
-	char line[128] = "", text[16] = "", *path;
-	int pipe_fds[2], fd;
-
-	(void)state;
-	machine_close();
-	assert_int_equal(pipe(pipe_fds), 0);
-	redirect(-1, -1);
-	dup2(pipe_fds[1], 2);
-	machine_start("pty");
-	restore_stdio();
-	drain(pipe_fds[0], line, sizeof(line) - 1);
-	path = strstr(line, "/dev/");
-	assert_non_null(path);
-	*strchr(path, '\n') = 0;
-	out_text("early\n");
-	fd = open(path, O_RDWR | O_NOCTTY);
-	assert_true(fd >= 0);
-	assert_int_equal(drain(fd, text, sizeof(text)), 6);
-	assert_string_equal(text, "early\n");
-	assert_int_equal(write(fd, "in", 2), 2);
-	events();
-	assert_int_equal(in(DATA), 'i');
-	assert_int_equal(in(DATA), 'n');
-	close(fd);
-	assert_true(events() < 10);
-	close(pipe_fds[0]);
-	close(pipe_fds[1]);
+	loop_in("gone");
+	out(FCR, 0x03);
+	assert_int_equal(in(LSR), 0x60);
+	assert_int_equal(in(DATA), 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -692,16 +418,8 @@ int main(void)
 		TEST(test_loopback_modem_lines),
 		TEST(test_save_while_transmitting),
 		TEST(test_load_refuses),
-		TEST(test_none_watches_nothing),
-		TEST(test_bad_spec),
-		TEST(test_file),
-		TEST(test_full_pipe),
-		TEST(test_full_pipe_without_loop),
-		TEST(test_socket),
-		TEST(test_pipe_input),
-		TEST(test_file_input),
-		TEST(test_terminal_keys),
-		TEST(test_pty),
+		TEST(test_input_and_fifo),
+		TEST(test_cleared_loopback),
 	};
 
 	vm_block_signals();

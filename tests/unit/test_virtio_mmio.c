@@ -15,12 +15,12 @@
 #include "devices/virtio_mmio.h"
 #include "tests/unit/ring.h"
 
-#define RAM	  (1ull << 20)
-#define RING(i)	  (0x10000u + 0x4000u * (i))
-#define BUFFER	  0x80000u
-#define SIZE	  16
-#define OWN_BIT	  (1ull << 3)
-#define QUEUES	  2
+#define RAM        (1ull << 20)
+#define RING(i)    (0x10000u + 0x4000u * (i))
+#define BUFFER     0x80000u
+#define SIZE       16
+#define OWN_BIT    (1ull << 3)
+#define QUEUES     2
 #define REG_STATUS 0x070
 
 static struct {

@@ -223,8 +223,12 @@ static void test_bad_addresses(void **state)
 		uint64_t addr;
 		uint32_t len;
 	} bad[] = {
-		{ RAM, 1 },	     { RAM - 1, 2 },		  { BUFFER, UINT32_MAX },
-		{ UINT64_MAX, 2 },   { UINT64_MAX - 0xfff, 4096 }, { 0xfee00000, 4 },
+		{ RAM, 1 },
+		{ RAM - 1, 2 },
+		{ BUFFER, UINT32_MAX },
+		{ UINT64_MAX, 2 },
+		{ UINT64_MAX - 0xfff, 4096 },
+		{ 0xfee00000, 4 },
 		{ 1ull << 63, 4096 },
 	};
 

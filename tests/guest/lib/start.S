@@ -84,8 +84,8 @@ idt_pointer:
 	.word 256 * 16 - 1
 	.long idt
 	.balign 16
-frame:
-	.quad user, CODE3, 0x202, stack_top, DATA3
+frame: /* IOPL 3 beside the I/O bitmap: not every host honours both */
+	.quad user, CODE3, 0x3202, stack_top, DATA3
 	.balign 16
 	.globl tss
 tss:

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What bench/run measures. A group measures its figures in one go, virga and its peers in turn."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+from measure import (BUILD, GUEST, MEMORY_MIB, ROOT, VIRGA, CannotMeasure, Command, Qmp,
+                     process_tree, maps, resident_kib, scratch, spawn, tick_guest, tiny_tool)
+
+ECHO_PORT = 7
+READY_GRACE_MS = 20  # after its first byte the guest is ready within this time
+PEER_GRACE_MS = 5
+EXIT_GRACE_MS = 3  # for commands that end by themselves after their first byte
+
+
+class Peer:
+    """Another VMM: how it boots a PVH guest with its serial port on stdout."""
+
+    def __init__(self, name, program, version_args, boot):
+        self.name, self.program, self.boot = name, program, boot
+        self.path = shutil.which(program)
+        self.version = "unknown"
+        if self.path:
+            done = subprocess.run([self.path, *version_args], capture_output=True, text=True)
+            found = re.search(r"\d+\.\d+[^\s,)]*", done.stdout + done.stderr)
+            self.version = found.group(0) if found else "unknown"
+
+    def boot_args(self, kernel):
+        return [self.path, *self.boot(kernel)]
+
+
+# "-arch-capabilities" is for QEMU 7.2 where KVM has no hardware behind it.
+QEMU_MACHINE = ["-M", "microvm,acpi=off,pic=off,pit=off,rtc=off,isa-serial=on", "-accel", "kvm",
+                "-cpu", "host,-arch-capabilities", "-m", f"{MEMORY_MIB}M", "-nodefaults",
+                "-no-user-config", "-display", "none"]
+
+
+def qemu_boot(kernel):
+    return QEMU_MACHINE + ["-serial", "stdio", "-kernel", kernel]
+
+
+def firecracker_boot(kernel):
+    config = os.path.join(BUILD, "firecracker.json")
+    with open(config, "w", encoding="ascii") as file:
+        json.dump({"boot-source": {"kernel_image_path": kernel, "boot_args": "console=ttyS0"},
+                   "drives": [], "machine-config": {"vcpu_count": 1,
+                                                    "mem_size_mib": MEMORY_MIB}}, file)
+    return ["--no-api", "--level", "Off", "--config-file", config]
+
+
+def cloud_hypervisor_boot(kernel):
+    return ["--kernel", kernel, "--cpus", "boot=1", "--memory", f"size={MEMORY_MIB}M", "--serial",
+            "tty", "--console", "off"]
+
+
+def lkvm_boot(kernel):
+    return ["run", "-k", kernel, "-c", "1", "-m", str(MEMORY_MIB), "--console", "serial"]
+
+
+def stratovirt_boot(kernel):
+    return ["-machine", "microvm", "-smp", "1", "-m", f"{MEMORY_MIB}m", "-kernel", kernel,
+            "-serial", "stdio"]
+
+
+def peers(everyone):
+    found = [Peer("qemu", "qemu-system-x86_64", ["--version"], qemu_boot)]
+    if everyone:
+        found += [
+            Peer("firecracker", "firecracker", ["--version"], firecracker_boot),
+            Peer("cloud-hypervisor", "cloud-hypervisor", ["--version"], cloud_hypervisor_boot),
+            Peer("lkvm", "lkvm", ["version"], lkvm_boot),
+            Peer("stratovirt", "stratovirt", ["--version"], stratovirt_boot),
+        ]
+    return [peer for peer in found if peer.path]
+
+
+def ms(samples, key="us"):
+    return [sample[key] / 1000 for sample in samples if sample[key] >= 0]
+
+
+class Results:
+    """{figure: {"virga": [value], peer name: [value]}}"""
+
+    def __init__(self):
+        self.values = {}
+
+    def add(self, figure, name, values):
+        if values:
+            self.values.setdefault(figure, {})[name] = values
+
+
+def run_command(*args):
+    return [VIRGA, "run", "--memory", f"{MEMORY_MIB}M", *args]
+
+
+# --- Groups: f(results, peers, n) ---
+
+def group_exec(results, others, n):
+    tiny = tiny_tool()
+    samples = spawn([Command("virga", [VIRGA, "version"], "byte", EXIT_GRACE_MS),
+                     Command("smallest-static", [tiny], "byte", EXIT_GRACE_MS)], n)
+    for name, found in samples.items():
+        results.add("exec_to_main", name, ms(found))
+
+
+def group_boot(results, others, n):
+    commands = [Command("virga", run_command("--timing"), "byte", READY_GRACE_MS)]
+    commands += [Command(peer.name, peer.boot_args(GUEST), "byte", PEER_GRACE_MS)
+                 for peer in others]
+    ready = []
+    samples = spawn(commands, n)
+    for name, found in samples.items():
+        results.add("cold_boot", name, ms(found))
+        results.add("teardown", name, ms(found, "end_us"))
+    for sample in samples["virga"]:
+        stage = re.search(r"^ready (\d+)$", sample["stderr"], re.M)
+        if not stage:
+            raise CannotMeasure(f"the guest was not ready {READY_GRACE_MS} ms after its first byte")
+        ready.append(int(stage.group(1)) / 1000)
+    results.add("cold_ready", "virga", ready)
+
+
+def start(args, **kwargs):
+    return subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL, **kwargs)
+
+
+def stop(process):
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def virga_snapshot(work):
+    """A template of the embedded guest."""
+    control, template = os.path.join(work, "control"), os.path.join(work, "template")
+    vm = start(run_command("--serial", "none", "--control", control))
+    try:
+        Qmp(control).close()
+        done = subprocess.run([VIRGA, "snapshot", control, template], capture_output=True,
+                              text=True)
+        if done.returncode:
+            raise CannotMeasure(done.stderr.strip())
+    finally:
+        stop(vm)
+    return template
+
+
+def qemu_migrate(qmp, path):
+    """Saves the running guest; (pause, whole) in us."""
+    start_us = time.monotonic() * 1e6
+    qmp.call("migrate", uri=f"exec:cat >{path} && sync {path}")
+    stopped = qmp.event("STOP")
+    qmp.event("MIGRATION", "completed")
+    whole = time.monotonic() * 1e6 - start_us
+    while True:
+        try:
+            qmp.call("cont")
+            break
+        except CannotMeasure:  # "Migration is not finalized yet"
+            if time.monotonic() * 1e6 - start_us > 10e6:
+                raise
+    return qmp.event("RESUME") - stopped, whole
+
+
+def qemu_start(peer, work):
+    control = os.path.join(work, "qemu")
+    vm = start([peer.path, *QEMU_MACHINE, "-serial", "null", "-kernel", tick_guest(), "-qmp",
+                f"unix:{control},server=on,wait=off"])
+    try:
+        qmp = Qmp(control)
+        qmp.call("migrate-set-capabilities",
+                 capabilities=[{"capability": "events", "state": True}])
+    except CannotMeasure:
+        stop(vm)
+        raise
+    return vm, qmp
+
+
+def qemu_incoming(others, work):
+    """The command that restores tick.S in QEMU, as a list of none or one."""
+    for peer in others:
+        if peer.name == "qemu":
+            saved = os.path.join(work, "qemu.saved")
+            vm, qmp = qemu_start(peer, work)
+            try:
+                time.sleep(0.2)
+                qemu_migrate(qmp, saved)
+            finally:
+                stop(vm)
+            return [Command("qemu", peer.boot_args(tick_guest()) +
+                            ["-incoming", f"exec:cat {saved}"], "byte", PEER_GRACE_MS)]
+    return []
+
+
+def group_restore(results, others, n):
+    with scratch() as work:
+        template = virga_snapshot(work)
+        vsock = os.path.join(work, "vsock")
+        samples = spawn([
+            Command("virga", [VIRGA, "restore", "--vsock", vsock, template],
+                    f"reply {vsock} {ECHO_PORT}"),
+            Command("virga-clone", [VIRGA, "invoke", template, "--data", "echo %n"], "byte",
+                    EXIT_GRACE_MS),
+            *qemu_incoming(others, work)], n)
+        results.add("restore", "virga", ms(samples["virga"]))
+        results.add("clone", "virga", ms(samples["virga-clone"]))
+        for figure in ("restore", "clone"):
+            results.add(figure, "qemu", ms(samples.get("qemu", [])))
+
+
+def group_clones(results, others, n):
+    count = 100
+    with scratch() as work:
+        template = virga_snapshot(work)
+        args = [VIRGA, "clone", "-n", str(count), "--request", "echo x", "--json"]
+        samples = spawn([Command("virga", [*args, template])], max(5, n // 20))
+        results.add("clone_100", "virga", ms(samples["virga"]))
+        clones = subprocess.Popen([*args, "--keep", template], stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL)
+        try:
+            for _ in range(count):
+                if not clones.stdout.readline():
+                    raise CannotMeasure("not every clone answered")
+            kib = [sum(pss for _, _, pss in maps(pid))
+                   for pid in process_tree(clones.pid) if pid != clones.pid]
+            results.add("clone_100_memory", "virga", kib)
+        finally:
+            stop(clones)
+
+
+def group_snapshot(results, others, n):
+    with scratch() as work:
+        control = os.path.join(work, "control")
+        vm = start(run_command("--serial", "none", "--control", control))
+        qemu = [qemu_start(peer, work) for peer in others if peer.name == "qemu"]
+        values = {"virga": ([], []), "qemu": ([], [])}
+        try:
+            qmp = Qmp(control)
+            for i in range(n):
+                path = os.path.join(work, "snapshot")
+                sample = spawn([Command("virga", [VIRGA, "snapshot", control, path])], 1)
+                values["virga"][0].append(qmp.call("query-migrate")["pause-us"] / 1000)
+                values["virga"][1].append(sample["virga"][0]["us"] / 1000)
+                shutil.rmtree(path)
+                for _, peer_qmp in qemu if i < n // 4 else []:
+                    for column, us in zip(values["qemu"],
+                                          qemu_migrate(peer_qmp, os.path.join(work, "saved"))):
+                        column.append(us / 1000)
+        finally:
+            for process in [vm] + [process for process, _ in qemu]:
+                stop(process)
+    for name, (pause, write) in values.items():
+        results.add("snapshot_pause", name, pause)
+        results.add("snapshot_write", name, write)
+
+
+def group_memory(results, others, n):
+    control = os.path.join(BUILD, "control")  # so that there is a supervisor to count, too
+    commands = {"virga": run_command("--serial", "none", "--control", control)}
+    commands.update({peer.name: peer.boot_args(GUEST) for peer in others})
+    for name, args in commands.items():
+        values = []
+        for _ in range(max(3, n // 50)):
+            process = start(args)
+            time.sleep(0.3)
+            try:
+                values.append(resident_kib(process.pid) / 1024)
+            finally:
+                stop(process)
+        results.add("vmm_memory", name, values)
+
+
+def group_size(results, others, n):
+    results.add("binary_size", "virga", [os.path.getsize(VIRGA) / 1024])
+    for peer in others:
+        results.add("binary_size", peer.name, [os.path.getsize(os.path.realpath(peer.path)) / 1024])
+    done = subprocess.run(["make", "-s", "-C", ROOT, "size"], capture_output=True, text=True)
+    own = re.search(r"own code and data (\d+)", done.stdout)
+    if not own:
+        raise CannotMeasure("`make size` does not say what virga's own code and data take")
+    results.add("binary_own", "virga", [int(own.group(1)) / 1024])
+
+
+def icount(results, figure, others):
+    tool = os.path.join(ROOT, "tests", "nested", "icount")
+    for name in ["virga"] + [peer.name for peer in others if peer.name == "qemu"]:
+        if name == "qemu" and figure == "linux_restore":
+            continue  # it measures `virga invoke` only
+        done = subprocess.run([tool, "--vmm", name, "--jobs", str(os.cpu_count()), "--json",
+                               figure], capture_output=True, text=True)
+        if done.returncode or not done.stdout.strip():
+            if name == "virga":
+                raise CannotMeasure(f"tests/nested/icount {figure}: "
+                                    f"{(done.stderr.strip() or 'no output').splitlines()[-1]}")
+            continue
+        sample = json.loads(done.stdout.splitlines()[-1])
+        results.add(figure, name, [value / 1e6 for value in sample["samples"]])
+
+
+def group_linux_boot(results, others, n):
+    icount(results, "linux_boot", others)
+
+
+def group_linux_restore(results, others, n):
+    icount(results, "linux_restore", others)
+
+
+# (figures, function, slow: minutes, left out by --quick)
+GROUPS = [
+    (["exec_to_main"], group_exec, False),
+    (["cold_boot", "cold_ready", "teardown"], group_boot, False),
+    (["restore", "clone"], group_restore, False),
+    (["clone_100", "clone_100_memory"], group_clones, False),
+    (["snapshot_pause", "snapshot_write"], group_snapshot, False),
+    (["vmm_memory"], group_memory, False),
+    (["binary_size", "binary_own"], group_size, False),
+    (["linux_boot"], group_linux_boot, True),
+    (["linux_restore"], group_linux_restore, True),
+]

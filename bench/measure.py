@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tools of bench/run: the precise clock is bench/spawn.c; here are its plans and what comes back."""
+
+import json
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.join(ROOT, "build", "bench")
+VIRGA = os.path.join(ROOT, "virga")
+GUEST = os.path.join(ROOT, "build", "guest.elf")
+MEMORY_MIB = 128
+
+
+class CannotMeasure(Exception):
+    """One sentence about what is missing or what went wrong."""
+
+
+def build(name, command):
+    """The program build/bench/NAME, made by `command` when its source is newer."""
+    os.makedirs(BUILD, exist_ok=True)
+    out = os.path.join(BUILD, name)
+    source = os.path.join(ROOT, "bench", command[-1])
+    if not os.path.exists(out) or os.path.getmtime(out) < os.path.getmtime(source):
+        done = subprocess.run(command[:-1] + ["-o", out, source], capture_output=True, text=True)
+        if done.returncode:
+            raise CannotMeasure(f"cannot build bench/{name}: {done.stderr.strip()}")
+    return out
+
+
+def spawn_tool():
+    return build("spawn", ["cc", "-O2", "-D_GNU_SOURCE", "spawn.c"])
+
+
+def tiny_tool():
+    cc = "musl-gcc" if shutil.which("musl-gcc") else "cc"
+    return build("tiny", [cc, "-Os", "-s", "-static", "tiny.c"])
+
+
+def tick_guest():
+    return build("tick.elf", ["cc", "-nostdlib", "-static", "-no-pie", "-Wl,-N,-Ttext=0x100000",
+                              "-Wl,--build-id=none,--no-warn-rwx-segments", "tick.S"])
+
+
+class Command:
+    """One line of a plan: what to start and what to wait for."""
+
+    def __init__(self, name, args, until="exit", grace_ms=0, input=None):
+        self.name, self.args, self.until = name, args, until
+        self.grace_ms, self.input = grace_ms, input
+
+    def plan(self):
+        lines = [f"command {self.name}"] + [f"arg {arg}" for arg in self.args]
+        if self.input is not None:
+            lines.append(f"input {self.input}")
+        return lines + [f"until {self.until}", f"grace {self.grace_ms}"]
+
+
+def spawn(commands, rounds):
+    """Runs the commands in turn. {name: [sample]}; a failed sample is an error unless a peer's."""
+    lines = [f"rounds {rounds}"]
+    for command in commands:
+        lines += command.plan()
+    done = subprocess.run([spawn_tool()], input="\n".join(lines) + "\n", capture_output=True,
+                          text=True)
+    if done.returncode:
+        raise CannotMeasure(done.stderr.strip())
+    samples = {command.name: [] for command in commands}
+    for line in done.stdout.splitlines():
+        sample = json.loads(line)
+        virga = sample["name"].startswith("virga")
+        if virga and (sample["us"] < 0 or sample["status"] != 0):
+            raise CannotMeasure(f"{sample['name']}: no answer, status {sample['status']}: "
+                                f"{sample['stderr'].strip() or 'nothing on stderr'}")
+        if sample["us"] >= 0:
+            samples[sample["name"]].append(sample)
+    return samples
+
+
+def percentile(values, percent):
+    """Nearest rank."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+def summary(values):
+    if not values:
+        return None
+    return {"n": len(values), "min": min(values), "p50": statistics.median(values),
+            "p99": percentile(values, 99)}
+
+
+def scratch():
+    """A directory on the disk that holds the build, gone at the end."""
+    os.makedirs(BUILD, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix="run.", dir=BUILD)
+
+
+def process_tree(pid):
+    pids = [pid]
+    for parent in pids:
+        for task in os.listdir(f"/proc/{parent}/task"):
+            with open(f"/proc/{parent}/task/{task}/children", encoding="ascii") as file:
+                pids += [int(child) for child in file.read().split()]
+    return pids
+
+
+def maps(pid):
+    """(size KiB, Rss KiB, Pss KiB) of every map of a process."""
+    size = rss = None
+    try:
+        with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                words = line.split()
+                if words[0] == "Size:":
+                    size = int(words[1])
+                elif words[0] == "Rss:":
+                    rss = int(words[1])
+                elif words[0] == "Pss:":
+                    yield size, rss, int(words[1])
+    except PermissionError:
+        raise CannotMeasure("the maps of a confined process are root's to read") from None
+
+
+def resident_kib(pid):
+    """StratoVirt's rule, for a process and its children: RSS of all maps but guest RAM."""
+    limit = (MEMORY_MIB - 8) * 1024
+    return sum(rss for p in process_tree(pid) for size, rss, _ in maps(p) if size < limit)
+
+
+class Qmp:
+    """A client for the control sockets of virga and QEMU."""
+
+    def __init__(self, path, timeout_s=10):
+        deadline = time.monotonic() + timeout_s
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(timeout_s)
+        while True:
+            try:
+                self.socket.connect(path)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise CannotMeasure(f"nobody listens on {path}") from None
+                time.sleep(0.002)
+        self.file = self.socket.makefile("rw")
+        self.events = []
+        self.file.readline()
+        self.call("qmp_capabilities")
+
+    def read(self):
+        line = self.file.readline()
+        if not line:
+            raise CannotMeasure("the control socket was closed")
+        return json.loads(line)
+
+    def call(self, command, **arguments):
+        self.file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self.file.flush()
+        while True:
+            message = self.read()
+            if "error" in message:
+                raise CannotMeasure(f"{command}: {message['error']['desc']}")
+            if "return" in message:
+                return message["return"]
+            self.events.append(message)
+
+    def event(self, name, status=None):
+        """Waits for an event; its time in us."""
+        while True:
+            while self.events:
+                event = self.events.pop(0)
+                data = event.get("data", {})
+                if event["event"] == name and status in (None, data.get("status")):
+                    stamp = event["timestamp"]
+                    return stamp["seconds"] * 1000000 + stamp["microseconds"]
+            self.events.append(self.read())
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
+def host():
+    model = platform.machine()
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    modules = [name for name in ("kvm_intel", "kvm_amd", "kvm_pvm")
+               if os.path.isdir(f"/sys/module/{name}")]
+    return {"cpu": model, "cpus": os.cpu_count(), "kernel": platform.release(),
+            "kvm": " ".join(modules) or "unknown", "load": os.getloadavg()[0]}
+
+
+def commit():
+    def git(*args):
+        return subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True)
+
+    head = git("rev-parse", "--short=12", "HEAD")
+    if head.returncode:
+        return "unknown"
+    changed = git("status", "--porcelain", "--untracked-files=no").stdout.strip()
+    return head.stdout.strip() + ("+changes" if changed else "")

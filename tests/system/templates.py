@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots of the embedded guest, what is in them, and machines started from them."""
+
+import contextlib
+import hashlib
+import json
+import mmap
+import struct
+import subprocess
+from pathlib import Path
+
+from helpers import TIMEOUT_S, Running, run, wait_for
+
+WORD = 0x9E3779B97F4A7C15
+MASK = (1 << 64) - 1
+PAGE = 4096
+IDENTITY = 0xD0000  # guest-physical, and so the place in `memory`
+
+
+def dirty_sum(pages):
+    """What `dirty N` answers."""
+    return f"{WORD * (pages * (pages + 1) // 2) & MASK:016x}"
+
+
+def initial_sum(pages):
+    """What `sum N` answers."""
+    words = pages * PAGE // 8
+    return f"{WORD * (words * (words - 1) // 2) & MASK:016x}"
+
+
+def take_snapshot(virga, control, folder):
+    """Snapshots the machine behind a control socket, once it is there."""
+    wait_for(Path(control).exists, what=f"the socket {control}")
+    done = run(virga, "snapshot", control, folder)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return folder
+
+
+def make_template(virga, folder, *args, name="template"):
+    """A snapshot of an embedded guest that is READY."""
+    control = folder / f"{name}.control"
+    with Running(virga, "run", "--serial", "none", "--control", control, *args) as machine:
+        take_snapshot(virga, control, folder / name)
+        assert machine.stop() == 0
+    return folder / name
+
+
+def run_bytes(virga, *args, timeout=TIMEOUT_S, **kwargs):
+    """Runs a command to its end; stdout and stderr as bytes."""
+    kwargs.setdefault("stdin", subprocess.DEVNULL)
+    kwargs.setdefault("stdout", subprocess.PIPE)
+    return subprocess.run(
+        [str(virga), *map(str, args)],
+        stderr=subprocess.PIPE,
+        timeout=timeout,
+        check=False,
+        **kwargs,
+    )
+
+
+def invoke(virga, template, text, *args):
+    """(status, stdout, stderr) of one request."""
+    done = run(virga, "invoke", template, "--data", text, *args)
+    return done.returncode, done.stdout, done.stderr
+
+
+def verify(virga, folder):
+    """Fails unless the snapshot's memory is what was saved."""
+    done = run(virga, "inspect", "--verify", folder)
+    assert done.returncode == 0 and "verified" in done.stdout, done.stderr
+
+
+def digests(folder):
+    """SHA-256 and time of change of each file."""
+    return {
+        file.name: (hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_mtime_ns)
+        for file in folder.iterdir()
+    }
+
+
+def identity(folder):
+    """The generation id in a snapshot's memory."""
+    with open(folder / "memory", "rb") as file:
+        file.seek(IDENTITY + 16)
+        return file.read(16).hex()
+
+
+def dirty_pages(folder):
+    """How many pages of a snapshot's memory hold what `dirty N` wrote."""
+    with open(folder / "memory", "rb") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+            place = memory.find(struct.pack("<Q", WORD))
+            while place >= 0 and place % PAGE:
+                place = memory.find(struct.pack("<Q", WORD), place + 1)
+            count = 0
+            while place >= 0 and place + 8 <= len(memory):
+                (word,) = struct.unpack_from("<Q", memory, place)
+                if word != WORD * (count + 1) & MASK:
+                    break
+                count += 1
+                place += PAGE
+            return count
+
+
+def children(pid):
+    """Process ids of a process's children."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pid):
+    """Whether a process has ended, reaped or not."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    return True
+
+
+class Kept(Running):
+    """`virga clone --keep --json`: once entered, every clone has answered; `answers` by number."""
+
+    def __init__(self, virga, template, count, request, *args, **kwargs):
+        self.count = count
+        args = ("--keep", "--json", "-n", count, "--request", request, *args)
+        super().__init__(virga, "clone", template, *args, **kwargs)
+
+    def __enter__(self):
+        try:
+            wait_for(self.all_answered, what="all answers")
+        except BaseException:
+            self.__exit__()
+            raise
+        objects = map(json.loads, self.output.splitlines())
+        self.answers = {each["clone"]: each for each in objects}
+        return self
+
+    def all_answered(self):
+        self.expect("\n")
+        chunk = b""
+        while self.output.count(b"\n") < self.count:
+            chunk = self.process.stdout.read(65536)
+            if not chunk:
+                assert chunk is None, f"ended: {self.output!r} {self.errors()!r}"
+                return False
+            self.output += chunk
+        return True

@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The vsock device as a guest sees it: the function channel, its credit, resets, and
+ * what a hostile guest tries.
+ */
+/* wrap: vm_irq vm_wake vm_poll_add */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "arch/error.h"
+#include "devices/vsock_unix.h"
+#include "tests/unit/vsock_guest.h"
+
+#define GUEST_PORT 5000u
+
+#define assert_hears(op, host_port, guest_port)                                                    \
+	assert_true(guest_hears(&guest, op, host_port, guest_port))
+
+static struct vsock_guest guest;
+static char path[108];
+static struct {
+	unsigned edges, wakes, ready, answers, broken;
+	char answer[16384];
+	size_t answer_len;
+} seen;
+
+void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level);
+void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level)
+{
+	(void)vm;
+	(void)gsi;
+	seen.edges += level;
+}
+
+void __wrap_vm_wake(struct vm *vm);
+void __wrap_vm_wake(struct vm *vm)
+{
+	(void)vm;
+	seen.wakes++;
+}
+
+int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque);
+int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque)
+{
+	vm->polls[vm->poll_count++] = (struct vm_poll){ .poll = poll, .opaque = opaque };
+	return 0;
+}
+
+static void on_ready(void *opaque)
+{
+	(void)opaque;
+	seen.ready++;
+}
+
+static void on_answer(void *opaque, enum channel_type type, const void *data, size_t len)
+{
+	(void)opaque;
+	(void)type;
+	seen.answers++;
+	seen.answer_len = len;
+	if (len)
+		memcpy(seen.answer, data, len < sizeof(seen.answer) ? len : sizeof(seen.answer));
+}
+
+static void on_broken(void *opaque, const char *why)
+{
+	(void)opaque;
+	assert_string_not_equal(why, "");
+	seen.broken++;
+}
+
+static int setup(void **state)
+{
+	const struct channel_events events = { .ready = on_ready,
+					       .answer = on_answer,
+					       .broken = on_broken };
+
+	(void)state;
+	memset(&seen, 0, sizeof(seen));
+	snprintf(path, sizeof(path), "/tmp/virga-test-vsock.%d", (int)getpid());
+	unlink(path);
+	guest_create(&guest, path);
+	channel_set_events(guest.channel, &events);
+	if (devices_create(&guest.devices, &guest.vm, &guest.host))
+		return -1;
+	devices_start(&guest.devices);
+	guest_bring_up(&guest, true);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	guest_destroy(&guest);
+	unlink(path);
+	return 0;
+}
+
+/* --- Helpers --- */
+
+static void expect_nothing(void)
+{
+	struct vsock_header h;
+
+	assert_false(guest_receive(&guest, &h, NULL));
+}
+
+static int dial(const char *line)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(send(fd, line, strlen(line), MSG_NOSIGNAL), strlen(line));
+	guest_turn(&guest);
+	guest_turn(&guest);
+	return fd;
+}
+
+/* A connection that the host begins, as far as its OK. */
+static int connect_in(uint32_t *host_port)
+{
+	struct vsock_header h;
+	char text[32] = "", want[32];
+	int fd = dial("CONNECT 5000\n");
+
+	assert_true(guest_receive(&guest, &h, NULL));
+	assert_int_equal(h.op, VSOCK_OP_REQUEST);
+	assert_int_equal(h.dst_port, GUEST_PORT);
+	*host_port = h.src_port;
+	assert_int_equal(recv(fd, text, sizeof(text), 0), -1);
+	guest_send(&guest, VSOCK_OP_RESPONSE, h.src_port, GUEST_PORT, 0, NULL, 0);
+	assert_true(recv(fd, text, sizeof(text) - 1, 0) > 0);
+	snprintf(want, sizeof(want), "OK %u\n", h.src_port);
+	assert_string_equal(text, want);
+	return fd;
+}
+
+static bool is_closed(int fd)
+{
+	char byte;
+	ssize_t n = recv(fd, &byte, 1, 0);
+
+	return n == 0 || (n < 0 && errno != EAGAIN);
+}
+
+/* --- The function channel --- */
+
+static void test_device(void **state)
+{
+	(void)state;
+	assert_int_equal(guest_get(&guest, 0x008), 19);
+	assert_int_equal(guest_get(&guest, 0x100), VSOCK_CID_GUEST);
+	assert_int_equal(guest_get(&guest, 0x104), 0);
+}
+
+static void test_channel_round_trip(void **state)
+{
+	struct vsock_header h;
+	uint8_t data[GUEST_BUFFER];
+	struct channel_header frame;
+
+	(void)state;
+	guest_open_channel(&guest, 0);
+	assert_int_equal(channel_request(guest.channel, 9, "ping", 4, 0), 0);
+	assert_true(guest_receive(&guest, &h, data));
+	assert_int_equal(h.op, VSOCK_OP_RW);
+	assert_int_equal(h.len, 36);
+	assert_int_equal(h.fwd_cnt, 32);
+	memcpy(&frame, data, sizeof(frame));
+	assert_int_equal(frame.type, CHANNEL_REQUEST);
+	assert_memory_equal(data + 32, "ping", 4);
+
+	frame.type = CHANNEL_RESPONSE;
+	memcpy(data, &frame, sizeof(frame));
+	guest_send(&guest, VSOCK_OP_RW, CHANNEL_PORT, GUEST_CHANNEL_PORT, 0, data, 36);
+	assert_int_equal(seen.answers, 1);
+	assert_memory_equal(seen.answer, "ping", 4);
+	assert_int_equal(guest.questions, 0);
+	expect_nothing();
+}
+
+/* A parked guest rings nothing: polling finds its packet, and one pass answers it. */
+static void test_poll(void **state)
+{
+	struct vsock_header h = {
+		.src_cid = VSOCK_CID_GUEST,
+		.dst_cid = VSOCK_CID_HOST,
+		.src_port = GUEST_CHANNEL_PORT,
+		.dst_port = CHANNEL_PORT,
+		.type = VSOCK_TYPE_STREAM,
+		.op = VSOCK_OP_REQUEST,
+	};
+
+	(void)state;
+	guest_post(&guest, &h, NULL);
+	expect_nothing();
+	seen.wakes = 0;
+	guest.vm.polls[0].poll(guest.vm.polls[0].opaque);
+	assert_int_equal(seen.wakes, 1);
+	assert_hears(VSOCK_OP_RESPONSE, CHANNEL_PORT, 1025);
+	assert_int_equal(ring_avail_event(&guest.tx), guest.tx.avail_idx);
+}
+
+static void test_second_channel_is_refused(void **state)
+{
+	(void)state;
+	guest_open_channel(&guest, 0);
+	guest_send(&guest, VSOCK_OP_REQUEST, CHANNEL_PORT, 1026, 0, NULL, 0);
+	assert_hears(VSOCK_OP_RST, CHANNEL_PORT, 1026);
+	assert_true(channel_ready(guest.channel));
+	guest_send(&guest, VSOCK_OP_RST, CHANNEL_PORT, GUEST_CHANNEL_PORT, 0, NULL, 0);
+	assert_int_equal(seen.broken, 1);
+	seen.ready = 0;
+	guest_open_channel(&guest, 0);
+}
+
+static void test_channel_protocol_error(void **state)
+{
+	static const char junk[64] = "this is not a frame";
+
+	(void)state;
+	guest_open_channel(&guest, 0);
+	guest_send(&guest, VSOCK_OP_RW, CHANNEL_PORT, GUEST_CHANNEL_PORT, 0, junk, sizeof(junk));
+	assert_int_equal(seen.broken, 1);
+	assert_hears(VSOCK_OP_RST, CHANNEL_PORT, 1025);
+	seen.ready = 0;
+	guest_open_channel(&guest, 0);
+}
+
+static void test_channel_half_close(void **state)
+{
+	(void)state;
+	guest_open_channel(&guest, 0);
+	guest_send(&guest, VSOCK_OP_SHUTDOWN, CHANNEL_PORT, GUEST_CHANNEL_PORT, VSOCK_SHUT_SEND, NULL, 0);
+	assert_int_equal(seen.broken, 1);
+	assert_hears(VSOCK_OP_RST, CHANNEL_PORT, 1025);
+}
+
+static void test_device_reset(void **state)
+{
+	uint32_t host_port;
+	int in, out;
+
+	(void)state;
+	guest_open_channel(&guest, 0);
+	in = connect_in(&host_port);
+	out = guest_connect(&guest, 2000);
+	guest_put(&guest, 0x070, 0);
+	assert_int_equal(seen.broken, 1);
+	assert_true(is_closed(in));
+	assert_true(is_closed(out));
+	close(in);
+	close(out);
+	guest_bring_up(&guest, false);
+	seen.ready = 0;
+	guest_open_channel(&guest, 0);
+	expect_nothing();
+}
+
+/* A large request takes as many buffers as there are, then waits for more and for credit. */
+static void test_channel_credit(void **state)
+{
+	static char data[200000];
+	struct vsock_header h;
+	uint32_t got = 0;
+	bool asked = false;
+
+	(void)state;
+	guest_open_channel(&guest, 0);
+	guest.hold_rx = true;
+	assert_int_equal(channel_request(guest.channel, 9, data, sizeof(data), 0), 0);
+	while (guest_receive(&guest, &h, NULL)) {
+		if (h.op == VSOCK_OP_CREDIT_REQUEST)
+			asked = true;
+		else
+			assert_int_equal(h.op, VSOCK_OP_RW);
+		got += h.len;
+		guest_offer_rx(&guest, 1);
+	}
+	assert_int_equal(got, GUEST_BUF_ALLOC); /* not a byte more than the guest allows */
+	assert_true(asked);
+
+	guest.fwd_cnt = 1;
+	guest_send(&guest, VSOCK_OP_CREDIT_UPDATE, CHANNEL_PORT, GUEST_CHANNEL_PORT, 0, NULL, 0);
+	assert_true(guest_receive(&guest, &h, NULL));
+	assert_int_equal(h.len, 1);
+	guest.fwd_cnt = GUEST_BUF_ALLOC + 1;
+	guest.buf_alloc = 100; /* a smaller buffer than before */
+	guest_send(&guest, VSOCK_OP_CREDIT_UPDATE, CHANNEL_PORT, GUEST_CHANNEL_PORT, 0, NULL, 0);
+	for (got = 0; guest_receive(&guest, &h, NULL); got += h.len)
+		;
+	assert_int_equal(got, 100);
+}
+
+/* --- Reset and abuse --- */
+
+static void test_resets(void **state)
+{
+	static const enum vsock_op ops[] = { VSOCK_OP_RESPONSE,
+					     VSOCK_OP_SHUTDOWN,
+					     VSOCK_OP_RW,
+					     VSOCK_OP_CREDIT_UPDATE,
+					     VSOCK_OP_CREDIT_REQUEST,
+					     0,
+					     8 };
+	int fd;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		guest_send(&guest, ops[i], 7, 8, 0, NULL, 0);
+		assert_hears(VSOCK_OP_RST, 7, 8);
+	}
+	guest_send(&guest, VSOCK_OP_RST, 7, 8, 0, NULL, 0);
+	expect_nothing();
+
+	fd = guest_connect(&guest, 2000);
+	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 2000, 0, NULL, 0);
+	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
+	assert_true(is_closed(fd));
+	close(fd);
+}
+
+static void test_bad_packets(void **state)
+{
+	struct vsock_header h = {
+		.src_cid = VSOCK_CID_GUEST,
+		.dst_cid = 77,
+		.src_port = 8,
+		.dst_port = CHANNEL_PORT,
+		.type = 1,
+		.op = VSOCK_OP_REQUEST,
+	};
+	uint32_t id, len;
+
+	(void)state;
+	guest_post(&guest, &h, NULL); /* to nobody */
+	guest_kick(&guest);
+	assert_true(guest_receive(&guest, &h, NULL));
+	assert_int_equal(h.op, VSOCK_OP_RST);
+	assert_true(h.src_cid == 77);
+
+	h = (struct vsock_header){ .src_cid = 3,
+				   .dst_cid = 2,
+				   .src_port = 8,
+				   .dst_port = CHANNEL_PORT,
+				   .type = 2,
+				   .op = VSOCK_OP_REQUEST };
+	guest_post(&guest, &h, NULL); /* not a stream */
+	guest_kick(&guest);
+	assert_true(guest_receive(&guest, &h, NULL));
+	assert_int_equal(h.op, VSOCK_OP_RST);
+	assert_int_equal(h.type, 2);
+
+	h = (struct vsock_header){
+		.src_cid = 99, .dst_cid = 2, .dst_port = 1024, .type = 1, .op = VSOCK_OP_REQUEST
+	};
+	guest_post(&guest, &h, NULL); /* from somebody else */
+	guest_kick(&guest);
+	expect_nothing();
+
+	h = (struct vsock_header){ .src_cid = 3,
+				   .dst_cid = 2,
+				   .src_port = 8,
+				   .dst_port = 7,
+				   .type = 1,
+				   .op = VSOCK_OP_RW,
+				   .len = UINT32_MAX };
+	guest_post(&guest, &h, NULL); /* longer than its buffer */
+	guest_kick(&guest);
+	assert_hears(VSOCK_OP_RST, 7, 8);
+
+	while (ring_take(&guest.tx, &id, &len))
+		assert_int_equal(len, 0);
+	ring_desc(&guest.tx, 0, 0x200000, 20, 0, 0); /* less than a header */
+	ring_offer(&guest.tx, 0);
+	guest_kick(&guest);
+	assert_true(ring_take(&guest.tx, &id, &len));
+	expect_nothing();
+	assert_int_equal(guest_get(&guest, 0x070), 15);
+}
+
+/* RX buffers with no room for data are given back; one that is too small for a header too. */
+static void test_small_rx_buffers(void **state)
+{
+	uint32_t id, len;
+
+	(void)state;
+	guest_open_channel(&guest, 0);
+	guest.hold_rx = true;
+	while (guest.rx.avail_idx != (uint16_t)(guest.rx.used_seen + GUEST_SIZE))
+		guest_offer_rx(&guest, 1);
+	for (unsigned i = 0; i < GUEST_SIZE; i++)
+		ring_desc(&guest.rx, i, 0x100000u + i * GUEST_BUFFER,
+			  i == 9  ? 45
+			  : i % 2 ? 44
+				  : 10,
+			  RING_WRITE, 0);
+	assert_int_equal(channel_request(guest.channel, 1, "x", 1, 0), 0);
+	for (unsigned i = 0, bytes = 0; i < GUEST_SIZE; i++) {
+		assert_true(ring_take(&guest.rx, &id, &len));
+		assert_int_equal(len, id == 9 ? 45 : 0);
+		bytes += len;
+	}
+}
+
+/* A guest that asks for resets and never fetches them stops only itself. */
+static void test_reset_flood(void **state)
+{
+	struct vsock_header h;
+	unsigned resets = 0, sent = 0;
+
+	(void)state;
+	guest.hold_rx = true;
+	while (sent < 400 &&
+	       (uint16_t)(guest.tx.avail_idx - ring_used_idx(&guest.tx)) < GUEST_SIZE / 2) {
+		guest_send(&guest, VSOCK_OP_RW, 7, 10000 + sent, 0, NULL, 0);
+		sent++;
+	}
+	/* Those in RX, those held back, and those that wait in TX. */
+	assert_int_equal(sent, GUEST_SIZE + VSOCK_RESETS_MAX + GUEST_SIZE / 2);
+	while (guest_receive(&guest, &h, NULL)) {
+		assert_int_equal(h.op, VSOCK_OP_RST);
+		assert_int_equal(h.dst_port, 10000 + resets);
+		resets++;
+		guest_offer_rx(&guest, 1);
+	}
+	assert_int_equal(resets, sent);
+}
+
+/* All connections taken: the next is refused, and those the host has left make room. */
+static void test_table_full(void **state)
+{
+	unsigned open = 0;
+	struct vsock_header h;
+
+	(void)state;
+	for (unsigned i = 0; i < VSOCK_CONNS_MAX - 1; i++) {
+		guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 2000 + i, 0, NULL, 0);
+		open += guest.questions == i + 1;
+	}
+	assert_int_equal(open, VSOCK_CONNS_MAX - 1);
+	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 9999, 0, NULL, 0);
+	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 9999);
+	guest_open_channel(&guest, 0); /* has a place of its own */
+	close(dial("CONNECT 5000\n"));
+	expect_nothing();
+
+	guest_send(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000, 0, NULL, 0);
+	close(guest_connect(&guest, 2000));
+	guest_turn(&guest);
+	assert_true(guest_receive(&guest, &h, NULL));
+	assert_int_equal(h.op, VSOCK_OP_SHUTDOWN);
+	/* The guest says no RST; its place is taken all the same. */
+	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 9999, 0, NULL, 0);
+	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
+	assert_int_equal(guest.questions, VSOCK_CONNS_MAX + 1);
+}
+
+/* Packets of noise, some to ports that exist. */
+static void test_noise(void **state)
+{
+	static uint8_t data[1024];
+	int fds[4];
+	struct vsock_header h;
+
+	(void)state;
+	srandom(20261123);
+	guest_open_channel(&guest, 0);
+	for (unsigned i = 0; i < 4; i++)
+		fds[i] = guest_connect(&guest, 2000 + i);
+	for (unsigned n = 0; n < 20000; n++) {
+		static const uint32_t ports[] = {
+			CHANNEL_PORT, GUEST_HOST_PORT, GUEST_CHANNEL_PORT, 2000, 2001, 2003, 1
+		};
+
+		h = (struct vsock_header){
+			.src_cid = random() % 16 ? 3 : (uint64_t)random(),
+			.dst_cid = random() % 16 ? 2 : (uint64_t)random(),
+			.src_port = ports[random() % 7],
+			.dst_port = ports[random() % 7],
+			.len = (uint32_t)(random() % 16 ? random() % 1024 : random()),
+			.type = random() % 16 ? 1 : (uint16_t)random(),
+			.op = (uint16_t)(random() % 16 ? random() % 9 : random()),
+			.flags = (uint32_t)random(),
+			.buf_alloc = (uint32_t)random(),
+			.fwd_cnt = (uint32_t)random(),
+		};
+		guest_post(&guest, &h, h.len <= sizeof(data) ? data : NULL);
+		guest_kick(&guest);
+		while (guest_receive(&guest, &h, NULL))
+			;
+		if (n % 64 == 0)
+			guest_turn(&guest);
+		if (n % 128 == 0 && guest.questions)
+			vsock_unix_connected(guest_device(&guest), guest.question_id, ECONNREFUSED, -1);
+	}
+	assert_int_equal(guest_get(&guest, 0x070), 15);
+	for (unsigned i = 0; i < 4; i++)
+		close(fds[i]);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_device),
+		TEST(test_channel_round_trip),
+		TEST(test_poll),
+		TEST(test_second_channel_is_refused),
+		TEST(test_channel_protocol_error),
+		TEST(test_channel_half_close),
+		TEST(test_device_reset),
+		TEST(test_channel_credit),
+		TEST(test_resets),
+		TEST(test_bad_packets),
+		TEST(test_small_rx_buffers),
+		TEST(test_reset_flood),
+		TEST(test_table_full),
+		TEST(test_noise),
+	};
+
+	return cmocka_run_group_tests_name("vsock", tests, NULL, NULL);
+}
