@@ -186,12 +186,12 @@ int channel_quiesce(struct channel *c)
 	return channel_send(c, &header, NULL);
 }
 
-void channel_restored(struct channel *c, const uint8_t generation_id[16])
+void channel_restored(struct channel *c, const uint8_t *generation_id)
 {
 	struct channel_header header = channel_header_of(CHANNEL_RESTORED, 0, 16);
 
 	channel_forget(c);
-	if (c->state.ready && c->state.want_restored)
+	if (generation_id && c->state.ready && c->state.want_restored)
 		channel_send(c, &header, generation_id);
 }
 

@@ -57,11 +57,12 @@ void channel_cancel(struct channel *c);
 int channel_quiesce(struct channel *c);
 
 /*
- * The machine was restored or cloned: forgets the outstanding request (a late answer is dropped
- * and counted) and, if the guest's READY asked for it (CHANNEL_FLAG_WANT_RESTORED), queues a RESTORED frame ahead of
- * the next request; payload: the generation id, 16 bytes.
+ * The machine was loaded from a snapshot: forgets the outstanding request (a late answer is
+ * dropped and counted). Of a clone, generation_id is its new one, 16 bytes: if the guest's READY
+ * asked for it (CHANNEL_FLAG_WANT_RESTORED), a RESTORED frame with it goes ahead of the first request. NULL for
+ * the very machine that was snapshotted.
  */
-void channel_restored(struct channel *c, const uint8_t generation_id[16]);
+void channel_restored(struct channel *c, const uint8_t *generation_id);
 
 /* Answers dropped because their id was not outstanding, and frames of unknown type skipped. */
 uint64_t channel_dropped(const struct channel *c);

@@ -193,7 +193,7 @@ static int machine_boot(struct machine *m)
 static int machine_load_snapshot(struct machine *m)
 {
 	struct snapshot *snapshot = m->options->snapshot;
-	struct identity *identity;
+	const struct identity *identity = NULL;
 	struct memory memory;
 	int ret = snapshot_map_memory(snapshot, &memory);
 
@@ -211,9 +211,9 @@ static int machine_load_snapshot(struct machine *m)
 		ret = identity_write(&m->vm, m->options->clone_number);
 		if (ret < 0)
 			return ret;
+		identity = memory_at(&m->vm.memory, LAYOUT_IDENTITY, sizeof(*identity));
 	}
-	identity = memory_at(&m->vm.memory, LAYOUT_IDENTITY, sizeof(*identity));
-	channel_restored(m->channel, identity->generation_id);
+	channel_restored(m->channel, identity ? identity->generation_id : NULL);
 	machine_stage(m, STAGE_STATE);
 	return 0;
 }

@@ -197,6 +197,8 @@ void agent_message(void *opaque, const struct message *message)
 			agent_quiesced(a);
 		break;
 	case CHANNEL_RESTORED:
+		/* Who asked for what is under way asked the machine that was snapshotted. */
+		agent_abandon(a);
 		init_reseed(message->data, message->len);
 		break;
 	default:

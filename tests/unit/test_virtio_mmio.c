@@ -357,6 +357,30 @@ static void test_poll_needs_no_kick(void **state)
 	assert_int_equal(ring_avail_event(&rings[1]), 1);
 }
 
+/* With more vCPUs a device may ask to be called again, so that others get the lock. */
+static void test_again(void **state)
+{
+	static struct virtio other;
+	static struct virtio_mmio front;
+
+	(void)state;
+	assert_false(virtio_again(&virtio)); /* nobody is kept out: carry on */
+	loop_init(&vm.loop);
+	vm.vcpu_count = 2;
+	assert_int_equal(virtio_mmio_create(&front, &other, &toy_class, &vm), 0);
+	virtio_start(&other);
+	other.state.status = VIRTIO_STATUS_DRIVER_OK;
+	assert_true(virtio_again(&other));
+	assert_int_equal(seen.notified[0], 0);
+	loop_stop(&vm.loop); /* one round */
+	assert_int_equal(loop_run(&vm.loop, &vm.lock), 0);
+	assert_int_equal(seen.notified[0], 1);
+	assert_int_equal(seen.notified[1], 1);
+	virtio_fini(&other);
+	assert_int_equal(vm.loop.count, 0);
+	loop_fini(&vm.loop);
+}
+
 static void test_not_live(void **state)
 {
 	(void)state;
@@ -553,6 +577,7 @@ int main(void)
 		TEST(test_notify_and_interrupt),
 		TEST(test_wake_without_interrupt),
 		TEST(test_poll_needs_no_kick),
+		TEST(test_again),
 		TEST(test_not_live),
 		TEST(test_ready_queue_is_fixed),
 		TEST(test_bad_queue),

@@ -10,25 +10,18 @@
 
 #include <cmocka.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "arch/error.h"
 #include "devices/vsock_unix.h"
 #include "tests/unit/vsock_guest.h"
 
-#define GUEST_PORT 5000u
-
-#define assert_hears(op, host_port, guest_port)                                                    \
+#define assert_hears(op, host_port, guest_port) \
 	assert_true(guest_hears(&guest, op, host_port, guest_port))
 
 static struct vsock_guest guest;
-static char path[108];
 static struct {
 	unsigned edges, wakes, ready, answers, broken;
 	char answer[16384];
@@ -88,9 +81,7 @@ static int setup(void **state)
 
 	(void)state;
 	memset(&seen, 0, sizeof(seen));
-	snprintf(path, sizeof(path), "/tmp/virga-test-vsock.%d", (int)getpid());
-	unlink(path);
-	guest_create(&guest, path);
+	guest_create(&guest, NULL);
 	channel_set_events(guest.channel, &events);
 	if (devices_create(&guest.devices, &guest.vm, &guest.host))
 		return -1;
@@ -103,7 +94,6 @@ static int teardown(void **state)
 {
 	(void)state;
 	guest_destroy(&guest);
-	unlink(path);
 	return 0;
 }
 
@@ -114,38 +104,6 @@ static void expect_nothing(void)
 	struct vsock_header h;
 
 	assert_false(guest_receive(&guest, &h, NULL));
-}
-
-static int dial(const char *line)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-
-	strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
-	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	assert_int_equal(send(fd, line, strlen(line), MSG_NOSIGNAL), strlen(line));
-	guest_turn(&guest);
-	guest_turn(&guest);
-	return fd;
-}
-
-/* A connection that the host begins, as far as its OK. */
-static int connect_in(uint32_t *host_port)
-{
-	struct vsock_header h;
-	char text[32] = "", want[32];
-	int fd = dial("CONNECT 5000\n");
-
-	assert_true(guest_receive(&guest, &h, NULL));
-	assert_int_equal(h.op, VSOCK_OP_REQUEST);
-	assert_int_equal(h.dst_port, GUEST_PORT);
-	*host_port = h.src_port;
-	assert_int_equal(recv(fd, text, sizeof(text), 0), -1);
-	guest_send(&guest, VSOCK_OP_RESPONSE, h.src_port, GUEST_PORT, 0, NULL, 0);
-	assert_true(recv(fd, text, sizeof(text) - 1, 0) > 0);
-	snprintf(want, sizeof(want), "OK %u\n", h.src_port);
-	assert_string_equal(text, want);
-	return fd;
 }
 
 static bool is_closed(int fd)
@@ -244,25 +202,22 @@ static void test_channel_half_close(void **state)
 {
 	(void)state;
 	guest_open_channel(&guest, 0);
-	guest_send(&guest, VSOCK_OP_SHUTDOWN, CHANNEL_PORT, GUEST_CHANNEL_PORT, VSOCK_SHUT_SEND, NULL, 0);
+	guest_send(&guest, VSOCK_OP_SHUTDOWN, CHANNEL_PORT, GUEST_CHANNEL_PORT, VSOCK_SHUT_SEND,
+		   NULL, 0);
 	assert_int_equal(seen.broken, 1);
 	assert_hears(VSOCK_OP_RST, CHANNEL_PORT, 1025);
 }
 
 static void test_device_reset(void **state)
 {
-	uint32_t host_port;
-	int in, out;
+	int out;
 
 	(void)state;
 	guest_open_channel(&guest, 0);
-	in = connect_in(&host_port);
 	out = guest_connect(&guest, 2000);
 	guest_put(&guest, 0x070, 0);
 	assert_int_equal(seen.broken, 1);
-	assert_true(is_closed(in));
 	assert_true(is_closed(out));
-	close(in);
 	close(out);
 	guest_bring_up(&guest, false);
 	seen.ready = 0;
@@ -303,6 +258,65 @@ static void test_channel_credit(void **state)
 	for (got = 0; guest_receive(&guest, &h, NULL); got += h.len)
 		;
 	assert_int_equal(got, 100);
+}
+
+/* The guest's own buffer is smaller than ours: it hears of room before that one is full. */
+static void test_channel_tells_credit(void **state)
+{
+	static uint8_t log[8192];
+	const struct channel_header header = { .magic = CHANNEL_MAGIC,
+					       .version = CHANNEL_VERSION,
+					       .type = CHANNEL_LOG,
+					       .length = sizeof(log) - sizeof(header) };
+	struct vsock_header h;
+	uint32_t told = 0, sent = 32; /* READY */
+
+	(void)state;
+	guest_open_channel(&guest, 0);
+	memcpy(log, &header, sizeof(header));
+	for (unsigned i = 0; i < 64; i++) {
+		assert_true(sent - told + sizeof(log) <= GUEST_BUF_ALLOC);
+		guest_send(&guest, VSOCK_OP_RW, CHANNEL_PORT, GUEST_CHANNEL_PORT, 0, log,
+			   sizeof(log));
+		sent += (uint32_t)sizeof(log);
+		while (guest_receive(&guest, &h, NULL)) {
+			assert_int_equal(h.op, VSOCK_OP_CREDIT_UPDATE);
+			told = h.fwd_cnt;
+		}
+	}
+}
+
+/* --- Many connections --- */
+
+/* With one buffer at a time and data for all, each connection gets its turn. */
+static void test_fair(void **state)
+{
+	unsigned turns[4] = { 0 };
+	struct vsock_header h;
+	int fds[4];
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++)
+		fds[i] = guest_connect(&guest, 2000 + i);
+	guest.hold_rx = true;
+	for (unsigned i = 0; i < GUEST_SIZE; i++) {
+		guest_send(&guest, VSOCK_OP_SHUTDOWN, 7, 8, 0, NULL, 0);
+		assert_true(guest_receive(&guest, &h, NULL));
+	}
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(send(fds[i], (char[60000]){ 0 }, 60000, 0), 60000);
+	guest_turn(&guest);
+	expect_nothing(); /* no buffers */
+	for (unsigned n = 0; n < 40; n++) {
+		guest_offer_rx(&guest, 1);
+		assert_true(guest_receive(&guest, &h, NULL));
+		assert_int_equal(h.op, VSOCK_OP_RW);
+		turns[h.dst_port - 2000]++;
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(turns[i], 10);
+		close(fds[i]);
+	}
 }
 
 /* --- Reset and abuse --- */
@@ -440,35 +454,6 @@ static void test_reset_flood(void **state)
 	assert_int_equal(resets, sent);
 }
 
-/* All connections taken: the next is refused, and those the host has left make room. */
-static void test_table_full(void **state)
-{
-	unsigned open = 0;
-	struct vsock_header h;
-
-	(void)state;
-	for (unsigned i = 0; i < VSOCK_CONNS_MAX - 1; i++) {
-		guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 2000 + i, 0, NULL, 0);
-		open += guest.questions == i + 1;
-	}
-	assert_int_equal(open, VSOCK_CONNS_MAX - 1);
-	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 9999, 0, NULL, 0);
-	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 9999);
-	guest_open_channel(&guest, 0); /* has a place of its own */
-	close(dial("CONNECT 5000\n"));
-	expect_nothing();
-
-	guest_send(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000, 0, NULL, 0);
-	close(guest_connect(&guest, 2000));
-	guest_turn(&guest);
-	assert_true(guest_receive(&guest, &h, NULL));
-	assert_int_equal(h.op, VSOCK_OP_SHUTDOWN);
-	/* The guest says no RST; its place is taken all the same. */
-	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 9999, 0, NULL, 0);
-	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
-	assert_int_equal(guest.questions, VSOCK_CONNS_MAX + 1);
-}
-
 /* Packets of noise, some to ports that exist. */
 static void test_noise(void **state)
 {
@@ -505,7 +490,8 @@ static void test_noise(void **state)
 		if (n % 64 == 0)
 			guest_turn(&guest);
 		if (n % 128 == 0 && guest.questions)
-			vsock_unix_connected(guest_device(&guest), guest.question_id, ECONNREFUSED, -1);
+			vsock_unix_connected(guest_device(&guest), guest.question_id, ECONNREFUSED,
+					     -1);
 	}
 	assert_int_equal(guest_get(&guest, 0x070), 15);
 	for (unsigned i = 0; i < 4; i++)
@@ -525,11 +511,12 @@ int main(void)
 		TEST(test_channel_half_close),
 		TEST(test_device_reset),
 		TEST(test_channel_credit),
+		TEST(test_channel_tells_credit),
+		TEST(test_fair),
 		TEST(test_resets),
 		TEST(test_bad_packets),
 		TEST(test_small_rx_buffers),
 		TEST(test_reset_flood),
-		TEST(test_table_full),
 		TEST(test_noise),
 	};
 

@@ -24,30 +24,24 @@
 
 #define GUEST_PORT 5000u
 
-#define assert_hears(op, host_port, guest_port)                                                    \
+#define assert_hears(op, host_port, guest_port) \
 	assert_true(guest_hears(&guest, op, host_port, guest_port))
 
 static struct vsock_guest guest;
 static char path[108];
-static struct {
-	unsigned edges, wakes, ready, answers, broken;
-	char answer[16384];
-	size_t answer_len;
-} seen;
 
 void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level);
 void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level)
 {
 	(void)vm;
 	(void)gsi;
-	seen.edges += level;
+	(void)level;
 }
 
 void __wrap_vm_wake(struct vm *vm);
 void __wrap_vm_wake(struct vm *vm)
 {
 	(void)vm;
-	seen.wakes++;
 }
 
 int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque);
@@ -57,41 +51,12 @@ int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque)
 	return 0;
 }
 
-static void on_ready(void *opaque)
-{
-	(void)opaque;
-	seen.ready++;
-}
-
-static void on_answer(void *opaque, enum channel_type type, const void *data, size_t len)
-{
-	(void)opaque;
-	(void)type;
-	seen.answers++;
-	seen.answer_len = len;
-	if (len)
-		memcpy(seen.answer, data, len < sizeof(seen.answer) ? len : sizeof(seen.answer));
-}
-
-static void on_broken(void *opaque, const char *why)
-{
-	(void)opaque;
-	assert_string_not_equal(why, "");
-	seen.broken++;
-}
-
 static int setup(void **state)
 {
-	const struct channel_events events = { .ready = on_ready,
-					       .answer = on_answer,
-					       .broken = on_broken };
-
 	(void)state;
-	memset(&seen, 0, sizeof(seen));
 	snprintf(path, sizeof(path), "/tmp/virga-test-vsock.%d", (int)getpid());
 	unlink(path);
 	guest_create(&guest, path);
-	channel_set_events(guest.channel, &events);
 	if (devices_create(&guest.devices, &guest.vm, &guest.host))
 		return -1;
 	devices_start(&guest.devices);
@@ -497,6 +462,35 @@ static void test_close_drains(void **state)
 	close(fd);
 }
 
+/* All connections taken: the next is refused, and those the host has left make room. */
+static void test_table_full(void **state)
+{
+	unsigned open = 0;
+	struct vsock_header h;
+
+	(void)state;
+	for (unsigned i = 0; i < VSOCK_CONNS_MAX - 1; i++) {
+		guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 2000 + i, 0, NULL, 0);
+		open += guest.questions == i + 1;
+	}
+	assert_int_equal(open, VSOCK_CONNS_MAX - 1);
+	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 9999, 0, NULL, 0);
+	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 9999);
+	guest_open_channel(&guest, 0); /* has a place of its own */
+	close(dial("CONNECT 5000\n"));
+	expect_nothing();
+
+	guest_send(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000, 0, NULL, 0);
+	close(guest_connect(&guest, 2000));
+	guest_turn(&guest);
+	assert_true(guest_receive(&guest, &h, NULL));
+	assert_int_equal(h.op, VSOCK_OP_SHUTDOWN);
+	/* The guest says no RST; its place is taken all the same. */
+	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 9999, 0, NULL, 0);
+	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
+	assert_int_equal(guest.questions, VSOCK_CONNS_MAX + 1);
+}
+
 /* --- The socket file --- */
 
 static void test_listen(void **state)
@@ -542,6 +536,7 @@ int main(void)
 		TEST(test_host_close_with_data),
 		TEST(test_guest_half_close),
 		TEST(test_close_drains),
+		TEST(test_table_full),
 		TEST(test_listen),
 	};
 

@@ -36,7 +36,7 @@ struct vsock_guest {
 };
 
 #define GUEST_CHANNEL_PORT 1025u /* the guest's port of the function channel */
-#define GUEST_HOST_PORT	   52u	 /* the host port that guest_connect() asks for */
+#define GUEST_HOST_PORT    52u   /* the host port that guest_connect() asks for */
 
 /* Made and driven up to DRIVER_OK, with all RX buffers offered. */
 void guest_create(struct vsock_guest *g, const char *path);
