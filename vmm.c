@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -213,13 +214,32 @@ static void on_sigbus(int signal)
 	_exit(STATUS_VIRGA);
 }
 
+/*
+ * A closed descriptor 0, 1 or 2 would go to a file that we open, and messages into that file. In
+ * its place: one that can neither be read nor written.
+ */
+static int reserve_standard(void)
+{
+	struct pollfd fds[] = { { .fd = STDIN_FILENO },
+				 { .fd = STDOUT_FILENO },
+				 { .fd = STDERR_FILENO } };
+
+	if (poll(fds, 3, 0) < 0)
+		return 0;
+	for (int i = 0; i < 3; i++)
+		if ((fds[i].revents & POLLNVAL) &&
+		    open("/dev/null", i == STDIN_FILENO ? O_WRONLY : O_RDONLY) != i)
+			return failf(errno, "/dev/null: %s", strerror(errno));
+	return 0;
+}
+
 /* Fails for a closed or full standard output, which a reader would take for a short answer. */
-static int finish(const char *name, int status)
+static int finish(const char *name, int status, int failed)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return status;
 	notef("%s: cannot write to standard output: %s", name, strerror(errno));
-	return status ? status : STATUS_HOST;
+	return status ? status : failed;
 }
 
 int main(int argc, char **argv)
@@ -232,13 +252,13 @@ int main(int argc, char **argv)
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
 	signal(SIGBUS, on_sigbus);
 	signal(SIGPIPE, SIG_IGN);
-	if (relro_protect() < 0) {
+	if (reserve_standard() < 0 || relro_protect() < 0) {
 		notef("%s", error_text());
 		return STATUS_VIRGA;
 	}
 	if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
 		usage(argc < 2 ? stderr : stdout);
-		return argc < 2 ? STATUS_BAD_INPUT : finish("help", 0);
+		return argc < 2 ? STATUS_BAD_INPUT : finish("help", 0, STATUS_HOST);
 	}
 	command = command_find(strcmp(argv[1], "--version") ? argv[1] : "version");
 	if (!command) {
@@ -258,5 +278,6 @@ int main(int argc, char **argv)
 		status = command->run(&options);
 	}
 	options_fini(&options);
-	return finish(command->name, status);
+	return finish(command->name, status,
+		      command->bad_input == STATUS_VIRGA ? STATUS_VIRGA : STATUS_HOST);
 }

@@ -102,13 +102,14 @@ static int inspect_json(const struct snapshot *s, const struct inspect_facts *fa
 		(json_int_t)s->virtio_slots, "memory_digest", facts->digest, "devices",
 		inspect_sections(s, true), "sections", inspect_sections(s, false), "config",
 		config ? config : json_null());
-	int ret = object ? json_dumpf(object, out, JSON_INDENT(2)) : -1;
+	char *text = object ? json_dumps(object, JSON_INDENT(2)) : NULL;
 
-	if (ret < 0)
+	json_decref(object);
+	if (!text)
 		return failf(EINVAL, "%s: cannot be said as JSON (a text in it is not UTF-8)",
 			     s->path);
-	fputc('\n', out);
-	json_decref(object);
+	fprintf(out, "%s\n", text);
+	free(text);
 	return 0;
 }
 
@@ -123,7 +124,5 @@ int snapshot_inspect(struct snapshot *s, bool json, FILE *out)
 		ret = inspect_json(s, &facts, out);
 	else
 		inspect_text(s, &facts, out);
-	if (ret == 0 && (fflush(out) != 0 || ferror(out)))
-		ret = failf(EIO, "cannot print: %s", strerror(errno));
 	return ret;
 }

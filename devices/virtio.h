@@ -64,11 +64,13 @@ struct virtio_state {
 };
 
 /* clang-format off */
+/* NOLINTBEGIN(bugprone-macro-parentheses): member designators */
 #define VIRTIO_FIELDS(type, virtio)                                                               \
 	FIELD(type, virtio.state.driver_features),                                                \
 	FIELD(type, virtio.state.status),                                                         \
 	FIELD(type, virtio.state.isr),                                                            \
 	FIELD(type, virtio.state.config_generation)
+/* NOLINTEND(bugprone-macro-parentheses) */
 /* clang-format on */
 
 struct virtio {

@@ -19,10 +19,12 @@ struct virtio_mmio_state {
 };
 
 /* clang-format off */
+/* NOLINTBEGIN(bugprone-macro-parentheses): member designators */
 #define VIRTIO_MMIO_FIELDS(type, mmio)                                                            \
 	FIELD(type, mmio.state.device_features_sel),                                              \
 	FIELD(type, mmio.state.driver_features_sel),                                              \
 	FIELD(type, mmio.state.queue_sel)
+/* NOLINTEND(bugprone-macro-parentheses) */
 /* clang-format on */
 
 struct virtio_mmio {

@@ -49,6 +49,7 @@ struct virtqueue_state {
 };
 
 /* clang-format off */
+/* NOLINTBEGIN(bugprone-macro-parentheses): member designators */
 #define VIRTQUEUE_FIELDS(type, queue)                                                             \
 	FIELD(type, queue.state.desc),                                                            \
 	FIELD(type, queue.state.avail),                                                           \
@@ -57,6 +58,7 @@ struct virtqueue_state {
 	FIELD(type, queue.state.avail_next),                                                      \
 	FIELD(type, queue.state.used_next),                                                       \
 	FIELD(type, queue.state.ready)
+/* NOLINTEND(bugprone-macro-parentheses) */
 /* clang-format on */
 
 struct virtqueue {

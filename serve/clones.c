@@ -44,6 +44,7 @@ struct clones {
 	unsigned alive;
 	int signal_fd;
 	bool ending; /* the clones were told to end */
+	int lost;    /* errno of the first line that could not be printed */
 };
 
 /* --- In a clone --- */
@@ -177,6 +178,13 @@ static int clone_child(const struct clones *c, unsigned number, int fd, uint64_t
 
 /* --- In the parent --- */
 
+/* The end of a line: a reader learns of an answer when there is one. */
+static void clones_flush(struct clones *c)
+{
+	if (fflush(stdout) != 0 && !c->lost)
+		c->lost = errno;
+}
+
 /* One line for a clone: its answer as text, or an object with --json. */
 static void clones_print(struct clones *c, unsigned number, int status, const void *answer,
 			 size_t len, uint64_t us)
@@ -188,7 +196,7 @@ static void clones_print(struct clones *c, unsigned number, int status, const vo
 		if (!answer)
 			return;
 		printf("clone %u: %.*s\n", number, (int)len, (const char *)answer);
-		fflush(stdout);
+		clones_flush(c);
 		return;
 	}
 	base64 = base64_encode(answer ? answer : "", len);
@@ -200,7 +208,7 @@ static void clones_print(struct clones *c, unsigned number, int status, const vo
 	else
 		printf("{\"clone\": %u, \"status\": %d, \"answer_base64\": null, \"us\": null}\n",
 		       number, status);
-	fflush(stdout);
+	clones_flush(c);
 	free(base64);
 }
 
@@ -283,6 +291,15 @@ static void clones_signals(struct clones *c)
 	}
 }
 
+/* In clone `number`: what leads to the others is none of its business. */
+static void clones_forget(const struct clones *c, unsigned number)
+{
+	close(c->signal_fd);
+	for (unsigned i = 0; i < number; i++)
+		if (c->list[i].fd >= 0)
+			close(c->list[i].fd);
+}
+
 static int clones_start(struct clones *c, unsigned number)
 {
 	struct clone *clone = &c->list[number];
@@ -302,6 +319,7 @@ static int clones_start(struct clones *c, unsigned number)
 	}
 	if (clone->pid == 0) {
 		close(pair[0]);
+		clones_forget(c, number);
 		_exit(clone_child(c, number, pair[1], start_us, parent));
 	}
 	close(pair[1]);
@@ -408,6 +426,11 @@ static int clones_run_many(struct clones *c)
 		status = STATUS_VIRGA;
 	}
 	ret = clones_result(c);
+	if (c->lost) {
+		notef("clone: cannot write the answers to standard output: %s", strerror(c->lost));
+		clearerr(stdout);
+		status = STATUS_VIRGA;
+	}
 	close(c->signal_fd);
 	free(c->list);
 	return status > ret ? status : ret;
