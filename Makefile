@@ -2,7 +2,6 @@
 # The whole build: no configure step, objects under build/, the product is ./virga.
 # `make help` lists the targets. V=1 shows commands. Tests, lint and sanitizers: tests/rules.mk.
 
-VERSION := 0.1.0
 ARCH    ?= x86_64
 PREFIX  ?= /usr/local
 B       := build
@@ -53,13 +52,12 @@ objects := $(sources:%.c=$B/obj/%.o) $B/obj/devices_table.o $B/obj/builtin.o
 warnings := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wimplicit-fallthrough -Wstrict-prototypes \
 	-Wmissing-prototypes -Wcast-align -Werror
 common_flags := -std=gnu11 -g -I. -I$B $(warnings) -D_GNU_SOURCE
-version := -DVIRGA_VERSION='"$(VERSION)"'
 kernel_headers := -idirafter $(DEPS)/include
 
 CC      := musl-gcc
 HOSTCC  := gcc
 CFLAGS  := -O2 -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong \
-	-fno-asynchronous-unwind-tables -I$(DEPS)/musl $(common_flags) $(version) \
+	-fno-asynchronous-unwind-tables -I$(DEPS)/musl $(common_flags) \
 	$(kernel_headers)
 # musl-gcc knows no -static-pie: its self-relocating start file is named by hand. One segment less
 # (noseparate-code) is 5 us less per exec and 8 KiB less on disk.

@@ -28,9 +28,9 @@
 #include "serve/options.h"
 #include "serve/supervisor.h"
 
-#define STATUS_HOST	 1
+#define STATUS_HOST      1
 #define STATUS_BAD_INPUT 2
-#define STATUS_VIRGA	 125 /* for commands whose status can be the guest's */
+#define STATUS_VIRGA     125 /* for commands whose status can be the guest's */
 
 /* What the start of this process cost: CPU time before main, and when main began. */
 static struct machine_options machine_base(const struct options *options)
@@ -221,8 +221,8 @@ static void on_sigbus(int signal)
 static int reserve_standard(void)
 {
 	struct pollfd fds[] = { { .fd = STDIN_FILENO },
-				 { .fd = STDOUT_FILENO },
-				 { .fd = STDERR_FILENO } };
+				{ .fd = STDOUT_FILENO },
+				{ .fd = STDERR_FILENO } };
 
 	if (poll(fds, 3, 0) < 0)
 		return 0;

@@ -10,7 +10,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-
 /* Called with EPOLLIN/EPOLLOUT/EPOLLHUP/EPOLLERR bits, VM lock held. May remove its own watch. */
 typedef void (*loop_handler)(void *opaque, uint32_t events);
 

@@ -22,9 +22,9 @@ void memory_layout(struct memory *m, uint64_t size)
 	*m = (struct memory){ .fd = -1, .pagemap_fd = -1, .size = size, .region_count = 1 };
 	m->regions[0] = (struct memory_region){ .gpa = 0, .size = low, .offset = 0 };
 	if (size > low) {
-		m->regions[1] = (struct memory_region){
-			.gpa = LAYOUT_HOLE_END, .size = size - low, .offset = low
-		};
+		m->regions[1] = (struct memory_region){ .gpa = LAYOUT_HOLE_END,
+							.size = size - low,
+							.offset = low };
 		m->region_count = 2;
 	}
 }

@@ -21,11 +21,11 @@ struct memory_region {
 };
 
 struct memory {
-	uint8_t *base; /* page-aligned; size bytes */
-	uint64_t size; /* bytes of RAM in all */
-	int fd;        /* backing file, owned; -1 for none */
+	uint8_t *base;  /* page-aligned; size bytes */
+	uint64_t size;  /* bytes of RAM in all */
+	int fd;         /* backing file, owned; -1 for none */
 	int pagemap_fd; /* /proc/self/pagemap for finding private pages, owned; -1 for none */
-	bool cow;      /* mapped MAP_PRIVATE: writes stay in this process */
+	bool cow;       /* mapped MAP_PRIVATE: writes stay in this process */
 	unsigned region_count;
 	struct memory_region regions[MEMORY_REGIONS_MAX];
 };

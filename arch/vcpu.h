@@ -20,19 +20,19 @@ enum vcpu_state { VCPU_STOPPED, VCPU_RUNNING };
 struct vcpu {
 	struct vm *vm;
 	unsigned index;
-	int fd;		     /* owned */
+	int fd;              /* owned */
 	struct kvm_run *run; /* mapped, owned */
 	uint32_t run_size;
 	pthread_t thread;
 	bool has_thread;
 	enum vcpu_state state;
-	bool parked;	 /* the last exit was the park port: wait before going on */
+	bool parked;     /* the last exit was the park port: wait before going on */
 	bool io_pending; /* the last exit's I/O is completed by the next KVM_RUN */
 };
 
 /* How a cold boot enters the guest. */
 enum boot_entry {
-	BOOT_ENTRY_PVH,	    /* 32-bit protected mode, paging off, ebx = info */
+	BOOT_ENTRY_PVH,     /* 32-bit protected mode, paging off, ebx = info */
 	BOOT_ENTRY_LINUX64, /* 64-bit, identity paging, rsi = info */
 };
 

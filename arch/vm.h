@@ -34,10 +34,10 @@
 enum vm_end_reason {
 	VM_END_NONE = 0,
 	VM_END_POWEROFF,     /* the guest powered off */
-	VM_END_RESET,	     /* the guest asked for a reset */
-	VM_END_QUIT,	     /* QMP quit */
-	VM_END_SIGNAL,	     /* SIGTERM, SIGINT or SIGHUP */
-	VM_END_ANSWER,	     /* the one request was answered */
+	VM_END_RESET,        /* the guest asked for a reset */
+	VM_END_QUIT,         /* QMP quit */
+	VM_END_SIGNAL,       /* SIGTERM, SIGINT or SIGHUP */
+	VM_END_ANSWER,       /* the one request was answered */
 	VM_END_ANSWER_ERROR, /* the one request was answered with an error frame */
 	VM_END_DEBUG_EXIT,   /* debug_exit; code is the byte */
 	VM_END_TIMEOUT,
@@ -68,7 +68,7 @@ struct vm_poll {
 
 struct vm {
 	int kvm_fd; /* owned */
-	int fd;	    /* owned */
+	int fd;     /* owned */
 	struct memory memory;
 	struct bus pio;
 	struct bus mmio;
@@ -84,6 +84,8 @@ struct vm {
 	unsigned poll_count;
 	struct vm_poll polls[VM_POLLS_MAX];
 	unsigned virtio_slots; /* virtio-mmio slots taken so far, from 0 */
+	uint32_t tsc_khz;      /* of a new vCPU's TSC */
+	uint64_t clock_tsc;    /* the host's TSC when the clock was read or set last */
 	unsigned vcpu_count;
 	struct vcpu vcpus[VM_VCPUS_MAX];
 	pthread_t loop_thread;
@@ -144,7 +146,11 @@ void vm_park(struct vm *vm);
 /* Wakes a vCPU that waits in the park port, now or at its next wait. VM lock held. */
 void vm_wake(struct vm *vm);
 
-/* KVM_GET_CLOCK / KVM_SET_CLOCK, ns of kvmclock without host realtime. 0 or -errno. */
+/*
+ * KVM_GET_CLOCK / KVM_SET_CLOCK, ns of kvmclock without host realtime. The host's TSC at that
+ * moment is kept in clock_tsc: vCPUs are saved and loaded relative to it, so that their TSCs
+ * agree with the clock and with each other. 0 or -errno.
+ */
 int vm_clock_get(struct vm *vm, uint64_t *ns);
 int vm_clock_set(struct vm *vm, uint64_t ns);
 

@@ -12,7 +12,6 @@ import time
 from measure import (BUILD, GUEST, MEMORY_MIB, ROOT, VIRGA, CannotMeasure, Command, Qmp,
                      process_tree, maps, resident_kib, scratch, spawn, tick_guest, tiny_tool)
 
-ECHO_PORT = 7
 READY_GRACE_MS = 20  # after its first byte the guest is ready within this time
 PEER_GRACE_MS = 5
 EXIT_GRACE_MS = 3  # for commands that end by themselves after their first byte
@@ -139,14 +138,15 @@ def stop(process):
         process.wait()
 
 
-def virga_snapshot(work):
-    """A template of the embedded guest."""
-    control, template = os.path.join(work, "control"), os.path.join(work, "template")
-    vm = start(run_command("--serial", "none", "--control", control))
+def virga_snapshot(work, name="template", kernel=None):
+    """A template of the embedded guest, or of a kernel that never says READY."""
+    control, template = os.path.join(work, f"{name}.control"), os.path.join(work, name)
+    vm = start(run_command("--serial", "none", "--control", control,
+                           *(["--kernel", kernel] if kernel else [])))
     try:
         Qmp(control).close()
-        done = subprocess.run([VIRGA, "snapshot", control, template], capture_output=True,
-                              text=True)
+        done = subprocess.run([VIRGA, "snapshot", *(["--now"] if kernel else []), control,
+                               template], capture_output=True, text=True)
         if done.returncode:
             raise CannotMeasure(done.stderr.strip())
     finally:
@@ -204,10 +204,10 @@ def qemu_incoming(others, work):
 def group_restore(results, others, n):
     with scratch() as work:
         template = virga_snapshot(work)
-        vsock = os.path.join(work, "vsock")
+        tick = virga_snapshot(work, "tick", tick_guest())
         samples = spawn([
-            Command("virga", [VIRGA, "restore", "--vsock", vsock, template],
-                    f"reply {vsock} {ECHO_PORT}"),
+            Command("virga", [VIRGA, "restore", "--serial", "stdio", tick], "byte",
+                    EXIT_GRACE_MS),
             Command("virga-clone", [VIRGA, "invoke", template, "--data", "echo %n"], "byte",
                     EXIT_GRACE_MS),
             *qemu_incoming(others, work)], n)

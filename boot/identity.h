@@ -10,19 +10,19 @@
 
 #include <stdint.h>
 
-#define IDENTITY_MAGIC	 0x4449414752495656ull /* "VVIRGAID" */
+#define IDENTITY_MAGIC   0x4449414752495656ull /* "VVIRGAID" */
 #define IDENTITY_VERSION 1u
 
 struct identity {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t length;	    /* bytes of this struct that are filled in */
-	uint8_t generation_id[16];  /* random, new for every clone */
-	uint8_t seed[64];	    /* random, new for every clone; take it once, then zero it */
-	uint64_t wall_clock_ns;	    /* host CLOCK_REALTIME when the guest's TSC was `tsc` */
+	uint32_t length;           /* bytes of this struct that are filled in */
+	uint8_t generation_id[16]; /* random, new for every clone */
+	uint8_t seed[64];          /* random, new for every clone; take it once, then zero it */
+	uint64_t wall_clock_ns;    /* host CLOCK_REALTIME when the guest's TSC was `tsc` */
 	uint64_t tsc;
 	uint32_t tsc_khz;
-	uint32_t clone;		    /* number of the clone, 0 for the first and for `run` */
+	uint32_t clone; /* number of the clone, 0 for the first and for `run` */
 };
 
 struct vm;

@@ -137,14 +137,15 @@ int snapshot_save(struct vm *vm, struct devices *devices, const char *config, si
 		  int state_fd, int memory_fd)
 {
 	struct state_writer w = { 0 };
+	/* The clocks first and together; memory, which takes longest, last. */
 	int ret = snapshot_save_machine(&w, vm);
 
-	if (ret == 0)
-		ret = snapshot_save_memory(&w, &vm->memory, memory_fd);
 	if (ret == 0)
 		ret = snapshot_save_config(&w, config, config_len);
 	if (ret == 0)
 		ret = snapshot_save_parts(&w, vm, devices);
+	if (ret == 0)
+		ret = snapshot_save_memory(&w, &vm->memory, memory_fd);
 	if (ret == 0)
 		ret = snapshot_write_state(&w, state_fd);
 	state_writer_fini(&w);

@@ -19,8 +19,8 @@
 
 /* Host things a device is made from: already opened, or named; plain data, never saved. */
 struct device_host {
-	const char *serial;  /* "stdio", "none", "pty", "file:PATH" */
-	const char *vsock;   /* unix socket path for connections from the host; NULL for none */
+	const char *serial; /* "stdio", "none", "pty", "file:PATH" */
+	const char *vsock;  /* unix socket path for connections from the host; NULL for none */
 	/*
 	 * Asks for a connection to the vsock path's `port`; the answer is vsock_unix_connected()
 	 * with the same id. 0 or -errno. NULL: nobody to ask, such connections are refused.
@@ -39,8 +39,8 @@ struct device {
 struct device_class {
 	const char *name;
 	const char *description; /* one line for `virga devices` */
-	uint32_t version;	 /* of the saved fields and of what save() appends */
-	uint32_t size;		 /* bytes of the instance, whose first member is the saved struct */
+	uint32_t version;        /* of the saved fields and of what save() appends */
+	uint32_t size;           /* bytes of the instance, whose first member is the saved struct */
 	const struct field *fields; /* of the saved struct; NULL when nothing is saved */
 
 	/* Opens host things and claims ranges; touches no guest state. 0 or -errno, sentence. */

@@ -10,15 +10,10 @@
 #include "devices/device.h"
 
 /* Registers at LAYOUT_PORT_POWER; boot/ describes them to the guest in the FADT. */
-#define POWER_SLEEP_CONTROL        0u
-#define POWER_SLEEP_STATUS         1u
-#define POWER_RESET                2u
 #define POWER_SIZE                 3u
 
 #define POWER_SLP_EN               0x20u
 #define POWER_SLP_TYP(v)           (((v) >> 2) & 7u)
-#define POWER_SLP_TYP_S5           5u
-#define POWER_RESET_VALUE          1u
 
 #define POWER_KEYBOARD_PULSE_RESET 0xfeu
 
@@ -29,10 +24,10 @@ static void power_reset(struct device *dev)
 
 static void power_write(struct device *dev, uint64_t reg, uint8_t value)
 {
-	if (reg == POWER_SLEEP_CONTROL && (value & POWER_SLP_EN) &&
-	    POWER_SLP_TYP(value) == POWER_SLP_TYP_S5)
+	if (reg == LAYOUT_POWER_SLEEP_CONTROL && (value & POWER_SLP_EN) &&
+	    POWER_SLP_TYP(value) == LAYOUT_POWER_SLEEP_TYPE_S5)
 		vm_end(dev->vm, VM_END_POWEROFF, 0, "the guest powered off");
-	else if (reg == POWER_RESET && value == POWER_RESET_VALUE)
+	else if (reg == LAYOUT_POWER_RESET && value == LAYOUT_POWER_RESET_VALUE)
 		power_reset(dev);
 }
 

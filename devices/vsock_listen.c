@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The unix socket where host programs ask for a connection to the guest, and what
- * they have to say first: devices/vsock_unix.h.
+ * Clients of the unix socket where host programs ask for a connection to the guest,
+ * and what they have to say first: devices/vsock_unix.h.
  */
 #include "devices/vsock_unix.h"
 
@@ -9,15 +9,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
-
-#include "arch/error.h"
-
-#define UNIX_BACKLOG 128
-
-/* --- Clients of the listening socket --- */
 
 void vsock_unix_handshake_drop(struct vsock_unix_handshake *h)
 {
@@ -71,7 +62,8 @@ static void vsock_unix_handshake_event(void *opaque, uint32_t events)
 
 	if (end)
 		vsock_unix_handshake_finish(h, line, (size_t)(end - line) + 1);
-	else if (n == 0 || n == (ssize_t)sizeof(line) || (events & (EPOLLHUP | EPOLLERR)))
+	else if (n == 0 || n == (ssize_t)sizeof(line) ||
+		 (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
 		vsock_unix_handshake_drop(h);
 }
 
@@ -110,77 +102,8 @@ void vsock_unix_client(void *opaque, uint32_t events)
 	h = vsock_unix_handshake_new(u);
 	*h = (struct vsock_unix_handshake){ .owner = u, .fd = fd, .order = u->accepted++ };
 	/* Edge-triggered: half a line stays readable and is not to be looked at all the time. */
-	h->watch = loop_add(u->loop, fd, EPOLLIN | EPOLLET, vsock_unix_handshake_event, h);
+	h->watch = loop_add(u->loop, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, vsock_unix_handshake_event,
+			    h);
 	if (!h->watch)
 		vsock_unix_close_fd(u, fd);
-}
-
-/* --- The listening socket --- */
-
-static int vsock_unix_address(struct sockaddr_un *address, const char *path)
-{
-	size_t len = strlen(path);
-
-	if (len == 0 || len >= sizeof(address->sun_path))
-		return failf(ENAMETOOLONG,
-			     "vsock socket %s: the path must have 1 to %zu bytes, it has %zu", path,
-			     sizeof(address->sun_path) - 1, len);
-	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	memcpy(address->sun_path, path, len);
-	return 0;
-}
-
-/* Makes way: nothing there, or a socket that nobody listens on any more. */
-static int vsock_unix_clear(const char *path, const struct sockaddr_un *address, int fd)
-{
-	struct stat st;
-
-	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0
-				       : failf(errno, "vsock socket %s: %s", path, strerror(errno));
-	if (!S_ISSOCK(st.st_mode))
-		return failf(EEXIST,
-			     "vsock socket %s: a file of that name is there; choose "
-			     "another path or remove it",
-			     path);
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
-		return failf(EADDRINUSE,
-			     "vsock socket %s: another program listens on it; choose "
-			     "another path",
-			     path);
-	if (errno != ECONNREFUSED && errno != ENOENT)
-		return failf(errno, "vsock socket %s: %s", path, strerror(errno));
-	if (unlink(path) < 0 && errno != ENOENT)
-		return failf(errno, "vsock socket %s: cannot replace it: %s", path,
-			     strerror(errno));
-	return 0;
-}
-
-int vsock_unix_listen(const char *path)
-{
-	struct sockaddr_un address;
-	int ret = vsock_unix_address(&address, path);
-	int fd;
-
-	if (ret)
-		return ret;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return failf(errno, "vsock socket %s: %s", path, strerror(errno));
-	ret = vsock_unix_clear(path, &address, fd);
-	if (ret)
-		goto close_fd;
-	/* bind() gives the file this mode: there is no moment at which others may connect. */
-	if (fchmod(fd, 0600) < 0 ||
-	    bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
-		ret = failf(errno, "vsock socket %s: %s", path, strerror(errno));
-		goto close_fd;
-	}
-	if (listen(fd, UNIX_BACKLOG) == 0)
-		return fd;
-	ret = failf(errno, "vsock socket %s: %s", path, strerror(errno));
-	unlink(path);
-close_fd:
-	close(fd);
-	return ret;
 }

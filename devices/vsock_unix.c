@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "arch/unix_path.h"
 #include "devices/virtqueue.h"
 
 #define UNIX_READS    64 /* packets from one socket before the loop looks at the others */
@@ -305,7 +306,7 @@ int vsock_unix_create(struct vsock_unix *u, struct vsock *v, struct vm *vm, cons
 	u->listen_fd = -1;
 	if (!path)
 		return 0;
-	u->listen_fd = vsock_unix_listen(path);
+	u->listen_fd = unix_path_listen(path);
 	if (u->listen_fd < 0)
 		return u->listen_fd;
 	u->listen = loop_add(u->loop, u->listen_fd, EPOLLIN, vsock_unix_client, u);

@@ -56,12 +56,6 @@ struct vsock_unix {
 };
 
 /*
- * A listening socket of mode 0600 at path. A socket file that nobody listens on is replaced. fd,
- * or -errno with a sentence: -EADDRINUSE for a live one, -EEXIST for another kind of file.
- */
-int vsock_unix_listen(const char *path);
-
-/*
  * Listens at path (NULL: not at all) and watches it. 0 or -errno with a sentence. The file is
  * for the supervisor to remove; after a failure here it is gone.
  */

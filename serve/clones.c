@@ -31,7 +31,7 @@
 /* One clone as its parent sees it. */
 struct clone {
 	pid_t pid;  /* 0 when reaped */
-	int fd;	    /* of the pair that brings its answer; -1 when done */
+	int fd;     /* of the pair that brings its answer; -1 when done */
 	bool said;  /* its line is printed */
 	int status; /* exit status */
 };
@@ -181,7 +181,7 @@ static int clone_child(const struct clones *c, unsigned number, int fd, uint64_t
 /* The end of a line: a reader learns of an answer when there is one. */
 static void clones_flush(struct clones *c)
 {
-	if (fflush(stdout) != 0 && !c->lost)
+	if ((fflush(stdout) != 0 || ferror(stdout)) && !c->lost)
 		c->lost = errno;
 }
 

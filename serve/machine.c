@@ -5,6 +5,7 @@
 #include "serve/machine.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/time.h>
@@ -52,9 +53,10 @@ static void machine_stage(struct machine *m, enum machine_stage stage)
 static void machine_print_stages(struct machine *m)
 {
 	static const char *const names[STAGE_COUNT] = {
-		"process", "memory", "kvm", "devices", "state", "first_exit", "ready",
-		"first_response",
+		"process", "memory",     "kvm",   "devices",
+		"state",   "first_exit", "ready", "first_response",
 	};
+	uint64_t start = m->options->main_us - m->options->process_us;
 	char text[512];
 	size_t at = 0;
 
@@ -62,10 +64,8 @@ static void machine_print_stages(struct machine *m)
 	m->stages[STAGE_FIRST_EXIT] = m->vm.first_exit_us;
 	for (unsigned i = 0; i < STAGE_COUNT; i++)
 		if (m->stages[i])
-			at += (size_t)snprintf(text + at, sizeof(text) - at, "%s %llu\n", names[i],
-					       (unsigned long long)(m->stages[i] -
-								    m->options->main_us +
-								    m->options->process_us));
+			at += (size_t)snprintf(text + at, sizeof(text) - at, "%s %" PRIu64 "\n",
+					       names[i], m->stages[i] - start);
 	if (write(STDERR_FILENO, text, at) < 0)
 		return;
 }
@@ -232,7 +232,7 @@ static int machine_send_request(struct machine *m)
 	if (ret < 0)
 		return ret;
 	timer.it_value.tv_sec = request->timeout_ms / 1000;
-	timer.it_value.tv_usec = request->timeout_ms % 1000 * 1000;
+	timer.it_value.tv_usec = (suseconds_t)(request->timeout_ms % 1000) * 1000;
 	setitimer(ITIMER_REAL, &timer, NULL);
 	return 0;
 }
@@ -323,5 +323,9 @@ int machine_main(const struct machine_options *options)
 		machine_print_stages(&m);
 	machine_say_end(&m, status);
 	devices_destroy(&m.devices);
+	channel_free(m.channel);
+	/* The rest goes with the process; after a failed start a thread may still use the loop. */
+	if (ret == 0)
+		loop_fini(&m.vm.loop);
 	return status;
 }

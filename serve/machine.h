@@ -19,23 +19,23 @@ struct machine_request {
 	const void *data;
 	size_t len;
 	uint32_t timeout_ms; /* 0: none */
-	bool keep;	     /* go on running after the answer */
+	bool keep;           /* go on running after the answer */
 	/* Called once under the VM lock; data is valid for the call. 0, or -errno to end as a host failure. */
 	int (*answer)(void *opaque, enum channel_type type, const void *data, size_t len);
 	void *opaque;
 };
 
 struct machine_options {
-	const struct config *config;   /* of a cold boot; names, serial, vsock in any case */
-	struct snapshot *snapshot;     /* NULL: cold boot */
-	bool clone;		       /* of the snapshot: new identity */
+	const struct config *config; /* of a cold boot; names, serial, vsock in any case */
+	struct snapshot *snapshot;   /* NULL: cold boot */
+	bool clone;                  /* of the snapshot: new identity */
 	uint32_t clone_number;
-	int supervisor_fd;	       /* -1: none; owned */
+	int supervisor_fd;                     /* -1: none; owned */
 	const struct machine_request *request; /* NULL: none */
-	bool one_of_many;	       /* a clone whose messages name it, and whose parent ends it */
-	bool timing;		       /* stages on stderr */
-	uint64_t main_us;	       /* monotonic_us() when main was entered */
-	uint64_t process_us;	       /* CPU time before main */
+	bool one_of_many;    /* a clone whose messages name it, and whose parent ends it */
+	bool timing;         /* stages on stderr */
+	uint64_t main_us;    /* monotonic_us() when main was entered */
+	uint64_t process_us; /* CPU time before main */
 };
 
 /* Runs the machine to its end. Returns the exit status; prints the sentence without a supervisor. */

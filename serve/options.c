@@ -17,7 +17,7 @@
 
 struct option_spec {
 	const char *name;
-	char letter;	 /* short form, 0 for none */
+	char letter;     /* short form, 0 for none */
 	const char *arg; /* placeholder, NULL for a switch */
 	unsigned commands;
 	bool config; /* a key of boot/config.c */
@@ -77,8 +77,9 @@ static int option_seconds(const char *name, const char *text, uint32_t *ms)
 	errno = 0;
 	value = strtod(text, &end);
 	if (end == text || *end || !(value > 0) || value > 86400)
-		return failf(EINVAL, "option --%s: '%s' is not a number of seconds above 0 and up "
-				     "to 86400",
+		return failf(EINVAL,
+			     "option --%s: '%s' is not a number of seconds above 0 and up "
+			     "to 86400",
 			     name, text);
 	*ms = (uint32_t)(value * 1000 + 0.5);
 	if (*ms == 0)
@@ -113,7 +114,8 @@ static int option_apply(struct options *o, const char *name, const char *value)
 		return option_seconds(name, value, &o->timeout_ms);
 	if (strcmp(name, "ready-timeout") == 0) {
 		ret = option_seconds(name, value, &ms);
-		o->ready_timeout_s = (ms + 999) / 1000;
+		if (ret == 0)
+			o->ready_timeout_s = (ms + 999) / 1000;
 		return ret;
 	}
 	if (strcmp(name, "request") == 0)
@@ -172,8 +174,13 @@ static int options_index(const struct command *command, int found, char **argv)
 {
 	const char *word = argv[optind - 1];
 
+	if (found == ':' && optopt >= OPTION_VAL)
+		return failf(EINVAL, "option --%s: needs a value",
+			     option_specs[optopt - OPTION_VAL].name);
 	if (found == ':')
-		return failf(EINVAL, "option %s: needs a value", word);
+		return failf(EINVAL, "option -%c: needs a value", optopt);
+	if (found == '?' && optopt && optopt < OPTION_VAL)
+		return failf(EINVAL, "option -%c: unknown to 'virga %s'", optopt, command->name);
 	if (found >= OPTION_VAL)
 		return found - OPTION_VAL;
 	for (size_t i = 0; i < OPTION_COUNT; i++)
@@ -211,8 +218,7 @@ static int options_read_config(struct options *o, const struct command *command,
 	return ret;
 }
 
-static int options_operands(struct options *o, const struct command *command, int argc,
-			    char **argv)
+static int options_operands(struct options *o, const struct command *command, int argc, char **argv)
 {
 	unsigned wanted = !command->operands[0] ? 0 : strchr(command->operands, ' ') ? 2 : 1;
 	unsigned given = (unsigned)(argc - optind);
@@ -252,9 +258,8 @@ static int options_parse_all(struct options *o, const struct command *command, i
 			return failf(EINVAL, "option --%s: given twice; give it once",
 				     option_specs[i].name);
 		o->set |= 1ull << i;
-		ret = option_specs[i].config
-			      ? config_set(&o->config, option_specs[i].name, optarg)
-			      : option_apply(o, option_specs[i].name, optarg);
+		ret = option_specs[i].config ? config_set(&o->config, option_specs[i].name, optarg)
+					     : option_apply(o, option_specs[i].name, optarg);
 		if (ret < 0)
 			return ret;
 	}

@@ -26,11 +26,11 @@ enum command_id {
 };
 
 #define OPTIONS_TIMEOUT_DEFAULT_MS 30000u
-#define OPTIONS_CLONES_MAX	   10000u
+#define OPTIONS_CLONES_MAX         10000u
 
 struct options {
 	struct config config;
-	uint64_t set;	     /* bit per option of the table that was given */
+	uint64_t set;        /* bit per option of the table that was given */
 	const char *args[2]; /* DIR, or SOCKET DIR; borrowed from argv */
 	unsigned clones;     /* clone -n */
 	const char *request; /* clone --request: borrowed; NULL when not given */
@@ -38,8 +38,8 @@ struct options {
 	uint32_t timeout_ms;
 	uint32_t ready_timeout_s;
 	bool json, keep, timing, now, verify, print_config;
-	bool help;	     /* --help was given; nothing else was checked */
-	uint64_t main_us;    /* set by main: monotonic_us() at its entry, and CPU time before it */
+	bool help;        /* --help was given; nothing else was checked */
+	uint64_t main_us; /* set by main: monotonic_us() at its entry, and CPU time before it */
 	uint64_t process_us;
 };
 
@@ -49,7 +49,7 @@ struct command {
 	const char *name;
 	const char *operands; /* "DIR", "SOCKET DIR" or "" */
 	const char *summary;  /* one line */
-	int bad_input;	      /* exit status for bad input */
+	int bad_input;        /* exit status for bad input */
 	int (*run)(const struct options *options);
 };
 

@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "arch/error.h"
+#include "arch/unix_path.h"
 #include "arch/vm.h"
 #include "serve/message.h"
-#include "serve/unix_path.h"
 
 #define REMOTE_PATH_MAX 256 /* more than a unix socket's path can have */
 

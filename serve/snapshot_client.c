@@ -20,8 +20,8 @@
 
 #include "arch/blob.h"
 #include "arch/error.h"
+#include "arch/unix_path.h"
 #include "arch/vm.h"
-#include "serve/unix_path.h"
 
 #define CLIENT_LINE_MAX    (256u << 10)
 #define CLIENT_REPLY_US    30000000u /* for an answer of the supervisor */

@@ -17,10 +17,10 @@
 #include <unistd.h>
 
 #include "arch/error.h"
+#include "arch/unix_path.h"
 #include "serve/control.h"
 #include "serve/remote.h"
 #include "serve/terminal.h"
-#include "serve/unix_path.h"
 
 struct supervisor {
 	struct loop loop;

@@ -5,7 +5,7 @@
 test_libraries := -ljansson -lcap-ng -lpthread
 unit_sources   := $(wildcard tests/unit/test_*.c)
 unit_helpers   := $(filter-out $(unit_sources),$(wildcard tests/unit/*.c))
-test_flags     := -O1 -fno-omit-frame-pointer $(common_flags) $(version) $(kernel_headers)
+test_flags     := -O1 -fno-omit-frame-pointer $(common_flags) $(kernel_headers)
 asan_flags     := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
 # A test that injects failures names the functions in a comment `wrap: open mmap`; each is linked
@@ -14,8 +14,8 @@ comma := ,
 wrap_flags = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n \
 	's|^[ /*]*wrap: *\([a-z_A-Z0-9 ]*\).*|\1|p' $1))
 
-# $(call flavour,DIR,FLAGS): DIR/test-obj/*.o, all of them but vmm.o in DIR/test-obj/libvirga.a,
-# and DIR/tests/unit/test_*.
+# $(call flavour,DIR,FLAGS): DIR/test-obj/*.o, all of them but vmm.o in DIR/test-obj/libvirga.a, what
+# several unit tests use in DIR/test-obj/libunit.a, and DIR/tests/unit/test_*.
 define flavour
 $1/test-obj/%.o: %.c $B/flags | $(DEPS)/stamp
 	$$(call say,CC,$$@)
@@ -30,14 +30,17 @@ $1/test-obj/libvirga.a: $(sources:%.c=$1/test-obj/%.o) $1/test-obj/devices_table
 	$$(call say,AR,$$@)
 	$$(Q)rm -f $$@ && ar rcs $$@ $$^
 
-$1/tests/unit/%: tests/unit/%.c $(unit_helpers) $(wildcard tests/unit/*.h) $1/test-obj/libvirga.a
+$1/test-obj/libunit.a: $(unit_helpers:%.c=$1/test-obj/%.o)
+	$$(Q)rm -f $$@ && ar rcs $$@ $$^
+
+$1/tests/unit/%: $1/test-obj/tests/unit/%.o $1/test-obj/libunit.a $1/test-obj/libvirga.a
 	$$(call say,TEST,$$@)
 	@mkdir -p $$(@D)
-	$$(Q)$(HOSTCC) $(test_flags) $2 $$(call wrap_flags,$$<) -MMD -MP -MF $$@.d -o $$@ $$< \
-		$(unit_helpers) $1/test-obj/libvirga.a -lcmocka $(test_libraries)
+	$$(Q)$(HOSTCC) $2 $$(call wrap_flags,tests/unit/$$*.c) -o $$@ $$< -Wl,--start-group \
+		$1/test-obj/libunit.a $1/test-obj/libvirga.a -Wl,--end-group -lcmocka $(test_libraries)
 
 $(patsubst %.c,$1/test-obj/%.o,$(filter seccomp/%,$(sources))): | $B/filter.h
--include $$(wildcard $1/test-obj/*.d $1/test-obj/*/*.d $1/test-obj/*/*/*.d $1/tests/unit/*.d)
+-include $$(wildcard $1/test-obj/*.d $1/test-obj/*/*.d $1/test-obj/*/*/*.d)
 endef
 
 $(eval $(call flavour,$B,))
@@ -46,7 +49,9 @@ $(eval $(call flavour,$B/asan,$(asan_flags)))
 unit_tests := $(unit_sources:%.c=$B/%)
 asan_tests := $(unit_sources:%.c=$B/asan/%)
 
-$B/asan/virga: $B/asan/test-obj/vmm.o $B/asan/test-obj/libvirga.a
+# Not confined: its confine_*() come before those of the library.
+$B/asan/virga: $B/asan/test-obj/vmm.o $B/asan/test-obj/tests/asan_confine.o \
+		$B/asan/test-obj/libvirga.a
 	$(call say,LD,$@)
 	$(Q)$(HOSTCC) $(asan_flags) -o $@ $^ $(test_libraries)
 
@@ -80,6 +85,7 @@ unit: $(unit_tests)
 asan: $B/asan/virga $(asan_tests)
 	$(Q)for test in $(asan_tests); do echo "  RUN     $$test"; \
 		UBSAN_OPTIONS=print_stacktrace=1 $$test >$$test.log 2>&1 || { cat $$test.log; exit 1; }; done
+	$(Q)tests/asan $B/asan/virga
 
 check:
 	$(Q)tests/setup check

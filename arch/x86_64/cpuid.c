@@ -14,11 +14,11 @@
 #include "arch/x86_64/machine.h"
 
 #define CPUID_1_ECX_TSC_DEADLINE (1u << 24)
-#define CPUID_1_ECX_HYPERVISOR	 (1u << 31)
-#define CPUID_1_EDX_HTT		 (1u << 28)
+#define CPUID_1_ECX_HYPERVISOR   (1u << 31)
+#define CPUID_1_EDX_HTT          (1u << 28)
 
-#define CPUID_LEVEL_SMT	 1u
-#define CPUID_LEVEL_CORE 2u
+#define CPUID_LEVEL_SMT          1u
+#define CPUID_LEVEL_CORE         2u
 
 /* Bits of an APIC id that number `count` CPUs. */
 static uint32_t cpuid_id_bits(unsigned count)
@@ -127,17 +127,17 @@ int cpuid_check(const struct cpuid_table *saved, const struct cpuid_table *host)
 			continue;
 		h = cpuid_find(host, s);
 		if (h)
-			memcpy(have, (uint32_t[4]){ h->eax, h->ebx, h->ecx, h->edx },
-			       sizeof(have));
+			memcpy(have, (uint32_t[4]){ h->eax, h->ebx, h->ecx, h->edx }, sizeof(have));
 		if (s->function == 1) /* eax: model; ebx: ids */
 			want[0] = want[1] = 0;
 		for (unsigned r = 0; r < 4; r++)
 			if (want[r] & ~have[r])
-				return failf(EINVAL,
-					     "the snapshot uses CPU features this host has not: "
-					     "CPUID 0x%x.%u %s bits 0x%x; restore it on a host like "
-					     "its own",
-					     s->function, s->index, names[r], want[r] & ~have[r]);
+				return failf(
+					EINVAL,
+					"the snapshot uses CPU features this host has not: "
+					"CPUID 0x%x.%u %s bits 0x%x; restore it on a host like "
+					"its own",
+					s->function, s->index, names[r], want[r] & ~have[r]);
 	}
 	return 0;
 }

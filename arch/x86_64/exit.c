@@ -25,8 +25,8 @@ void vcpu_dump(struct vcpu *vcpu)
 	notef("  r12 %016llx r13 %016llx r14 %016llx r15 %016llx", r.r12, r.r13, r.r14, r.r15);
 	notef("  cr0 %08llx cr2 %016llx cr3 %016llx cr4 %08llx efer %llx", s.cr0, s.cr2, s.cr3,
 	      s.cr4, s.efer);
-	notef("  gdt %llx+%x idt %llx+%x tr %04x", s.gdt.base, s.gdt.limit, s.idt.base,
-	      s.idt.limit, s.tr.selector);
+	notef("  gdt %llx+%x idt %llx+%x tr %04x", s.gdt.base, s.gdt.limit, s.idt.base, s.idt.limit,
+	      s.tr.selector);
 }
 
 static void vcpu_exit_io(struct vcpu *vcpu)

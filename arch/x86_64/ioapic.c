@@ -15,24 +15,24 @@
 #include "arch/vm.h"
 #include "arch/x86_64/layout.h"
 
-#define IOAPIC_REG_ID	    0x00
-#define IOAPIC_REG_VERSION  0x01
-#define IOAPIC_REG_ARB	    0x02
-#define IOAPIC_REG_REDIRECT 0x10 /* two 32-bit halves per pin */
+#define IOAPIC_REG_ID        0x00
+#define IOAPIC_REG_VERSION   0x01
+#define IOAPIC_REG_ARB       0x02
+#define IOAPIC_REG_REDIRECT  0x10 /* two 32-bit halves per pin */
 
 #define IOAPIC_VERSION_VALUE (0x11u | (IOAPIC_PINS - 1u) << 16)
 
 /* Redirection entry, 82093AA section 3.2.4. */
-#define RTE_VECTOR(e)	   ((uint8_t)(e))
-#define RTE_DELIVERY(e)	   ((uint32_t)((e) >> 8) & 7u)
-#define RTE_LOGICAL(e)	   ((uint32_t)((e) >> 11) & 1u)
-#define RTE_REMOTE_IRR	   (1ull << 14)
-#define RTE_LEVEL	   (1ull << 15)
-#define RTE_MASKED	   (1ull << 16)
-#define RTE_DEST(e)	   ((uint32_t)((e) >> 56))
-#define RTE_READ_ONLY	   (RTE_REMOTE_IRR | 1ull << 12)
+#define RTE_VECTOR(e)        ((uint8_t)(e))
+#define RTE_DELIVERY(e)      ((uint32_t)((e) >> 8) & 7u)
+#define RTE_LOGICAL(e)       ((uint32_t)((e) >> 11) & 1u)
+#define RTE_REMOTE_IRR       (1ull << 14)
+#define RTE_LEVEL            (1ull << 15)
+#define RTE_MASKED           (1ull << 16)
+#define RTE_DEST(e)          ((uint32_t)((e) >> 56))
+#define RTE_READ_ONLY        (RTE_REMOTE_IRR | 1ull << 12)
 
-#define MSI_ADDRESS_BASE 0xfee00000u
+#define MSI_ADDRESS_BASE     0xfee00000u
 
 const struct field ioapic_fields[] = {
 	FIELD(struct ioapic_state, id),
@@ -118,7 +118,7 @@ static void ioapic_write(struct ioapic *io, uint32_t value)
 {
 	uint32_t reg = io->state.select;
 	uint32_t index = reg - IOAPIC_REG_REDIRECT;
-	uint64_t old, new;
+	uint64_t old, entry;
 	unsigned pin;
 
 	if (reg == IOAPIC_REG_ID)
@@ -127,15 +127,15 @@ static void ioapic_write(struct ioapic *io, uint32_t value)
 		return;
 	pin = index / 2;
 	old = io->state.redirect[pin];
-	new = index % 2 ? (old & 0xffffffffu) | (uint64_t)value << 32
-			: (old & ~0xffffffffull) | value;
-	new = (new & ~RTE_READ_ONLY) | (old & RTE_READ_ONLY);
-	if (!(new & RTE_LEVEL))
-		new &= ~RTE_REMOTE_IRR;
-	io->state.redirect[pin] = new;
-	if (((old | new) & RTE_LEVEL) && ioapic_update_routes(io) < 0)
+	entry = index % 2 ? (old & 0xffffffffu) | (uint64_t)value << 32
+			  : (old & ~0xffffffffull) | value;
+	entry = (entry & ~RTE_READ_ONLY) | (old & RTE_READ_ONLY);
+	if (!(entry & RTE_LEVEL))
+		entry &= ~RTE_REMOTE_IRR;
+	io->state.redirect[pin] = entry;
+	if (((old | entry) & RTE_LEVEL) && ioapic_update_routes(io) < 0)
 		notef("%s", error_text());
-	if (new & RTE_LEVEL)
+	if (entry & RTE_LEVEL)
 		ioapic_deliver(io, pin);
 }
 

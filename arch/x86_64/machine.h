@@ -12,7 +12,7 @@
 #include "arch/vcpu.h"
 
 #define CPUID_ENTRIES_MAX 128
-#define MSRS_MAX	  256
+#define MSRS_MAX          256
 
 struct cpuid_table {
 	struct kvm_cpuid2 head;
@@ -25,10 +25,12 @@ struct msr_table {
 };
 
 /* MSRs that are named in more than one file. */
-#define MSR_TSC		 0x10u
+#define MSR_TSC          0x10u
 #define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_MTRR_DEFTYPE 0x2ffu
-#define MSR_EFER	 0xc0000080u
+#define MSR_KVMCLOCK     0x4b564d01u
+#define MSR_KVMCLOCK_OLD 0x12u
+#define MSR_EFER         0xc0000080u
 
 /* What KVM supports on this host, for vCPU `index` of `count`: topology and APIC ids filled in. */
 int cpuid_host(const struct vm *vm, unsigned index, unsigned count, struct cpuid_table *table);
@@ -53,8 +55,8 @@ int msr_read(const struct vcpu *vcpu, uint32_t index, uint64_t *value);
 int msr_write(const struct vcpu *vcpu, uint32_t index, uint64_t value);
 
 /*
- * Writes them in order. One that KVM refuses is an error that names it, unless the vCPU holds
- * that value already or it is on the skip list; *skipped counts the latter.
+ * Writes, in order, those whose value the vCPU does not hold already (and uses up the table). One
+ * that KVM refuses is an error that names it, unless it is on the skip list; *skipped counts.
  */
 int msr_write_all(const struct vcpu *vcpu, struct msr_table *table, unsigned *skipped);
 

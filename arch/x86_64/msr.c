@@ -25,13 +25,13 @@ struct msr_range {
 
 /* State that KVM_GET_MSR_INDEX_LIST leaves out. */
 static const struct msr_range msr_unlisted[] = {
-	{ 0x200, 16 },	      /* MTRR variable ranges */
-	{ 0x250, 1 },	      /* MTRR fixed 64K */
-	{ 0x258, 2 },	      /* MTRR fixed 16K */
-	{ 0x268, 8 },	      /* MTRR fixed 4K */
-	{ 0x277, 1 },	      /* PAT */
+	{ 0x200, 16 }, /* MTRR variable ranges */
+	{ 0x250, 1 },  /* MTRR fixed 64K */
+	{ 0x258, 2 },  /* MTRR fixed 16K */
+	{ 0x268, 8 },  /* MTRR fixed 4K */
+	{ 0x277, 1 },  /* PAT */
 	{ MSR_MTRR_DEFTYPE, 1 },
-	{ 0x11, 2 },	      /* kvmclock by its first numbers: wall clock, system time */
+	{ 0x11, 2 },           /* kvmclock by its first numbers: wall clock, system time */
 	{ 0x4b564d00, 0x100 }, /* KVM's paravirtual MSRs, all that answer */
 };
 
@@ -40,9 +40,9 @@ static const struct msr_range msr_unlisted[] = {
  * changed it (docs/snapshot.md).
  */
 static const uint32_t msr_skippable[] = {
-	0x8b,	    /* microcode revision */
-	0x10a,	    /* IA32_ARCH_CAPABILITIES */
-	0x345,	    /* IA32_PERF_CAPABILITIES */
+	0x8b,       /* microcode revision */
+	0x10a,      /* IA32_ARCH_CAPABILITIES */
+	0x345,      /* IA32_PERF_CAPABILITIES */
 	0xc0011029, /* AMD DE_CFG */
 };
 
@@ -157,46 +157,46 @@ static bool msr_is_skippable(uint32_t index)
 	return false;
 }
 
-/* KVM refused this one: fine when the vCPU holds the value or the MSR may be skipped. */
-static int msr_refused(const struct vcpu *vcpu, const struct kvm_msr_entry *wanted,
-		       unsigned *skipped)
+/*
+ * Drops from the table what the vCPU holds already: most of it on a new vCPU, and with it what
+ * KVM would refuse to set on any host. One call for all; an MSR that cannot be read stays.
+ */
+static int msr_drop_held(const struct vcpu *vcpu, struct msr_table *table)
 {
-	uint64_t held;
+	struct msr_table held = *table;
+	int n = ioctl(vcpu->fd, KVM_GET_MSRS, &held);
+	uint32_t kept = 0;
 
-	if (msr_read(vcpu, wanted->index, &held) == 0 && held == wanted->data)
-		return 0;
-	if (msr_is_skippable(wanted->index)) {
-		(*skipped)++;
-		return 0;
-	}
-	return failf(EINVAL, "this host's KVM refuses MSR 0x%x = 0x%llx: the snapshot needs a host "
-			     "like the one it was made on",
-		     wanted->index, (unsigned long long)wanted->data);
+	if (n < 0)
+		return failf(errno, "cannot read MSRs: %s", strerror(errno));
+	for (uint32_t i = 0; i < table->head.nmsrs; i++)
+		if (i >= (uint32_t)n || held.entries[i].data != table->entries[i].data)
+			table->entries[kept++] = table->entries[i];
+	table->head.nmsrs = kept;
+	return 0;
 }
 
 int msr_write_all(const struct vcpu *vcpu, struct msr_table *table, unsigned *skipped)
 {
-	uint32_t next = 0, total = table->head.nmsrs;
+	int ret = msr_drop_held(vcpu, table);
 
-	while (next < total) {
-		int n, ret;
+	while (ret == 0 && table->head.nmsrs) {
+		int n = ioctl(vcpu->fd, KVM_SET_MSRS, table);
+		const struct kvm_msr_entry *refused = &table->entries[n < 0 ? 0 : n];
 
-		if (next) {
-			/* The entries already set give up their place to the rest. */
-			memmove(table->entries, &table->entries[next],
-				(total - next) * sizeof(table->entries[0]));
-			total -= next;
-			table->head.nmsrs = total;
-		}
-		n = ioctl(vcpu->fd, KVM_SET_MSRS, table);
 		if (n < 0)
 			return failf(errno, "cannot set MSRs: %s", strerror(errno));
-		if ((uint32_t)n == total)
-			return 0;
-		ret = msr_refused(vcpu, &table->entries[n], skipped);
-		if (ret < 0)
-			return ret;
-		next = (uint32_t)n + 1;
+		if ((uint32_t)n == table->head.nmsrs)
+			break;
+		if (!msr_is_skippable(refused->index))
+			return failf(
+				EINVAL,
+				"this host's KVM refuses MSR 0x%x = 0x%llx: the snapshot needs "
+				"a host like the one it was made on",
+				refused->index, (unsigned long long)refused->data);
+		(*skipped)++;
+		table->head.nmsrs -= (uint32_t)n + 1;
+		memmove(table->entries, refused + 1, table->head.nmsrs * sizeof(table->entries[0]));
 	}
-	return 0;
+	return ret;
 }

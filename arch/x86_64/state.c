@@ -90,20 +90,48 @@ static int vcpu_put_msrs(struct vcpu *vcpu, struct blob *out)
 	return 0;
 }
 
+static struct kvm_device_attr vcpu_tsc_attr(uint64_t *offset)
+{
+	return (struct kvm_device_attr){
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uintptr_t)offset,
+	};
+}
+
+/*
+ * The guest's TSC at the moment the clock was read. The offset attribute gives it exactly, and so
+ * the same for every vCPU; where KVM has none, or does not apply the one it has, it is measured.
+ */
+static int vcpu_tsc_at_clock(struct vcpu *vcpu, uint64_t *tsc)
+{
+	uint64_t exact, offset, now;
+	struct kvm_device_attr attr = vcpu_tsc_attr(&exact);
+
+	if (msr_read(vcpu, MSR_TSC, &now) < 0)
+		return failf(EIO, "cannot read vCPU %u's TSC", vcpu->index);
+	offset = now - __rdtsc();
+	if (ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attr) == 0 &&
+	    exact - offset + vcpu->vm->tsc_khz < 2ull * vcpu->vm->tsc_khz) /* within 1 ms */
+		offset = exact;
+	*tsc = vcpu->vm->clock_tsc + offset;
+	return 0;
+}
+
 int vcpu_save(struct vcpu *vcpu, struct blob *out)
 {
-	uint64_t tsc;
-	uint32_t khz;
-	int ret = vcpu_tsc(vcpu, &tsc, &khz);
+	uint64_t tsc = 0;
+	int khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+	int ret = vcpu_tsc_at_clock(vcpu, &tsc);
 
 	if (ret < 0)
 		return ret;
 	blob_put_u64(out, cpuid_host_key());
 	blob_put_u64(out, tsc);
-	blob_put_u32(out, khz);
+	blob_put_u32(out, khz > 0 ? (uint32_t)khz : vcpu->vm->tsc_khz);
 	/* MP_STATE first: reading it makes KVM settle pending INIT and SIPI events. */
-	if ((ret = vcpu_put(vcpu, out, KVM_GET_MP_STATE, "MP state",
-			    sizeof(struct kvm_mp_state))) < 0 ||
+	if ((ret = vcpu_put(vcpu, out, KVM_GET_MP_STATE, "MP state", sizeof(struct kvm_mp_state))) <
+		    0 ||
 	    (ret = vcpu_put_cpuid(vcpu, out)) < 0 ||
 	    (ret = vcpu_put(vcpu, out, KVM_GET_REGS, "registers", sizeof(struct kvm_regs))) < 0 ||
 	    (ret = vcpu_put(vcpu, out, KVM_GET_SREGS2, "system registers",
@@ -150,8 +178,9 @@ static int vcpu_parse(const struct vcpu *vcpu, const void *state, size_t len,
 			     image->msr_count, MSRS_MAX);
 	image->msrs = blob_take(&in, image->msr_count * sizeof(struct kvm_msr_entry));
 	if (in.failed || in.pos != in.len)
-		return failf(EINVAL, "vcpu %u: the saved state has %zu bytes, which do not fit its "
-				     "own lengths",
+		return failf(EINVAL,
+			     "vcpu %u: the saved state has %zu bytes, which do not fit its "
+			     "own lengths",
 			     vcpu->index, len);
 	return 0;
 }
@@ -159,18 +188,17 @@ static int vcpu_parse(const struct vcpu *vcpu, const void *state, size_t len,
 /* Could the guest's TSC run at the saved frequency here? *scale: only by scaling it. */
 static int vcpu_check_tsc(const struct vcpu *vcpu, uint32_t khz, bool *scale)
 {
-	int host_khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
-	int64_t off;
+	int64_t host_khz = vcpu->vm->tsc_khz, off;
 
-	if (host_khz <= 0 || khz == 0)
-		return failf(EINVAL, "vcpu %u: no TSC frequency (saved %u kHz, host %d kHz)",
-			     vcpu->index, khz, host_khz);
+	if (khz == 0)
+		return failf(EINVAL, "vcpu %u: has no TSC frequency", vcpu->index);
 	off = ((int64_t)khz - host_khz) * 1000000 / host_khz;
 	*scale = off > TSC_TOLERANCE_PPM || off < -TSC_TOLERANCE_PPM;
 	if (*scale && ioctl(vcpu->vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) <= 0)
-		return failf(EINVAL, "the snapshot's TSC runs at %u kHz, this host's at %d kHz, and "
-				     "this host cannot scale it: restore it on a host like its own",
-			     khz, host_khz);
+		return failf(EINVAL,
+			     "the snapshot's TSC runs at %u kHz, this host's at %u kHz, and "
+			     "this host cannot scale it: restore it on a host like its own",
+			     khz, vcpu->vm->tsc_khz);
 	return 0;
 }
 
@@ -193,8 +221,9 @@ int vcpu_check(struct vcpu *vcpu, const void *state, size_t len)
 	if (xsave_size < (int)sizeof(struct kvm_xsave))
 		xsave_size = sizeof(struct kvm_xsave);
 	if (image.xsave_size < (uint32_t)xsave_size)
-		return failf(EINVAL, "vcpu %u: %u bytes of FPU state, this host needs %d: restore it "
-				     "on a host like its own",
+		return failf(EINVAL,
+			     "vcpu %u: %u bytes of FPU state, this host needs %d: restore it "
+			     "on a host like its own",
 			     vcpu->index, image.xsave_size, xsave_size);
 	if (image.host_key == cpuid_host_key())
 		return 0;
@@ -211,11 +240,7 @@ int vcpu_check(struct vcpu *vcpu, const void *state, size_t len)
 static int vcpu_set_tsc(struct vcpu *vcpu, const struct vcpu_image *image)
 {
 	uint64_t offset;
-	struct kvm_device_attr attr = {
-		.group = KVM_VCPU_TSC_CTRL,
-		.attr = KVM_VCPU_TSC_OFFSET,
-		.addr = (uintptr_t)&offset,
-	};
+	struct kvm_device_attr attr = vcpu_tsc_attr(&offset);
 	bool scale;
 	int ret = vcpu_check_tsc(vcpu, image->tsc_khz, &scale);
 
@@ -224,7 +249,7 @@ static int vcpu_set_tsc(struct vcpu *vcpu, const struct vcpu_image *image)
 	if (scale && ioctl(vcpu->fd, KVM_SET_TSC_KHZ, image->tsc_khz) < 0)
 		return failf(errno, "cannot run the TSC at %u kHz: %s", image->tsc_khz,
 			     strerror(errno));
-	offset = image->tsc - __rdtsc();
+	offset = image->tsc - vcpu->vm->clock_tsc;
 	if (!scale && ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr) == 0)
 		return 0;
 	if (msr_write(vcpu, MSR_TSC, image->tsc) < 0)
@@ -240,6 +265,69 @@ static int vcpu_set(struct vcpu *vcpu, unsigned long request, const char *what, 
 	return 0;
 }
 
+/* A kvmclock page that the guest has registered is told at once that the machine stood still. */
+static int vcpu_load_msrs(struct vcpu *vcpu, const struct vcpu_image *image, unsigned *skipped)
+{
+	struct msr_table msrs = { .head.nmsrs = image->msr_count };
+	bool kvmclock = false;
+	int ret;
+
+	memcpy(msrs.entries, image->msrs, image->msr_count * sizeof(msrs.entries[0]));
+	for (uint32_t i = 0; i < image->msr_count; i++)
+		kvmclock |= (msrs.entries[i].index == MSR_KVMCLOCK ||
+			     msrs.entries[i].index == MSR_KVMCLOCK_OLD) &&
+			    msrs.entries[i].data & 1;
+	ret = msr_write_all(vcpu, &msrs, skipped);
+	if (ret == 0 && kvmclock)
+		vcpu_clock_paused(vcpu);
+	return ret;
+}
+
+/* What a new vCPU has; setting it again would cost a call each. */
+static bool vcpu_is_new_xcrs(const void *saved)
+{
+	struct kvm_xcrs xcrs;
+
+	memcpy(&xcrs, saved, sizeof(xcrs));
+	return xcrs.nr_xcrs == 1 && xcrs.xcrs[0].xcr == 0 && xcrs.xcrs[0].value == 1;
+}
+
+static bool vcpu_is_new_debugregs(const void *saved)
+{
+	static const struct kvm_debugregs fresh = { .dr6 = 0xffff0ff0, .dr7 = 0x400 };
+
+	return memcmp(saved, &fresh, sizeof(fresh)) == 0;
+}
+
+static bool vcpu_is_new_mp_state(const struct vcpu *vcpu, const void *saved)
+{
+	struct kvm_mp_state mp;
+
+	memcpy(&mp, saved, sizeof(mp));
+	return vcpu->index == 0 && mp.mp_state == KVM_MP_STATE_RUNNABLE;
+}
+
+/* A call for each part that differs from a new vCPU's, in an order that vcpu_load() explains. */
+static int vcpu_load_late(struct vcpu *vcpu, const struct vcpu_image *image)
+{
+	int ret;
+
+	if (!vcpu_is_new_xcrs(image->xcrs) &&
+	    (ret = vcpu_set(vcpu, KVM_SET_XCRS, "XCR0", image->xcrs)) < 0)
+		return ret;
+	if ((ret = vcpu_set(vcpu, KVM_SET_XSAVE, "FPU state", image->xsave)) < 0)
+		return ret;
+	if (!vcpu_is_new_debugregs(image->debug) &&
+	    (ret = vcpu_set(vcpu, KVM_SET_DEBUGREGS, "debug registers", image->debug)) < 0)
+		return ret;
+	if ((ret = vcpu_set(vcpu, KVM_SET_REGS, "registers", image->regs)) < 0 ||
+	    (ret = vcpu_set(vcpu, KVM_SET_VCPU_EVENTS, "pending events", image->events)) < 0)
+		return ret;
+	if (!vcpu_is_new_mp_state(vcpu, image->mp_state))
+		ret = vcpu_set(vcpu, KVM_SET_MP_STATE, "MP state", image->mp_state);
+	return ret;
+}
+
 /*
  * The order KVM wants: CPUID decides what may be set at all; the APIC base is among the system
  * registers, so the local APIC follows them; the TSC comes before its deadline, which also
@@ -249,28 +337,18 @@ int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skippe
 {
 	struct vcpu_image image = { 0 };
 	struct cpuid_table cpuid;
-	struct msr_table msrs;
 	int ret = vcpu_parse(vcpu, state, len, &image);
 
 	if (ret < 0)
 		return ret;
 	vcpu_cpuid_of(&image, &cpuid);
-	msrs.head = (struct kvm_msrs){ .nmsrs = image.msr_count };
-	memcpy(msrs.entries, image.msrs, image.msr_count * sizeof(msrs.entries[0]));
 	if ((ret = vcpu_set(vcpu, KVM_SET_CPUID2, "CPUID", &cpuid)) < 0 ||
 	    (ret = vcpu_set(vcpu, KVM_SET_SREGS2, "system registers", image.sregs)) < 0 ||
 	    (ret = vcpu_set(vcpu, KVM_SET_LAPIC, "local APIC", image.lapic)) < 0 ||
 	    (ret = vcpu_set_tsc(vcpu, &image)) < 0 ||
-	    (ret = msr_write_all(vcpu, &msrs, skipped)) < 0 ||
-	    (ret = vcpu_set(vcpu, KVM_SET_XCRS, "XCR0", image.xcrs)) < 0 ||
-	    (ret = vcpu_set(vcpu, KVM_SET_XSAVE, "FPU state", image.xsave)) < 0 ||
-	    (ret = vcpu_set(vcpu, KVM_SET_DEBUGREGS, "debug registers", image.debug)) < 0 ||
-	    (ret = vcpu_set(vcpu, KVM_SET_REGS, "registers", image.regs)) < 0 ||
-	    (ret = vcpu_set(vcpu, KVM_SET_VCPU_EVENTS, "pending events", image.events)) < 0 ||
-	    (ret = vcpu_set(vcpu, KVM_SET_MP_STATE, "MP state", image.mp_state)) < 0)
+	    (ret = vcpu_load_msrs(vcpu, &image, skipped)) < 0)
 		return ret;
-	vcpu_clock_paused(vcpu);
-	return 0;
+	return vcpu_load_late(vcpu, &image);
 }
 
 void vcpu_clock_paused(struct vcpu *vcpu)
@@ -281,10 +359,9 @@ void vcpu_clock_paused(struct vcpu *vcpu)
 
 int vcpu_tsc(struct vcpu *vcpu, uint64_t *tsc, uint32_t *khz)
 {
-	int hz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
-
-	if (hz <= 0 || msr_read(vcpu, MSR_TSC, tsc) < 0)
+	*khz = vcpu->vm->tsc_khz;
+	/* Asked for, not computed: there are KVMs that take an offset and do not apply it. */
+	if (msr_read(vcpu, MSR_TSC, tsc) < 0)
 		return failf(EIO, "cannot read vCPU %u's TSC", vcpu->index);
-	*khz = (uint32_t)hz;
 	return 0;
 }

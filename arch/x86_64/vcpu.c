@@ -18,20 +18,17 @@
 #include "arch/x86_64/layout.h"
 #include "arch/x86_64/machine.h"
 
-#define CR0_PE	  0x1u
-#define CR0_ET	  0x10u
-#define CR0_PG	  0x80000000u
-#define CR4_PAE	  0x20u
-#define EFER_LME  0x100u
-#define EFER_LMA  0x400u
-#define PTE_TABLE 0x3u	/* present, writable */
-#define PTE_HUGE  0x83u /* the same, 2 MiB */
+#define CR0_PE          0x1u
+#define CR0_ET          0x10u
+#define CR0_PG          0x80000000u
+#define CR4_PAE         0x20u
+#define EFER_LME        0x100u
+#define EFER_LMA        0x400u
+#define PTE_TABLE       0x3u  /* present, writable */
+#define PTE_HUGE        0x83u /* the same, 2 MiB */
 
 /* MTRRs on, default type write-back: what firmware would have left. */
 #define MTRR_ENABLED_WB (1u << 11 | 6u)
-
-#define APIC_LVT1     0x360u
-#define APIC_LVT_NMI  0x400u
 
 #define KVM_SIGSET_SIZE 8 /* bytes of the kernel's sigset_t */
 
@@ -118,7 +115,7 @@ static void vcpu_flat_segments(struct kvm_sregs *sregs, bool code64)
 static int vcpu_write_tables(const struct memory *m)
 {
 	static const uint64_t gdt[] = { 0, 0, 0x00af9b000000ffffull, 0x00cf93000000ffffull };
-	uint64_t *pml4 = memory_at(m, LAYOUT_BOOT_PML4, 6 * LAYOUT_PAGE_SIZE);
+	uint64_t *pml4 = memory_at(m, LAYOUT_BOOT_PML4, 6ull * LAYOUT_PAGE_SIZE);
 
 	if (!pml4 || memory_write(m, LAYOUT_BOOT_GDT, gdt, sizeof(gdt)) < 0)
 		return failf(EINVAL, "guest memory is too small for the boot page tables");
@@ -158,21 +155,6 @@ static int vcpu_enter_linux64(struct vcpu *vcpu, struct kvm_sregs *sregs, struct
 	return 0;
 }
 
-/* LINT1 is NMI on a PC; LINT0 stays masked, there is no 8259. */
-static int vcpu_boot_lapic(struct vcpu *vcpu)
-{
-	struct kvm_lapic_state lapic;
-
-	if (ioctl(vcpu->fd, KVM_GET_LAPIC, &lapic) < 0)
-		return failf(errno, "cannot read vCPU %u's local APIC: %s", vcpu->index,
-			     strerror(errno));
-	memcpy(&lapic.regs[APIC_LVT1], &(uint32_t){ APIC_LVT_NMI }, sizeof(uint32_t));
-	if (ioctl(vcpu->fd, KVM_SET_LAPIC, &lapic) < 0)
-		return failf(errno, "cannot set vCPU %u's local APIC: %s", vcpu->index,
-			     strerror(errno));
-	return 0;
-}
-
 static int vcpu_boot_regs(struct vcpu *vcpu, const struct boot_regs *boot)
 {
 	struct kvm_regs regs = { .rip = boot->ip, .rflags = 2 };
@@ -203,8 +185,5 @@ int vcpu_boot(struct vcpu *vcpu, const struct boot_regs *regs)
 		return failf(errno, "cannot set vCPU %u's CPUID: %s", vcpu->index, strerror(errno));
 	/* Refused where the CPU has no MTRRs; then there is nothing to enable. */
 	msr_write(vcpu, MSR_MTRR_DEFTYPE, MTRR_ENABLED_WB);
-	ret = vcpu_boot_lapic(vcpu);
-	if (ret < 0 || vcpu->index)
-		return ret;
-	return vcpu_boot_regs(vcpu, regs);
+	return vcpu->index ? 0 : vcpu_boot_regs(vcpu, regs);
 }

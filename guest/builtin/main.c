@@ -7,7 +7,7 @@
 #include "arch/x86_64/layout.h"
 #include "guest/builtin/server.h"
 
-#define PAGES_DEFAULT 256
+#define PAGES_DEFAULT 64
 #define FIRST_PORT    49152u
 
 /* All that is written on a request's way, in the page of the stack's upper end. */

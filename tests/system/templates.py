@@ -37,9 +37,10 @@ def take_snapshot(virga, control, folder):
 
 
 def make_template(virga, folder, *args, name="template"):
-    """A snapshot of an embedded guest that is READY."""
+    """A snapshot of an embedded guest that is READY and has 256 pages to sum."""
     control = folder / f"{name}.control"
-    with Running(virga, "run", "--serial", "none", "--control", control, *args) as machine:
+    words = ["run", "--serial", "none", "--cmdline", "pages=256", "--control", control]
+    with Running(virga, *words, *args) as machine:
         take_snapshot(virga, control, folder / name)
         assert machine.stop() == 0
     return folder / name

@@ -9,8 +9,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
+#include <cmocka.h>
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -27,13 +27,13 @@
 #include "devices/channel.h"
 #include "devices/device.h"
 
-#define MIB	    (1ull << 20)
-#define STOPS	    8
-#define LAPIC_LVTT  0x320
-#define LAPIC_TMICT 0x380
-#define LAPIC_TMCCT 0x390
+#define MIB            (1ull << 20)
+#define STOPS          8
+#define LAPIC_LVTT     0x320
+#define LAPIC_TMICT    0x380
+#define LAPIC_TMCCT    0x390
 #define LAPIC_PERIODIC (1u << 17)
-#define MSR_DEADLINE 0x6e0
+#define MSR_DEADLINE   0x6e0
 
 struct machine {
 	struct vm vm;

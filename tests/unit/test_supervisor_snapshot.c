@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "arch/error.h"
-#include "serve/unix_path.h"
+#include "arch/unix_path.h"
 #include "tests/unit/supervisor_fixture.h"
 
 /* --- Fake VM processes --- */

@@ -8,8 +8,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
+#include <cmocka.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -183,10 +183,10 @@ static void test_end_status(void **state)
 		enum vm_end_reason reason;
 		int status;
 	} table[] = {
-		{ VM_END_NONE, 125 },	  { VM_END_POWEROFF, 0 },     { VM_END_RESET, 0 },
-		{ VM_END_QUIT, 0 },	  { VM_END_SIGNAL, 0 },	      { VM_END_ANSWER, 0 },
-		{ VM_END_TIMEOUT, 124 },  { VM_END_ANSWER_ERROR, 1 }, { VM_END_DEBUG_EXIT, 42 },
-		{ VM_END_HOST, 125 },	  { VM_END_CRASH, 126 },
+		{ VM_END_NONE, 125 },    { VM_END_POWEROFF, 0 },     { VM_END_RESET, 0 },
+		{ VM_END_QUIT, 0 },      { VM_END_SIGNAL, 0 },       { VM_END_ANSWER, 0 },
+		{ VM_END_TIMEOUT, 124 }, { VM_END_ANSWER_ERROR, 1 }, { VM_END_DEBUG_EXIT, 42 },
+		{ VM_END_HOST, 125 },    { VM_END_CRASH, 126 },
 	};
 
 	(void)state;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "devices/vsock_unix.h"
+#include "tests/unit/vm_calls.h"
 #include "tests/unit/vsock_guest.h"
 
 #define assert_hears(op, host_port, guest_port) \
@@ -23,32 +24,10 @@
 
 static struct vsock_guest guest;
 static struct {
-	unsigned edges, wakes, ready, answers, broken;
+	unsigned ready, answers, broken;
 	char answer[16384];
 	size_t answer_len;
 } seen;
-
-void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level);
-void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level)
-{
-	(void)vm;
-	(void)gsi;
-	seen.edges += level;
-}
-
-void __wrap_vm_wake(struct vm *vm);
-void __wrap_vm_wake(struct vm *vm)
-{
-	(void)vm;
-	seen.wakes++;
-}
-
-int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque);
-int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque)
-{
-	vm->polls[vm->poll_count++] = (struct vm_poll){ .poll = poll, .opaque = opaque };
-	return 0;
-}
 
 static void on_ready(void *opaque)
 {
@@ -81,6 +60,7 @@ static int setup(void **state)
 
 	(void)state;
 	memset(&seen, 0, sizeof(seen));
+	memset(&vm_calls, 0, sizeof(vm_calls));
 	guest_create(&guest, NULL);
 	channel_set_events(guest.channel, &events);
 	if (devices_create(&guest.devices, &guest.vm, &guest.host))
@@ -165,9 +145,9 @@ static void test_poll(void **state)
 	(void)state;
 	guest_post(&guest, &h, NULL);
 	expect_nothing();
-	seen.wakes = 0;
+	vm_calls.wakes = 0;
 	guest.vm.polls[0].poll(guest.vm.polls[0].opaque);
-	assert_int_equal(seen.wakes, 1);
+	assert_int_equal(vm_calls.wakes, 1);
 	assert_hears(VSOCK_OP_RESPONSE, CHANNEL_PORT, 1025);
 	assert_int_equal(ring_avail_event(&guest.tx), guest.tx.avail_idx);
 }

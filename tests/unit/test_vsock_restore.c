@@ -22,27 +22,6 @@
 static struct vsock_guest first, second;
 static unsigned answers;
 
-void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level);
-void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level)
-{
-	(void)vm;
-	(void)gsi;
-	(void)level;
-}
-
-void __wrap_vm_wake(struct vm *vm);
-void __wrap_vm_wake(struct vm *vm)
-{
-	vm->wake_pending = true;
-}
-
-int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque);
-int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque)
-{
-	vm->polls[vm->poll_count++] = (struct vm_poll){ .poll = poll, .opaque = opaque };
-	return 0;
-}
-
 static void on_answer(void *opaque, enum channel_type type, const void *data, size_t len)
 {
 	(void)opaque;

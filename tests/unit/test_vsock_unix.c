@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -29,27 +28,6 @@
 
 static struct vsock_guest guest;
 static char path[108];
-
-void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level);
-void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level)
-{
-	(void)vm;
-	(void)gsi;
-	(void)level;
-}
-
-void __wrap_vm_wake(struct vm *vm);
-void __wrap_vm_wake(struct vm *vm)
-{
-	(void)vm;
-}
-
-int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque);
-int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque)
-{
-	vm->polls[vm->poll_count++] = (struct vm_poll){ .poll = poll, .opaque = opaque };
-	return 0;
-}
 
 static int setup(void **state)
 {
@@ -491,30 +469,6 @@ static void test_table_full(void **state)
 	assert_int_equal(guest.questions, VSOCK_CONNS_MAX + 1);
 }
 
-/* --- The socket file --- */
-
-static void test_listen(void **state)
-{
-	struct stat st;
-	int fd;
-
-	(void)state;
-	assert_int_equal(stat(path, &st), 0);
-	assert_int_equal(st.st_mode & 0777, 0600);
-	assert_int_equal(vsock_unix_listen(path), -EADDRINUSE);
-	assert_non_null(strstr(error_text(), path));
-	devices_destroy(&guest.devices);
-	fd = vsock_unix_listen(path); /* left behind by a dead one */
-	assert_true(fd >= 0);
-	close(fd);
-	unlink(path);
-	assert_int_equal(mkdir(path, 0700), 0);
-	assert_int_equal(vsock_unix_listen(path), -EEXIST);
-	rmdir(path);
-	assert_int_equal(vsock_unix_listen("/nowhere/at/all"), -ENOENT);
-	assert_int_equal(vsock_unix_listen(""), -ENAMETOOLONG);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -537,7 +491,6 @@ int main(void)
 		TEST(test_guest_half_close),
 		TEST(test_close_drains),
 		TEST(test_table_full),
-		TEST(test_listen),
 	};
 
 	return cmocka_run_group_tests_name("vsock_unix", tests, NULL, NULL);

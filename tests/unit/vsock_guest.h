@@ -2,7 +2,7 @@
 /*
  * A machine with nothing but memory and a vsock device, and the guest's driver for
  * it: packets out, packets in. The test that includes it wraps vm_irq, vm_wake and
- * vm_poll_add and gives them to this one.
+ * vm_poll_add (tests/unit/vm_calls.h).
  */
 #ifndef VIRGA_TESTS_UNIT_VSOCK_GUEST_H
 #define VIRGA_TESTS_UNIT_VSOCK_GUEST_H

@@ -69,16 +69,15 @@ int main(int argc, char **argv)
 		fputs("usage: count MARKER COMMAND...\n", stderr);
 		return 2;
 	}
-	start = mmap(NULL, sizeof(*start), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		     -1, 0);
+	start = mmap(NULL, sizeof(*start), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		     0);
 	if (start == MAP_FAILED)
 		return 1;
 	*start = 0;
 	pid = count_start(argv + 2, &fd, start);
 	if (pid < 0)
 		return 1;
-	while (used < sizeof(output) &&
-	       (n = read(fd, output + used, sizeof(output) - used)) > 0) {
+	while (used < sizeof(output) && (n = read(fd, output + used, sizeof(output) - used)) > 0) {
 		uint64_t now = __rdtsc();
 
 		used += (size_t)n;

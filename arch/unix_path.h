@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Unix stream sockets by path, as the supervisor and the command-line client use
- * them (unix(7)). A socket file that nobody listens on is a left-over and may be
+ * Unix stream sockets by path (unix(7)), as the control socket, its client and the
+ * vsock socket use them. A socket file that nobody listens on is a left-over and may be
  * replaced or removed; one that somebody listens on never is.
  */
-#ifndef VIRGA_SERVE_UNIX_PATH_H
-#define VIRGA_SERVE_UNIX_PATH_H
+#ifndef VIRGA_ARCH_UNIX_PATH_H
+#define VIRGA_ARCH_UNIX_PATH_H
 
 #include <stdbool.h>
 
@@ -17,7 +17,8 @@ int unix_path_connect(const char *path, bool nonblock);
 
 /*
  * A non-blocking listening socket of mode 0600, at a path of at most 100 bytes; the file is there
- * only once it can be connected to. -errno with a sentence (serve/supervisor.h).
+ * only once it can be connected to. -errno with a sentence: -EADDRINUSE for a live socket, -EEXIST
+ * for another kind of file.
  */
 int unix_path_listen(const char *path);
 

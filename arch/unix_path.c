@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Unix stream sockets by path (serve/unix_path.h).
+ * Unix stream sockets by path (arch/unix_path.h).
  */
-#include "serve/unix_path.h"
+#include "arch/unix_path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +16,7 @@
 
 #include "arch/error.h"
 
-#define UNIX_PATH_BACKLOG    64
+#define UNIX_PATH_BACKLOG    128
 #define UNIX_PATH_NO_REPLACE 1u /* RENAME_NOREPLACE, which musl's headers lack */
 /* A process id is added to it for a moment: a dot and six digits. */
 #define UNIX_PATH_MAX        (sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - 7)
@@ -85,10 +85,13 @@ static int unix_path_clear(const char *path)
 	int ret = unix_path_probe(path);
 
 	if (ret == -EEXIST)
-		return failf(EEXIST, "socket %s: there is a file of that name that is no socket",
+		return failf(EEXIST,
+			     "socket %s: a file of that name is there; choose another path or "
+			     "remove it",
 			     path);
 	if (ret == -EADDRINUSE)
-		return failf(EADDRINUSE, "socket %s: another program listens on it", path);
+		return failf(EADDRINUSE,
+			     "socket %s: another program listens on it; choose another path", path);
 	if (ret < 0)
 		return failf(-ret, "socket %s: %s", path, strerror(-ret));
 	if (ret == 1 && unlink(path) < 0 && errno != ENOENT)
