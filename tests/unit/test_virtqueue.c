@@ -299,24 +299,6 @@ static void test_indirect_not_negotiated(void **state)
 	bed_assert_broken();
 }
 
-/* Saved, and enabled anew where it was. */
-static void test_restore(void **state)
-{
-	struct virtqueue copy;
-
-	(void)state;
-	run_batch(5);
-	ring_offer(&bed.ring, 0);
-	virtqueue_init(&copy, &bed.memory);
-	copy.state = bed.queue.state;
-	assert_true(virtqueue_enable(&copy));
-	bed.queue = copy;
-	assert_true(virtqueue_pop(&bed.queue, &bed.chain));
-	virtqueue_push(&bed.queue, &bed.chain, 0);
-	assert_true(virtqueue_publish(&bed.queue, &(bool){ false }));
-	assert_int_equal(ring_used_idx(&bed.ring), 6);
-}
-
 /* Noise in every field, biased to values that get past the first check. */
 static void test_noise(void **state)
 {
@@ -387,7 +369,6 @@ int main(void)
 		TEST(test_nested_indirect),
 		TEST(test_indirect_loop_and_range),
 		TEST(test_indirect_not_negotiated),
-		TEST(test_restore),
 		TEST(test_noise),
 	};
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Split virtqueues over time: indexes that wrap, and notification in both directions.
+ * Split virtqueues over time: indexes that wrap, notification in both directions,
+ * and going on after a restore.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -108,13 +109,31 @@ static void test_kick_event(void **state)
 	assert_int_equal(ring_avail_event(&bed.ring), 6);
 }
 
+/* Saved, and enabled anew where it was. */
+static void test_restore(void **state)
+{
+	struct virtqueue copy;
+
+	(void)state;
+	run_batch(5);
+	ring_offer(&bed.ring, 0);
+	virtqueue_init(&copy, &bed.memory);
+	copy.state = bed.queue.state;
+	assert_true(virtqueue_enable(&copy));
+	bed.queue = copy;
+	assert_true(virtqueue_pop(&bed.queue, &bed.chain));
+	virtqueue_push(&bed.queue, &bed.chain, 0);
+	assert_true(virtqueue_publish(&bed.queue, &(bool){ false }));
+	assert_int_equal(ring_used_idx(&bed.ring), 6);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, bed_setup, bed_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_wrap),      TEST(test_interrupt_flag), TEST(test_interrupt_event),
-		TEST(test_kick_flag), TEST(test_kick_event),
+		TEST(test_kick_flag), TEST(test_kick_event),     TEST(test_restore),
 	};
 
 	return cmocka_run_group_tests_name("virtqueue_notify", tests, NULL, NULL);
