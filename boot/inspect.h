@@ -11,7 +11,10 @@
 
 #include "boot/snapshot.h"
 
-/* Prints an opened snapshot to out, which is left open. 0 or -errno with a sentence. */
+/*
+ * Prints an opened snapshot to out, which is left open and whose errors are for the caller to see.
+ * 0 or -errno with a sentence.
+ */
 int snapshot_inspect(struct snapshot *s, bool json, FILE *out);
 
 #endif

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -407,7 +408,11 @@ def test_file_of_another_kind(virga, copy, name, what):
 
 @pytest.mark.parametrize(
     "name, sentence",
-    [("none", "No such file"), ("empty", "not a snapshot: it has no file"), ("file", "not a snapshot")],
+    [
+        ("none", "No such file"),
+        ("empty", "not a snapshot: it has no file"),
+        ("file", "not a snapshot"),
+    ],
 )
 def test_directory_that_is_no_snapshot(virga, tmp_path, name, sentence):
     (tmp_path / "empty").mkdir()
@@ -461,6 +466,9 @@ def reseal(tmp_path_factory):
     return seal
 
 
+SECTIONS = ["machine", "memory", "config", "vcpu", "ioapic", "serial", "virtio_vsock"]
+
+
 def sections(state):
     """{name: (place of its entry, offset, length)}"""
     (count,) = struct.unpack_from("<I", state, 20)
@@ -493,7 +501,7 @@ def test_state_of_another_format(virga, copy, reseal, offset, value, sentence):
         refused(start(virga, words, copy), 125, copy / "state", sentence)
 
 
-@pytest.mark.parametrize("section", ["machine", "memory", "config", "vcpu", "ioapic", "serial", "virtio_vsock"])
+@pytest.mark.parametrize("section", SECTIONS)
 def test_section_of_another_version(virga, copy, reseal, section):
     state = bytearray((copy / "state").read_bytes())
     struct.pack_into("<I", state, sections(state)[section][0] + 28, 77)
@@ -501,7 +509,7 @@ def test_section_of_another_version(virga, copy, reseal, section):
     refused(run(virga, "invoke", copy), 125, copy, section, "version 77")
 
 
-@pytest.mark.parametrize("section", ["machine", "memory", "config", "vcpu", "ioapic", "serial", "virtio_vsock"])
+@pytest.mark.parametrize("section", SECTIONS)
 def test_section_that_is_missing(virga, copy, reseal, section):
     """Renamed, so that another is there instead."""
     state = bytearray((copy / "state").read_bytes())
@@ -540,18 +548,22 @@ def test_state_of_any_content(virga, copy, reseal):
         assert done.returncode == 0 or "virga: " in done.stderr
 
 
+SOURCES = "Makefile arch boot devices guest seccomp serve tests vmm.c vmm.h".split()
+
+
 @pytest.fixture(scope="module")
 def small_virga(tmp_path_factory):
     """virga without a serial port: only what differs is built anew."""
     tree = tmp_path_factory.mktemp("tree")
-    for name in ("Makefile", "arch", "boot", "devices", "guest", "seccomp", "serve", "tests", "vmm.c", "vmm.h"):
+    for name in SOURCES:
         subprocess.run(["cp", "-a", ROOT / name, tree], check=True)
     (tree / "build").mkdir()
     subprocess.run(["cp", "-a", ROOT / "build/obj", tree / "build"], check=True)
     (tree / "build/flags").write_bytes((ROOT / "build/flags").read_bytes())
     shutil.copystat(ROOT / "build/flags", tree / "build/flags")
     (tree / "build/deps").symlink_to(ROOT / "build/deps")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    ours = ("MAKE", "MFLAGS")  # this may run below a make
+    env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     done = subprocess.run(
         ["make", "-C", tree, "DEVICES=debug_exit power park virtio_vsock", "virga"],
         capture_output=True,
@@ -623,7 +635,8 @@ def test_disk_has_no_inode_left(virga, machine, tmp_path):
 
 def test_disk_is_read_only(virga, machine, tmp_path):
     with small_disk(tmp_path / "disk", "64m,ro") as disk:
-        refused(run(virga, "snapshot", machine.control, disk / "s"), 1, "Read-only file system", disk)
+        done = run(virga, "snapshot", machine.control, disk / "s")
+        refused(done, 1, "Read-only file system", disk)
 
 
 @pytest.mark.parametrize("what", ["directory", "snapshot", "file", "dangling link"])
@@ -823,9 +836,9 @@ KVM = [
 
 
 @pytest.mark.parametrize("script, sentence", KVM, ids=["missing", "null", "directory"])
-@pytest.mark.parametrize("words", [["run", "--serial", "none"], ["invoke", "T"], ["clone", "T", "-n", "2"]])
-def test_kvm_is_missing(virga, template, script, sentence, words):
-    words = [template if word == "T" else word for word in words]
+@pytest.mark.parametrize("command", ["run --serial none", "invoke T", "clone T -n 2"])
+def test_kvm_is_missing(virga, template, script, sentence, command):
+    words = [template if word == "T" else word for word in command.split()]
     done = in_namespace(script, virga, *words)
     assert (done.returncode, done.stdout) == (125, "")
     lines = done.stderr.splitlines()
@@ -833,20 +846,15 @@ def test_kvm_is_missing(virga, template, script, sentence, words):
     assert all(sentence in line for line in lines), done.stderr
 
 
-def test_kvm_is_not_allowed(tmp_path, virga):
+def test_kvm_is_not_allowed(virga):
     """As another user, with a copy that this user can reach."""
-    with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, "/tmp/virga-test-nobody", ignore_errors=True)
-        os.makedirs("/tmp/virga-test-nobody", 0o755, exist_ok=True)
-        copy = shutil.copy(virga, "/tmp/virga-test-nobody/virga")
-        os.chmod(copy, 0o755)
-        done = in_namespace(
-            "touch /tmp/virga-test-nobody/kvm; chmod 600 /tmp/virga-test-nobody/kvm\n"
-            "mount --bind /tmp/virga-test-nobody/kvm /dev/kvm",
-            *["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
-            *[copy, "run", "--serial", "none"],
-        )
-    refused(done, 125, "/dev/kvm: permission denied; run as a member of the group", "usermod -aG kvm")
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        copy = shutil.copy(virga, place)
+        script = f"touch {place}/kvm; chmod 600 {place}/kvm; mount --bind {place}/kvm /dev/kvm"
+        done = in_namespace(script, *nobody, copy, "run", "--serial", "none")
+    refused(done, 125, "/dev/kvm: permission denied; run as a member of the group", "usermod")
 
 
 def test_nothing_needs_kvm_but_machines(virga, template):

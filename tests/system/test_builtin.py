@@ -54,7 +54,7 @@ ANSWERS = [
     ("dirty 256", dirty_sum(256)),
     ("dirty 4096", dirty_sum(4096)),
     ("sum 1", initial_sum(1)),
-    ("sum 256", initial_sum(256)),
+    ("sum 64", initial_sum(64)),
     ("spin 100", ""),
 ]
 
@@ -69,7 +69,7 @@ ERRORS = [
     ("dirty x", "decimal number"),
     ("dirty 99999999999999999999999", "decimal number"),
     ("dirty 32768", "not so many pages"),
-    ("sum 257", "pages=N"),
+    ("sum 65", "pages=N"),
     ("spin 600000001", "at most"),
     ("exit 256", "a byte"),
     ("id now", "more text"),
@@ -118,7 +118,7 @@ def test_message_of_any_size(virga, template, tmp_path, size):
 def test_memory_sizes(virga, tmp_path, memory):
     template = make_template(virga, tmp_path, "--memory", memory)
     assert invoke(virga, template, "echo hello")[:2] == (0, "hello")
-    assert invoke(virga, template, "sum 256")[:2] == (0, initial_sum(256))
+    assert invoke(virga, template, "sum 64")[:2] == (0, initial_sum(64))
     assert invoke(virga, template, "dirty 64")[:2] == (0, dirty_sum(64))
 
 

@@ -23,9 +23,6 @@
 
 #define GUEST_PORT 5000u
 
-#define assert_hears(op, host_port, guest_port) \
-	assert_true(guest_hears(&guest, op, host_port, guest_port))
-
 static struct vsock_guest guest;
 static char path[108];
 
@@ -51,13 +48,6 @@ static int teardown(void **state)
 }
 
 /* --- Helpers --- */
-
-static void expect_nothing(void)
-{
-	struct vsock_header h;
-
-	assert_false(guest_receive(&guest, &h, NULL));
-}
 
 static int dial(const char *line)
 {
@@ -128,12 +118,12 @@ static void test_refused(void **state)
 	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 2000, 0, NULL, 0);
 	id = guest.question_id;
 	vsock_unix_connected(guest_device(&guest), id, ECONNREFUSED, -1);
-	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
+	assert_hears(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
 
 	guest.refuse = -EAGAIN;
 	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 2001, 0, NULL, 0);
-	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 2001);
-	expect_nothing();
+	assert_hears(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2001);
+	assert_silent(&guest);
 }
 
 /* An answer that comes when the guest has given up, or twice, or was never asked for. */
@@ -153,7 +143,7 @@ static void test_late_answer(void **state)
 		assert_true(is_closed(pair[1]));
 		close(pair[1]);
 	}
-	expect_nothing();
+	assert_silent(&guest);
 }
 
 /* A host program that does not read: bytes wait, then the guest has no credit; nothing is lost. */
@@ -244,7 +234,7 @@ static void test_data_behind_the_line(void **state)
 
 	(void)state;
 	assert_true(guest_receive(&guest, &h, NULL));
-	expect_nothing();
+	assert_silent(&guest);
 	guest_send(&guest, VSOCK_OP_RESPONSE, h.src_port, GUEST_PORT, 0, NULL, 0);
 	guest_turn(&guest);
 	assert_true(guest_receive(&guest, &h, data));
@@ -289,7 +279,7 @@ static void test_bad_lines(void **state)
 		assert_true(is_closed(fd));
 		close(fd);
 	}
-	expect_nothing();
+	assert_silent(&guest);
 }
 
 static void test_line_in_pieces(void **state)
@@ -302,7 +292,7 @@ static void test_line_in_pieces(void **state)
 	guest_turn(&guest);
 	assert_int_equal(send(fd, "00\n", 3, 0), 3);
 	guest_turn(&guest);
-	assert_hears(VSOCK_OP_REQUEST, VSOCK_PORT_FIRST, GUEST_PORT);
+	assert_hears(&guest, VSOCK_OP_REQUEST, VSOCK_PORT_FIRST, GUEST_PORT);
 	close(fd);
 }
 
@@ -347,7 +337,7 @@ static void test_host_half_close(void **state)
 	assert_int_equal(send(fd, "last", 4, 0), 4);
 	shutdown(fd, SHUT_WR);
 	guest_turn(&guest);
-	assert_hears(VSOCK_OP_RW, host_port, GUEST_PORT);
+	assert_hears(&guest, VSOCK_OP_RW, host_port, GUEST_PORT);
 	assert_true(guest_receive(&guest, &h, NULL));
 	assert_int_equal(h.op, VSOCK_OP_SHUTDOWN);
 	assert_int_equal(h.flags, VSOCK_SHUT_SEND);
@@ -361,7 +351,7 @@ static void test_host_half_close(void **state)
 	assert_int_equal(h.op, VSOCK_OP_SHUTDOWN);
 	assert_int_equal(h.flags, VSOCK_SHUT_BOTH);
 	guest_send(&guest, VSOCK_OP_RST, host_port, GUEST_PORT, 0, NULL, 0);
-	expect_nothing();
+	assert_silent(&guest);
 }
 
 static void test_host_close_with_data(void **state)
@@ -386,8 +376,8 @@ static void test_host_close_with_data(void **state)
 	guest_send(&guest, VSOCK_OP_RW, host_port, GUEST_PORT, 0, "x", 1);
 	guest_send(&guest, VSOCK_OP_RST, host_port, GUEST_PORT, 0, NULL, 0);
 	guest_send(&guest, VSOCK_OP_RW, host_port, GUEST_PORT, 0, "x", 1);
-	assert_hears(VSOCK_OP_RST, host_port, GUEST_PORT);
-	expect_nothing();
+	assert_hears(&guest, VSOCK_OP_RST, host_port, GUEST_PORT);
+	assert_silent(&guest);
 }
 
 static void test_guest_half_close(void **state)
@@ -406,7 +396,7 @@ static void test_guest_half_close(void **state)
 	assert_true(guest_receive(&guest, &h, NULL));
 	assert_int_equal(h.len, 4);
 	guest_send(&guest, VSOCK_OP_SHUTDOWN, GUEST_HOST_PORT, 2000, VSOCK_SHUT_RCV, NULL, 0);
-	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
+	assert_hears(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
 	assert_true(is_closed(fd));
 	close(fd);
 }
@@ -428,7 +418,7 @@ static void test_close_drains(void **state)
 			fwd = h.fwd_cnt;
 	}
 	guest_send(&guest, VSOCK_OP_SHUTDOWN, GUEST_HOST_PORT, 2000, VSOCK_SHUT_BOTH, NULL, 0);
-	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
+	assert_hears(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
 	close(guest_connect(&guest, 2000)); /* the ports are free at once */
 	while ((n = recv(fd, data, sizeof(data), 0)) > 0) {
 		got += (uint32_t)n;
@@ -453,10 +443,10 @@ static void test_table_full(void **state)
 	}
 	assert_int_equal(open, VSOCK_CONNS_MAX - 1);
 	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 9999, 0, NULL, 0);
-	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 9999);
+	assert_hears(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 9999);
 	guest_open_channel(&guest, 0); /* has a place of its own */
 	close(dial("CONNECT 5000\n"));
-	expect_nothing();
+	assert_silent(&guest);
 
 	guest_send(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000, 0, NULL, 0);
 	close(guest_connect(&guest, 2000));
@@ -465,7 +455,7 @@ static void test_table_full(void **state)
 	assert_int_equal(h.op, VSOCK_OP_SHUTDOWN);
 	/* The guest says no RST; its place is taken all the same. */
 	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 9999, 0, NULL, 0);
-	assert_hears(VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
+	assert_hears(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
 	assert_int_equal(guest.questions, VSOCK_CONNS_MAX + 1);
 }
 

@@ -60,6 +60,10 @@ bool guest_receive(struct vsock_guest *g, struct vsock_header *h, void *data);
 /* Whether the next packet is this one. */
 bool guest_hears(struct vsock_guest *g, enum vsock_op op, uint32_t host_port, uint32_t guest_port);
 
+#define assert_hears(g, op, host_port, guest_port) \
+	assert_true(guest_hears(g, op, host_port, guest_port))
+#define assert_silent(g) assert_false(guest_receive(g, &(struct vsock_header){ 0 }, NULL))
+
 /* Opens the function channel and says READY with these flags. */
 void guest_open_channel(struct vsock_guest *g, uint8_t flags);
 

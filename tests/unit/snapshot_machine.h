@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine to snapshot whose vCPUs, clock and two devices are stand-ins. The test that includes
+ * it wraps vm_clock_get, vm_clock_set, vcpu_save, vcpu_check, vcpu_load and ioapic_restored.
+ */
+#ifndef VIRGA_TESTS_UNIT_SNAPSHOT_MACHINE_H
+#define VIRGA_TESTS_UNIT_SNAPSHOT_MACHINE_H
+
+#include "devices/device.h"
+
+struct fake_state {
+	uint32_t number;
+	uint8_t bytes[3];
+};
+
+struct machine {
+	struct vm vm;
+	struct devices devices;
+	struct fake_state a, b;
+};
+
+/* What was done to the machine, in order: c clock, 0 1 vCPUs, i I/O APIC, a b devices. */
+extern char machine_done[32];
+
+/* What vcpu_check() answers, 0 or -errno. */
+extern int machine_check_result;
+
+/* A machine around the memory, as it is before anything is loaded; nothing is done so far. */
+struct machine *machine_make(struct memory *memory);
+void machine_free(struct machine *m);
+
+#endif
