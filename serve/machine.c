@@ -137,7 +137,7 @@ static int machine_devices(struct machine *m, const char *serial_default)
 	return ret;
 }
 
-static int machine_load_kernel(struct machine *m)
+static int machine_load_kernel(struct machine *m, struct host_cpuid *host)
 {
 	const struct config *config = m->options->config;
 	struct image kernel = image_builtin(), initrd = { 0 };
@@ -161,7 +161,7 @@ static int machine_load_kernel(struct machine *m)
 	}
 	ret = boot_load(&m->vm.memory, &source, &regs);
 	for (unsigned i = 0; ret == 0 && i < config->cpus; i++)
-		ret = vcpu_boot(&m->vm.vcpus[i], &regs);
+		ret = vcpu_boot(&m->vm.vcpus[i], &regs, host);
 	if (ret == 0)
 		ret = identity_write(&m->vm, 0);
 	if (source.initrd)
@@ -171,7 +171,7 @@ close_kernel:
 	return ret;
 }
 
-static int machine_boot(struct machine *m)
+static int machine_boot_with(struct machine *m, struct host_cpuid *host)
 {
 	const struct config *config = m->options->config;
 	struct memory memory;
@@ -184,10 +184,19 @@ static int machine_boot(struct machine *m)
 	if (ret < 0)
 		return ret;
 	machine_stage(m, STAGE_KVM);
-	if ((ret = machine_devices(m, "stdio")) < 0 || (ret = machine_load_kernel(m)) < 0)
+	if ((ret = machine_devices(m, "stdio")) < 0 || (ret = machine_load_kernel(m, host)) < 0)
 		return ret;
 	machine_stage(m, STAGE_STATE);
 	return 0;
+}
+
+static int machine_boot(struct machine *m)
+{
+	struct host_cpuid *host = host_cpuid_start();
+	int ret = host ? machine_boot_with(m, host) : failf(ENOMEM, "out of memory");
+
+	host_cpuid_free(host);
+	return ret;
 }
 
 static int machine_load_snapshot(struct machine *m)

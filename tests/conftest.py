@@ -5,6 +5,8 @@ Each cmocka case of tests/unit/ is a test here; in continuous integration (CI=tr
 failure; the last line is `N passed, N failed, N skipped`. Fixtures for all: `root`, `virga`.
 """
 
+import fcntl
+import functools
 import os
 import re
 import signal
@@ -17,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI") == "true"
 ORDER = ["unit", "guest", "system", "nested"]
 UNIT_TIMEOUT_S = 60
+KVM_GET_API_VERSION = 0xAE00
 
 TAP_LINE = re.compile(r"^\s*(not ok|ok) \d+ (-|# SKIP) (\S+)")
 TAP_PLAN = re.compile(r"^\s*1\.\.(\d+)")
@@ -34,6 +37,25 @@ def virga():
     path = ROOT / "virga"
     assert path.exists(), "./virga is missing: run make"
     return path
+
+
+@functools.lru_cache
+def kvm_problem():
+    """Why no machine can be started here, as a sentence; empty when one can."""
+    try:
+        with open("/dev/kvm", "r+b", buffering=0) as kvm:
+            version = fcntl.ioctl(kvm, KVM_GET_API_VERSION)
+    except OSError as error:
+        return (f"/dev/kvm: {error.strerror}; these tests start machines: load kvm_intel or "
+                "kvm_amd, and run as root or as a member of the group kvm")
+    return "" if version == 12 else f"/dev/kvm: speaks version {version} of its interface, not 12"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Without KVM the tests that boot something are skipped; where nothing may be, they fail."""
+    if item.path.parent.name in ("guest", "system") and (problem := kvm_problem()):
+        pytest.skip(problem)
 
 
 # --- unit tests: one item per cmocka case

@@ -5,9 +5,13 @@
  */
 #include <cpuid.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include "arch/error.h"
 #include "arch/vm.h"
@@ -79,14 +83,23 @@ static void cpuid_set_topology(struct kvm_cpuid_entry2 *e, unsigned index, unsig
 	}
 }
 
-int cpuid_host(const struct vm *vm, unsigned index, unsigned count, struct cpuid_table *table)
+/* KVM's table as it is, and whether the local APIC has the TSC deadline mode. */
+static int cpuid_read(int kvm_fd, struct cpuid_table *table, bool *deadline)
 {
-	bool deadline = ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-
+	*deadline = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	table->head = (struct kvm_cpuid2){ .nent = CPUID_ENTRIES_MAX };
-	if (ioctl(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, &table->head) < 0)
-		return failf(errno, "cannot read the CPUID that this KVM supports: %s",
-			     strerror(errno));
+	return ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, &table->head) < 0 ? errno : 0;
+}
+
+static int cpuid_failed(int err)
+{
+	return failf(err, "cannot read the CPUID that this KVM supports: %s", strerror(err));
+}
+
+/* Makes the host's table that of vCPU `index` of `count`. */
+static void cpuid_personalise(struct cpuid_table *table, bool deadline, unsigned index,
+			      unsigned count)
+{
 	for (uint32_t i = 0; i < table->head.nent; i++) {
 		struct kvm_cpuid_entry2 *e = &table->entries[i];
 
@@ -94,6 +107,73 @@ int cpuid_host(const struct vm *vm, unsigned index, unsigned count, struct cpuid
 		if (e->function == 1 && deadline)
 			e->ecx |= CPUID_1_ECX_TSC_DEADLINE;
 	}
+}
+
+int cpuid_host(const struct vm *vm, unsigned index, unsigned count, struct cpuid_table *table)
+{
+	bool deadline;
+	int err = cpuid_read(vm->kvm_fd, table, &deadline);
+
+	if (err)
+		return cpuid_failed(err);
+	cpuid_personalise(table, deadline, index, count);
+	return 0;
+}
+
+/* --- Asked for ahead of time --- */
+
+struct host_cpuid {
+	pthread_t thread;
+	bool running;
+	bool deadline;
+	int err;
+	struct cpuid_table table;
+};
+
+static void *host_cpuid_thread(void *opaque)
+{
+	struct host_cpuid *host = opaque;
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	host->err = fd < 0 ? errno : cpuid_read(fd, &host->table, &host->deadline);
+	if (fd >= 0)
+		close(fd);
+	return NULL;
+}
+
+struct host_cpuid *host_cpuid_start(void)
+{
+	struct host_cpuid *host = calloc(1, sizeof(*host));
+
+	if (!host)
+		return NULL;
+	host->err = pthread_create(&host->thread, NULL, host_cpuid_thread, host);
+	host->running = !host->err;
+	return host;
+}
+
+static void host_cpuid_wait(struct host_cpuid *host)
+{
+	if (host->running)
+		pthread_join(host->thread, NULL);
+	host->running = false;
+}
+
+void host_cpuid_free(struct host_cpuid *host)
+{
+	if (host)
+		host_cpuid_wait(host);
+	free(host);
+}
+
+int host_cpuid_take(struct host_cpuid *host, unsigned index, unsigned count,
+		    struct cpuid_table *table)
+{
+	host_cpuid_wait(host);
+	if (host->err)
+		return cpuid_failed(host->err);
+	*table = host->table;
+	cpuid_personalise(table, host->deadline, index, count);
 	return 0;
 }
 

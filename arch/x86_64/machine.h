@@ -35,6 +35,10 @@ struct msr_table {
 /* What KVM supports on this host, for vCPU `index` of `count`: topology and APIC ids filled in. */
 int cpuid_host(const struct vm *vm, unsigned index, unsigned count, struct cpuid_table *table);
 
+/* The same from what host_cpuid_start() asked for; waits for it. */
+int host_cpuid_take(struct host_cpuid *host, unsigned index, unsigned count,
+		    struct cpuid_table *table);
+
 /*
  * Compares a saved table's features with what this host offers: 0, or -EINVAL with a sentence that
  * names the first leaf and register with a bit this host lacks.

@@ -174,10 +174,10 @@ static int vcpu_boot_regs(struct vcpu *vcpu, const struct boot_regs *boot)
 	return 0;
 }
 
-int vcpu_boot(struct vcpu *vcpu, const struct boot_regs *regs)
+int vcpu_boot(struct vcpu *vcpu, const struct boot_regs *regs, struct host_cpuid *host)
 {
 	struct cpuid_table cpuid;
-	int ret = cpuid_host(vcpu->vm, vcpu->index, vcpu->vm->vcpu_count, &cpuid);
+	int ret = host_cpuid_take(host, vcpu->index, vcpu->vm->vcpu_count, &cpuid);
 
 	if (ret < 0)
 		return ret;

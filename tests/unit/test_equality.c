@@ -59,6 +59,7 @@ static struct machine *machine_boot(const char *kernel, const char *cmdline)
 	struct boot_source source = {
 		.kernel = &image, .cmdline = cmdline, .vcpu_count = 1, .serial = true
 	};
+	struct host_cpuid *host = host_cpuid_start();
 	struct memory memory;
 
 	m->channel = channel_new();
@@ -70,7 +71,8 @@ static struct machine *machine_boot(const char *kernel, const char *cmdline)
 	machine_devices(m);
 	source.virtio_slots = m->vm.virtio_slots;
 	assert_int_equal(boot_load(&m->vm.memory, &source, &regs), 0);
-	assert_int_equal(vcpu_boot(&m->vm.vcpus[0], &regs), 0);
+	assert_int_equal(vcpu_boot(&m->vm.vcpus[0], &regs, host), 0);
+	host_cpuid_free(host);
 	assert_int_equal(identity_write(&m->vm, 0), 0);
 	image_close(&image);
 	return m;
