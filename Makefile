@@ -192,7 +192,7 @@ distclean:
 #: make demo        boot, snapshot and clone the embedded guest; demo-linux: a Debian kernel
 #: make lint        clang-tidy, cppcheck, shellcheck, layering, headers alone, no globals, formatting
 #: make format      clang-format all sources
-#: make asan        build with address and undefined-behaviour sanitizers, run the unit tests
+#: make asan        address and undefined-behaviour sanitizers: unit tests, and a virga from boot to clone
 #: make unit        build and run the unit tests
 #: make bench       measure; BENCH="clone_100 --quick" are arguments of bench/run
 #: make size        what each part of ./virga costs

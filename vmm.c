@@ -66,48 +66,43 @@ static int command_run(const struct options *options)
 	return 0;
 }
 
-static int command_restore(const struct options *options)
+/* Starts one machine or more from the snapshot that the first operand names. */
+static int command_from_snapshot(const struct options *options, const char *name, bool clone,
+				 int (*run)(const struct options *options,
+					    const struct machine_options *machine))
 {
 	struct machine_options machine = machine_base(options);
 	struct snapshot snapshot;
 	int status;
 
 	if (snapshot_open(&snapshot, options->args[0]) < 0)
-		return command_failed("restore", STATUS_VIRGA);
+		return command_failed(name, STATUS_VIRGA);
 	machine.snapshot = &snapshot;
-	status = supervised_run(&machine);
+	machine.clone = clone;
+	status = run(options, &machine);
 	snapshot_close(&snapshot);
 	return status;
+}
+
+static int restore_run(const struct options *options, const struct machine_options *machine)
+{
+	(void)options;
+	return supervised_run(machine);
+}
+
+static int command_restore(const struct options *options)
+{
+	return command_from_snapshot(options, "restore", false, restore_run);
 }
 
 static int command_clone(const struct options *options)
 {
-	struct machine_options machine = machine_base(options);
-	struct snapshot snapshot;
-	int status;
-
-	if (snapshot_open(&snapshot, options->args[0]) < 0)
-		return command_failed("clone", STATUS_VIRGA);
-	machine.snapshot = &snapshot;
-	machine.clone = true;
-	status = clones_run(options, &machine);
-	snapshot_close(&snapshot);
-	return status;
+	return command_from_snapshot(options, "clone", true, clones_run);
 }
 
 static int command_invoke(const struct options *options)
 {
-	struct machine_options machine = machine_base(options);
-	struct snapshot snapshot;
-	int status;
-
-	if (snapshot_open(&snapshot, options->args[0]) < 0)
-		return command_failed("invoke", STATUS_VIRGA);
-	machine.snapshot = &snapshot;
-	machine.clone = true;
-	status = invoke_run(options, &machine);
-	snapshot_close(&snapshot);
-	return status;
+	return command_from_snapshot(options, "invoke", true, invoke_run);
 }
 
 static int command_snapshot(const struct options *options)

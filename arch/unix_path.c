@@ -16,8 +16,8 @@
 
 #include "arch/error.h"
 
-#define UNIX_PATH_BACKLOG    128
-#define UNIX_PATH_NO_REPLACE 1u /* RENAME_NOREPLACE, which musl's headers lack */
+#define UNIX_PATH_BACKLOG    1024 /* a burst of clients, each of which would get EAGAIN */
+#define UNIX_PATH_NO_REPLACE 1u   /* RENAME_NOREPLACE, which musl's headers lack */
 /* A process id is added to it for a moment: a dot and six digits. */
 #define UNIX_PATH_MAX        (sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - 7)
 

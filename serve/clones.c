@@ -25,6 +25,7 @@
 #include "serve/base64.h"
 #include "serve/invoke.h"
 #include "serve/message.h"
+#include "serve/output.h"
 
 #define STATUS_VIRGA 125
 
@@ -62,7 +63,7 @@ static int clone_payload(const void *data, size_t len)
 
 	if (fd < 0)
 		return failf(errno, "cannot keep an answer of %zu bytes: %s", len, strerror(errno));
-	ret = invoke_write_all(fd, data, len);
+	ret = output_write_all(fd, data, len);
 	if (ret == 0)
 		return fd;
 	close(fd);
@@ -436,28 +437,20 @@ static int clones_run_many(struct clones *c)
 	return status > ret ? status : ret;
 }
 
-/* The only clone's answer straight to stdout. */
-static int clone_only_answer(void *opaque, enum channel_type type, const void *data, size_t len)
-{
-	int ret;
-
-	(void)opaque;
-	if (type == CHANNEL_ERROR)
-		return 0; /* said as the end of the machine */
-	ret = invoke_write_all(STDOUT_FILENO, data, len);
-	if (ret == 0 && (len == 0 || ((const char *)data)[len - 1] != '\n'))
-		ret = invoke_write_all(STDOUT_FILENO, "\n", 1);
-	return ret < 0 ? failf(-ret, "cannot write the answer to standard output: %s",
-			       strerror(-ret))
-		       : 0;
-}
-
 int clones_run(const struct options *options, const struct machine_options *base)
 {
 	struct clones c = { .options = options, .base = base, .count = options->clones };
-	struct machine_request request = { .answer = clone_only_answer };
+	struct output output = { .line = true };
+	struct machine_request request = {
+		.answer = output_keep,
+		.deliver = output_write,
+		.opaque = &output,
+	};
+	int status;
 
-	if (options->clones == 1 && !options->json)
-		return clone_main(options, base, 0, &request);
-	return clones_run_many(&c);
+	if (options->clones > 1 || options->json || options->keep)
+		return clones_run_many(&c);
+	status = clone_main(options, base, 0, &request);
+	output_free(&output);
+	return status;
 }

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "arch/error.h"
+#include "serve/output.h"
 #include "serve/supervisor.h"
 
 #define STATUS_VIRGA 125
@@ -125,23 +126,6 @@ say:
 	return status;
 }
 
-int invoke_write_all(int fd, const void *data, size_t len)
-{
-	const char *p = data;
-
-	while (len) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 /* Reads a file whole, one byte past the limit at most. */
 static int invoke_read_file(const char *path, char **text, size_t *len)
 {
@@ -176,25 +160,15 @@ int invoke_read_data(const char *data, char **text, size_t *len)
 	return 0;
 }
 
-static int invoke_answer(void *opaque, enum channel_type type, const void *data, size_t len)
-{
-	int ret;
-
-	(void)opaque;
-	if (type == CHANNEL_ERROR)
-		return 0; /* said as the end of the machine */
-	ret = invoke_write_all(STDOUT_FILENO, data, len);
-	return ret < 0 ? failf(-ret, "cannot write the answer to standard output: %s",
-			       strerror(-ret))
-		       : 0;
-}
-
 int invoke_run(const struct options *options, const struct machine_options *base)
 {
 	struct machine_options machine = *base;
+	struct output output = { 0 };
 	struct machine_request request = {
 		.timeout_ms = options->timeout_ms,
-		.answer = invoke_answer,
+		.answer = output_keep,
+		.deliver = output_write,
+		.opaque = &output,
 	};
 	char *text;
 	int status;
@@ -206,6 +180,7 @@ int invoke_run(const struct options *options, const struct machine_options *base
 	request.data = text;
 	machine.request = &request;
 	status = machine_main(&machine);
+	output_free(&output);
 	free(text);
 	return status;
 }

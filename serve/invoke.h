@@ -27,7 +27,4 @@ int invoke_read_data(const char *data, char **text, size_t *len);
 /* Sets in *config those of control, vsock, serial and name that `now` has. 0 or -errno. */
 int invoke_override(struct config *config, const struct config *now);
 
-/* Writes all of data to fd. 0 or -errno without a sentence. */
-int invoke_write_all(int fd, const void *data, size_t len);
-
 #endif

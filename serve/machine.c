@@ -40,6 +40,7 @@ struct machine {
 	struct devices devices;
 	struct channel *channel;
 	struct link link;
+	bool answered;
 	uint64_t stages[STAGE_COUNT]; /* monotonic us; 0: not reached */
 };
 
@@ -89,8 +90,10 @@ static void machine_answer(void *opaque, enum channel_type type, const void *dat
 
 	if (!request)
 		return;
+	m->answered = true;
 	ret = request->answer(request->opaque, type, data, len);
-	machine_stage(m, STAGE_FIRST_RESPONSE);
+	if (!request->deliver)
+		machine_stage(m, STAGE_FIRST_RESPONSE);
 	if (ret < 0)
 		vm_end(&m->vm, VM_END_HOST, 0, "%s", error_text());
 	else if (request->keep)
@@ -114,7 +117,7 @@ static void machine_broken(void *opaque, const char *why)
 {
 	struct machine *m = opaque;
 
-	if (m->options->request && !m->stages[STAGE_FIRST_RESPONSE])
+	if (m->options->request && m->vm.state != VM_ENDED && !m->answered)
 		vm_end(&m->vm, VM_END_ANSWER_ERROR, 0,
 		       "the guest ended the function channel before its answer: %s", why);
 }
@@ -262,11 +265,25 @@ static int machine_build(struct machine *m)
 		return failf(ENOMEM, "out of memory");
 	channel_set_events(m->channel, &events);
 	ret = m->options->snapshot ? machine_load_snapshot(m) : machine_boot(m);
-	if (ret == 0)
-		ret = machine_send_request(m);
 	if (ret == 0 && m->options->supervisor_fd >= 0)
 		ret = link_init(&m->link, &m->vm, &m->devices, m->options->supervisor_fd);
 	return ret;
+}
+
+/* Passes the answer on; why it could not becomes the end of the machine. */
+static void machine_deliver(struct machine *m)
+{
+	const struct machine_request *request = m->options->request;
+	struct vm_end *end = &m->vm.end;
+	int ret = request->deliver ? request->deliver(request->opaque) : 0;
+
+	machine_stage(m, STAGE_FIRST_RESPONSE);
+	if (ret == 0)
+		return;
+	end->reason = ret == -ETIMEDOUT ? VM_END_TIMEOUT
+		      : ret == -EINTR	? VM_END_SIGNAL
+					: VM_END_HOST;
+	snprintf(end->text, sizeof(end->text), "%s", error_text());
 }
 
 /* The last host resource is open: start the threads, close the door, run. */
@@ -277,11 +294,15 @@ static int machine_run(struct machine *m)
 
 	if (ret < 0 || (ret = vm_threads_start(&m->vm)) < 0)
 		return ret;
+	ret = confine_vm_process();
+	if (ret < 0)
+		return ret;
+	/* From here on what the guest wrote is read: rings of a restored machine, to begin with. */
 	pthread_mutex_lock(&m->vm.lock);
 	ret = devices_start(&m->devices);
-	pthread_mutex_unlock(&m->vm.lock);
 	if (ret == 0)
-		ret = confine_vm_process();
+		ret = machine_send_request(m);
+	pthread_mutex_unlock(&m->vm.lock);
 	if (ret < 0)
 		return ret;
 	if (m->options->supervisor_fd >= 0) {
@@ -289,7 +310,8 @@ static int machine_run(struct machine *m)
 		if (m->options->snapshot && channel_ready(m->channel))
 			link_ready(&m->link);
 	}
-	vm_run(&m->vm);
+	if (vm_run(&m->vm) == VM_END_ANSWER)
+		machine_deliver(m);
 	return 0;
 }
 

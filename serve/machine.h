@@ -20,8 +20,11 @@ struct machine_request {
 	size_t len;
 	uint32_t timeout_ms; /* 0: none */
 	bool keep;           /* go on running after the answer */
-	/* Called once under the VM lock; data is valid for the call. 0, or -errno to end as a host failure. */
+	/* Called once under the VM lock; data is valid for the call. -errno ends as a host failure. */
 	int (*answer)(void *opaque, enum channel_type type, const void *data, size_t len);
+	/* Optional. After a machine that ended with an answer, no lock held, time-out still running:
+	   passes the answer on. -ETIMEDOUT, -EINTR (a signal) or another -errno, with a sentence. */
+	int (*deliver)(void *opaque);
 	void *opaque;
 };
 
