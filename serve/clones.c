@@ -7,6 +7,7 @@
 #include "serve/clones.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -45,6 +46,7 @@ struct clones {
 	unsigned alive;
 	int signal_fd;
 	bool ending; /* the clones were told to end */
+	bool unread; /* a signal came while nobody read stdout: nothing more is printed */
 	int lost;    /* errno of the first line that could not be printed */
 };
 
@@ -179,37 +181,56 @@ static int clone_child(const struct clones *c, unsigned number, int fd, uint64_t
 
 /* --- In the parent --- */
 
-/* The end of a line: a reader learns of an answer when there is one. */
-static void clones_flush(struct clones *c)
+static void clones_end(struct clones *c);
+
+/*
+ * A line to stdout at once, so that a reader learns of an answer when there is one. While the reader
+ * does not read, a signal still ends the clones; what could not be printed then is not.
+ */
+static void clones_write(struct clones *c, char *text, int len)
 {
-	if ((fflush(stdout) != 0 || ferror(stdout)) && !c->lost)
-		c->lost = errno;
+	struct output line = { .data = text, .len = len < 0 ? 0 : (size_t)len };
+	int ret = len < 0 ? failf(ENOMEM, "out of memory") : 0;
+
+	if (ret == 0 && !c->lost && !c->unread)
+		ret = output_write(&line);
+	if (ret == -EINTR) {
+		c->unread = true;
+		notef("%s", error_text());
+		clones_end(c);
+	} else if (ret < 0) {
+		c->lost = -ret;
+	}
+	free(len < 0 ? NULL : text);
 }
 
 /* One line for a clone: its answer as text, or an object with --json. */
 static void clones_print(struct clones *c, unsigned number, int status, const void *answer,
 			 size_t len, uint64_t us)
 {
-	char *base64;
+	char *base64, *text = NULL;
+	int n;
 
 	c->list[number].said = true;
 	if (!c->options->json) {
 		if (!answer)
 			return;
-		printf("clone %u: %.*s\n", number, (int)len, (const char *)answer);
-		clones_flush(c);
+		n = asprintf(&text, "clone %u: %.*s\n", number, (int)len, (const char *)answer);
+		clones_write(c, text, n);
 		return;
 	}
 	base64 = base64_encode(answer ? answer : "", len);
-	if (!base64)
-		return;
-	if (answer)
-		printf("{\"clone\": %u, \"status\": %d, \"answer_base64\": \"%s\", \"us\": %llu}\n",
-		       number, status, base64, (unsigned long long)us);
+	if (base64 && answer)
+		n = asprintf(&text,
+			     "{\"clone\": %u, \"status\": %d, \"answer_base64\": \"%s\", "
+			     "\"us\": %" PRIu64 "}\n",
+			     number, status, base64, us);
 	else
-		printf("{\"clone\": %u, \"status\": %d, \"answer_base64\": null, \"us\": null}\n",
-		       number, status);
-	clones_flush(c);
+		n = asprintf(&text,
+			     "{\"clone\": %u, \"status\": %d, \"answer_base64\": null, "
+			     "\"us\": null}\n",
+			     number, status);
+	clones_write(c, text, n);
 	free(base64);
 }
 
