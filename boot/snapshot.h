@@ -24,10 +24,13 @@ struct snapshot_dir {
 	int memory_fd;
 };
 
+/* -EINVAL with a sentence when no snapshot may have that name: it is empty or ends in .tmp. */
+int snapshot_dir_check_name(const char *path);
+
 /*
  * Makes and locks PATH.tmp with empty `state` and `memory` in it and writes `config`. PATH must
- * not exist (-EEXIST). A PATH.tmp whose writer died is removed and said; one whose writer lives
- * is -EBUSY.
+ * not exist (-EEXIST). A PATH.tmp whose writer died is removed and said, unless it is complete
+ * (-EEXIST); one whose writer lives is -EBUSY.
  */
 int snapshot_dir_create(struct snapshot_dir *dir, const char *path, const char *config,
 			size_t config_len);

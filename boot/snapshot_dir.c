@@ -23,6 +23,7 @@
 #define DIR_NO_REPLACE 1u /* RENAME_NOREPLACE, which musl's headers lack */
 #define DIR_FILE_MODE  0600
 #define DIR_DIR_MODE   0700
+#define DIR_SUFFIX     ".tmp"
 
 static const char *const snapshot_files[] = { "config", "state", "memory" };
 #define SNAPSHOT_FILES (sizeof(snapshot_files) / sizeof(snapshot_files[0]))
@@ -68,6 +69,22 @@ static int snapshot_dir_check_known(const struct snapshot_dir *dir)
 	return ret;
 }
 
+/*
+ * -EEXIST with a sentence when a left-over could be somebody's snapshot: a copy under this name, or
+ * one whose writer died just before it gave it the final name.
+ */
+static int snapshot_dir_check_partial(const struct snapshot_dir *dir)
+{
+	struct snapshot snapshot;
+
+	if (snapshot_open(&snapshot, dir->tmp_path) < 0)
+		return 0;
+	snapshot_close(&snapshot);
+	return failf(EEXIST,
+		     "%s: is in the way and looks like a complete snapshot; move or remove it",
+		     dir->tmp_path);
+}
+
 /* Removes the known files and the directory, whose lock we hold. */
 static int snapshot_dir_remove(const struct snapshot_dir *dir)
 {
@@ -107,6 +124,7 @@ static int snapshot_dir_claim(struct snapshot_dir *dir)
 	else if (made)
 		return 0;
 	else if ((ret = snapshot_dir_check_known(dir)) == 0 &&
+		 (ret = snapshot_dir_check_partial(dir)) == 0 &&
 		 (ret = snapshot_dir_remove(dir)) == 0) {
 		notef("removed %s, left over from a snapshot whose writer died", dir->tmp_path);
 		ret = -EAGAIN;
@@ -146,19 +164,41 @@ static int snapshot_dir_write_config(const struct snapshot_dir *dir, const char 
 	return ret;
 }
 
+/* Bytes of path without the slashes at its end. */
+static size_t snapshot_dir_len(const char *path)
+{
+	size_t len = strlen(path);
+
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	return len;
+}
+
+int snapshot_dir_check_name(const char *path)
+{
+	const size_t len = snapshot_dir_len(path), suffix = strlen(DIR_SUFFIX);
+
+	if (len == 0)
+		return failf(EINVAL, "the name of a snapshot directory is empty");
+	if (len >= suffix && memcmp(path + len - suffix, DIR_SUFFIX, suffix) == 0)
+		return failf(EINVAL,
+			     "%s: ends in " DIR_SUFFIX ", which virga keeps for snapshots being "
+			     "written; choose another name",
+			     path);
+	return 0;
+}
+
 /* Fills in both names. */
 static int snapshot_dir_name(struct snapshot_dir *dir, const char *path)
 {
-	size_t len = strlen(path);
 	struct stat st;
+	int ret = snapshot_dir_check_name(path);
 
 	*dir = (struct snapshot_dir){ .dir_fd = -1, .state_fd = -1, .memory_fd = -1 };
-	while (len > 1 && path[len - 1] == '/')
-		len--;
-	if (len == 0)
-		return failf(EINVAL, "the name of a snapshot directory is empty");
-	dir->path = strndup(path, len);
-	if (!dir->path || asprintf(&dir->tmp_path, "%s.tmp", dir->path) < 0) {
+	if (ret < 0)
+		return ret;
+	dir->path = strndup(path, snapshot_dir_len(path));
+	if (!dir->path || asprintf(&dir->tmp_path, "%s" DIR_SUFFIX, dir->path) < 0) {
 		dir->tmp_path = NULL;
 		return failf(ENOMEM, "out of memory");
 	}

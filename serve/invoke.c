@@ -21,13 +21,20 @@
 
 #define STATUS_VIRGA 125
 
+/* Whether the serial port is on our standard input: by command line or default, not by snapshot. */
+static bool serial_on_stdio(const struct machine_options *machine)
+{
+	const char *serial = machine->config->serial;
+
+	return serial ? strcmp(serial, "stdio") == 0 : !machine->snapshot;
+}
+
 static bool supervisor_needed(const struct machine_options *machine)
 {
 	const struct config *config = machine->config;
-	const char *serial = config->serial ? config->serial : machine->snapshot ? "none" : "stdio";
 
 	return config->control || config->vsock ||
-	       (strcmp(serial, "stdio") == 0 && isatty(STDIN_FILENO));
+	       (serial_on_stdio(machine) && isatty(STDIN_FILENO));
 }
 
 /* In the child: the VM process, which must not outlive its supervisor. */
@@ -78,7 +85,11 @@ static int supervised_config(const struct machine_options *machine, struct confi
 
 int supervised_run(const struct machine_options *machine)
 {
-	struct supervisor_options options = { .config = machine->config, .control_fd = -1 };
+	struct supervisor_options options = {
+		.config = machine->config,
+		.terminal = serial_on_stdio(machine),
+		.control_fd = -1,
+	};
 	const pid_t parent = getpid();
 	struct config config;
 	int pair[2], status = STATUS_VIRGA;

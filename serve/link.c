@@ -76,7 +76,7 @@ static void link_quit(struct link *link, uint32_t signal)
 
 /* --- Snapshot --- */
 
-/* Saves the machine, paused as briefly as it can be; one that was stopped stays stopped. */
+/* Pauses the machine, unless it is, and saves it. */
 static int link_save(struct link *link, const struct message *m, uint64_t *pause_us)
 {
 	struct vm *vm = link->vm;
@@ -89,12 +89,11 @@ static int link_save(struct link *link, const struct message *m, uint64_t *pause
 	if (vm->state != VM_STOPPED)
 		return failf(ESRCH, "the machine has ended");
 	ret = snapshot_save(vm, link->devices, m->text, m->text_len, m->fds[0], m->fds[1]);
-	if (!link->paused)
-		link_resume(link);
 	*pause_us = monotonic_us() - start_us;
 	return ret;
 }
 
+/* It is answered before the machine goes on: nothing the guest does then can hold the answer back. */
 static void link_snapshot(struct link *link, struct message *m)
 {
 	uint64_t pause_us = 0;
@@ -112,6 +111,8 @@ static void link_snapshot(struct link *link, struct message *m)
 		snprintf(text, sizeof(text), "pause_us %llu", (unsigned long long)pause_us);
 	message_set_text(m, ret == 0 ? text : error_text());
 	message_send(link->fd, m);
+	if (!link->paused)
+		link_resume(link);
 }
 
 /* --- Connections that the guest asked for --- */

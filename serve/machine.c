@@ -41,6 +41,7 @@ struct machine {
 	struct channel *channel;
 	struct link link;
 	bool answered;
+	struct note_rate log_rate;
 	uint64_t stages[STAGE_COUNT]; /* monotonic us; 0: not reached */
 };
 
@@ -107,10 +108,9 @@ static void machine_answer(void *opaque, enum channel_type type, const void *dat
 
 static void machine_log(void *opaque, const void *data, size_t len)
 {
-	(void)opaque;
-	while (len && ((const char *)data)[len - 1] == '\n')
-		len--;
-	notef("guest: %.*s", (int)(len < 4096 ? len : 4096), (const char *)data);
+	struct machine *m = opaque;
+
+	note_text(&m->log_rate, monotonic_us(), "guest", data, len);
 }
 
 static void machine_broken(void *opaque, const char *why)
@@ -281,7 +281,7 @@ static void machine_deliver(struct machine *m)
 	if (ret == 0)
 		return;
 	end->reason = ret == -ETIMEDOUT ? VM_END_TIMEOUT
-		      : ret == -EINTR	? VM_END_SIGNAL
+		      : ret == -EINTR   ? VM_END_SIGNAL
 					: VM_END_HOST;
 	snprintf(end->text, sizeof(end->text), "%s", error_text());
 }
@@ -352,6 +352,7 @@ int machine_main(const struct machine_options *options)
 	devices_stop(&m.devices);
 	if (options->timing)
 		machine_print_stages(&m);
+	note_rate_end(&m.log_rate, "guest");
 	machine_say_end(&m, status);
 	devices_destroy(&m.devices);
 	channel_free(m.channel);

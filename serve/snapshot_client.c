@@ -22,6 +22,7 @@
 #include "arch/error.h"
 #include "arch/unix_path.h"
 #include "arch/vm.h"
+#include "boot/snapshot.h"
 
 #define CLIENT_LINE_MAX    (256u << 10)
 #define CLIENT_REPLY_US    30000000u /* for an answer of the supervisor */
@@ -277,10 +278,8 @@ static char *client_absolute(const char *dir)
 	char *path = NULL;
 	char *cwd;
 
-	if (!*dir) {
-		failf(EINVAL, "snapshot: DIR is empty");
+	if (snapshot_dir_check_name(dir) < 0)
 		return NULL;
-	}
 	if (lstat(dir, &st) == 0) {
 		failf(EEXIST, "snapshot %s: it exists already; give a name that is free", dir);
 		return NULL;

@@ -97,7 +97,7 @@ static int supervisor_init(struct supervisor *s, const struct supervisor_options
 		ret = supervisor_watch_signals(s);
 	if (ret == 0)
 		ret = supervisor_watch_child(s, options->child);
-	if (ret == 0 && config->serial && !strcmp(config->serial, "stdio"))
+	if (ret == 0 && options->terminal)
 		terminal_raw(&s->terminal);
 	return ret;
 }

@@ -14,6 +14,7 @@
 
 struct supervisor_options {
 	const struct config *config; /* control, vsock, name; stored in snapshots */
+	bool terminal;               /* the serial port is on standard input and output */
 	pid_t child;                 /* the VM process, forked by the caller */
 	int fd;                      /* our end of its SOCK_SEQPACKET pair, owned from here on */
 	int control_fd; /* listening control socket from supervisor_listen, or -1; owned */

@@ -171,3 +171,20 @@ def test_hostile_driver_all_at_once(virga, name):
     done = run_guest(virga, name, timeout=110)
     assert done.stdout.split() == HOSTILE[name].split() + ["SUCCESS"], done.stderr
     assert len(done.stderr) < 20000  # a guest must not be able to fill the log
+
+
+def test_log_reaches_no_terminal_raw(virga):
+    """Control characters are spelled out, and each line says whose it is."""
+    said = run_guest(virga, "hostile_log").stderr
+    assert "virga: guest: \\x1b]0;owned\\x07\nvirga: guest: virga: forged sentence\n" in said
+    assert all(line.startswith("virga: ") for line in said.splitlines())
+
+
+def test_log_flood_is_bounded(virga):
+    """A burst comes through, the rest is counted."""
+    said = run_guest(virga, "hostile_log", cmdline="lines=5000").stderr
+    lines = re.findall(r"^virga: guest: \d$", said, re.MULTILINE)
+    dropped = re.search(r"^virga: guest: (\d+) lines were dropped$", said, re.MULTILINE)
+    assert 98 <= len(lines) < 1000
+    assert said.count("more than 100 lines a second") == 1
+    assert len(lines) + int(dropped[1]) == 5000

@@ -10,8 +10,10 @@ import pty
 import random
 import re
 import resource
+import shutil
 import signal
 import socket
+import subprocess
 import termios
 import time
 from pathlib import Path
@@ -276,6 +278,25 @@ def test_migrate(virga, tmp_path):
 # --- virga snapshot
 
 
+def test_snapshot_is_never_a_left_over(virga, tmp_path):
+    """What ends in .tmp is virga's, but a whole snapshot under such a name is somebody's."""
+    with Machine(virga, tmp_path) as machine:
+        for name in ("tpl.tmp", "tpl.tmp/"):
+            done = run(virga, "snapshot", machine.control, f"{tmp_path}/{name}")
+            assert done.returncode == 2 and "tpl.tmp" in done.stderr
+            assert "choose another name" in done.stderr
+        with Raw(machine.control) as raw:
+            raw.send(b'{"execute": "migrate", "arguments": {"uri": "file:/none/tpl.tmp"}}')
+            assert "ends in .tmp" in raw.reply()["error"]["desc"]
+        assert run(virga, "snapshot", machine.control, tmp_path / "tpl").returncode == 0
+        shutil.copytree(tmp_path / "tpl", tmp_path / "other.tmp")
+        done = run(virga, "snapshot", machine.control, tmp_path / "other")
+        assert done.returncode == 1 and f"{tmp_path}/other.tmp: is in the way" in done.stderr
+        assert run(virga, "inspect", "--verify", tmp_path / "other.tmp").returncode == 0
+        (tmp_path / "other.tmp").rename(tmp_path / "kept")
+        assert run(virga, "snapshot", machine.control, tmp_path / "other").returncode == 0
+
+
 def test_snapshot_command(virga, tmp_path):
     with Machine(virga, tmp_path) as machine:
         done = run(virga, "snapshot", machine.control, "relative", cwd=tmp_path)
@@ -324,7 +345,7 @@ def test_snapshot_writer_killed(virga, tmp_path, victim):
     chance = random.Random(victim)
     whole = 0
     for i in range(KILLED_WRITERS // 2):
-        snapshot = tmp_path / f"snap{i % 5}"
+        snapshot = tmp_path / f"snap{i}"
         with Machine(virga, tmp_path) as machine:
             machine.wait_ready()
             with Raw(machine.control) as raw:
@@ -345,13 +366,20 @@ def test_snapshot_writer_killed(virga, tmp_path, victim):
             for entry in snapshot.iterdir():
                 entry.unlink()
             snapshot.rmdir()
-    # What a killed supervisor left is removed by the next, and said.
+    # What a killed supervisor left is removed by the next, and said, unless it is complete.
     with Machine(virga, tmp_path) as machine:
-        left = list(tmp_path.glob("*.tmp"))
-        for leftover in left:
-            assert run(virga, "snapshot", machine.control, leftover.with_suffix("")).returncode == 0
+        removed = 0
+        for left in list(tmp_path.glob("*.tmp")):
+            args = ["snapshot", machine.control, left.with_suffix("")]
+            if run(virga, "inspect", left).returncode == 0:
+                done = run(virga, *args)
+                assert done.returncode == 1 and f"{left}: is in the way" in done.stderr
+                shutil.rmtree(left)
+            else:
+                removed += 1
+            assert run(virga, *args).returncode == 0
         machine.stop()
-        assert machine.errors().count("left over") == len(left)
+        assert machine.errors().count("left over") == removed
     assert not list(tmp_path.glob("*.tmp"))
     assert whole < KILLED_WRITERS // 2, "no writer was ever killed in time"
 
@@ -406,6 +434,7 @@ def test_slow_client(virga, tmp_path):
 def test_many_clients(virga, tmp_path):
     """A thousand at once: most are turned away, the first go on working."""
     with Machine(virga, tmp_path) as machine, contextlib.ExitStack() as stack:
+        machine.wait_ready()
         first = stack.enter_context(Raw(machine.control))
         turned_away = 0
         for _ in range(1000):
@@ -526,8 +555,9 @@ def test_control_path(virga, tmp_path):
         assert refused_path.returncode == 125 and word in refused_path.stderr
 
 
-@pytest.mark.parametrize("end", ["quit", "killed"])
-def test_terminal_is_restored(virga, tmp_path, end):
+@contextlib.contextmanager
+def terminal():
+    """(master, slave, arguments of Popen that make the slave the terminal of a process)."""
     master, slave = pty.openpty()
 
     def own_terminal():
@@ -536,12 +566,23 @@ def test_terminal_is_restored(virga, tmp_path, end):
 
     try:
         before = termios.tcgetattr(slave)
-        with Machine(
-            virga, tmp_path, "--serial", "stdio", stdin=slave, preexec_fn=own_terminal
-        ) as machine:
+        yield master, slave, {"stdin": slave, "preexec_fn": own_terminal}
+        assert termios.tcgetattr(slave) == before
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+def is_raw(slave):
+    return not termios.tcgetattr(slave)[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+
+
+@pytest.mark.parametrize("end", ["quit", "killed"])
+def test_terminal_is_restored(virga, tmp_path, end):
+    with terminal() as (_, slave, own):
+        with Machine(virga, tmp_path, "--serial", "stdio", **own) as machine:
             machine.wait_ready()
-            raw_mode = termios.tcgetattr(slave)
-            assert not raw_mode[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+            assert is_raw(slave)
             if end == "quit":
                 with Raw(machine.control) as raw:
                     raw.execute("quit")
@@ -549,7 +590,35 @@ def test_terminal_is_restored(virga, tmp_path, end):
             else:
                 os.kill(machine.vm_process(), signal.SIGKILL)
                 assert machine.process.wait(20) == 125
-        assert termios.tcgetattr(slave) == before
-    finally:
-        os.close(master)
-        os.close(slave)
+
+
+def test_terminal_is_the_guests_by_default(virga):
+    """`virga run` on a terminal: Ctrl-C is the guest's, Ctrl-A x ends the machine."""
+    with terminal() as (master, slave, own):
+        with Running(virga, "run", **own) as machine:
+            wait_for(lambda: is_raw(slave), what="raw mode")
+            os.write(master, b"\x03")
+            with pytest.raises(subprocess.TimeoutExpired):
+                machine.process.wait(0.3)
+            os.write(master, b"\x01x")
+            assert machine.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("words, raw", [([], False), (["--serial", "stdio"], True)])
+@pytest.mark.parametrize("command", ["restore", "clone"])
+def test_terminal_and_the_serial_port_of_a_snapshot(virga, tmp_path, command, words, raw):
+    """Where the serial port was when the snapshot was made is of no matter."""
+    with Machine(virga, tmp_path, "--serial", "stdio") as machine:
+        snapshot = tmp_path / "snap"
+        assert run(virga, "snapshot", machine.control, snapshot).returncode == 0
+        machine.stop()
+    with terminal() as (master, slave, own):
+        control = Path(f"{machine.control}.0") if command == "clone" else machine.control
+        words = [command, snapshot, "--control", machine.control, *words]
+        with Running(virga, *words, **own) as again:
+            wait_for(control.exists, what="the socket")
+            with Raw(control) as qmp:
+                wait_for(lambda: qmp.execute("query-status")["running"], what="running")
+            assert is_raw(slave) == raw
+            os.write(master, b"\x01x" if raw else b"\x03")
+            assert again.process.wait(20) == 0

@@ -126,7 +126,8 @@ static int supervisor_main(struct fixture *f, void (*vm)(int fd))
 	config_set(&config, "control", f->control);
 	config_set(&config, "vsock", f->vsock);
 	config_set(&config, "name", "fake");
-	config_set(&config, "serial", f->terminal >= 0 ? "stdio" : "none");
+	config_set(&config, "serial", f->terminal >= 0 ? "none" : "stdio");
+	options.terminal = f->terminal >= 0; /* whatever a snapshot's configuration says */
 	vm_block_signals();
 	options.control_fd = supervisor_listen(f->control);
 	if (options.control_fd < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))

@@ -238,6 +238,96 @@ static void test_notef_full_pipe(void **state)
 	close(fds[1]);
 }
 
+static void say_hostile(void)
+{
+	notef("the guest says %s", "\033]0;owned\007\nvirga: forged\r\b\177\n");
+	notef("%s", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x9a\x80");
+	/* Control characters of UTF-8 and of 8-bit sets, overlong, surplus and cut sequences. */
+	notef("%s", "\xc2\x9b \x9b \xc0\x9b \xe0\x82\x9b \xf4\x90\x80\x80 \xc3");
+}
+
+static void test_notef_cleans(void **state)
+{
+	char text[8192];
+
+	(void)state;
+	capture(text, sizeof(text), say_hostile);
+	assert_string_equal(
+		text, "virga: the guest says \\x1b]0;owned\\x07\\x0avirga: forged\\x0d\\x08\\x7f\n"
+		      "virga: caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x9a\x80\n"
+		      "virga: \\xc2\\x9b \\x9b \\xc0\\x9b \\xe0\\x82\\x9b \\xf4\\x90\\x80\\x80 "
+		      "\\xc3\n");
+}
+
+static void say_text(void)
+{
+	static const char hostile[] = "one\033[2J\nvirga: forged\n\n\0four\n\n";
+	struct note_rate rate = { 0 };
+	char wide[600];
+
+	note_text(&rate, 5, "guest", hostile, sizeof(hostile) - 1);
+	memset(wide, 'x', sizeof(wide));
+	note_text(&rate, 5, "guest", wide, sizeof(wide));
+	note_text(&rate, 5, "guest", "\n", 1);
+	note_rate_end(&rate, "guest");
+}
+
+static void test_note_text(void **state)
+{
+	static const char lines[] = "virga: guest: one\\x1b[2J\n"
+				    "virga: guest: virga: forged\n"
+				    "virga: guest: \n"
+				    "virga: guest: \\x00four\n"
+				    "virga: guest: xxx";
+	char text[8192], *more;
+	unsigned wide = 0;
+
+	(void)state;
+	capture(text, sizeof(text), say_text);
+	assert_memory_equal(text, lines, sizeof(lines) - 1);
+	/* A long line goes on in the next, behind the same words. */
+	more = text + sizeof(lines) - 1 - 3;
+	assert_non_null(strstr(more, "x\nvirga: guest: x"));
+	for (; *more; more++)
+		wide += *more == 'x';
+	assert_int_equal(wide, 600);
+}
+
+static void say_flood(void)
+{
+	struct note_rate rate = { 0 };
+
+	for (unsigned i = 0; i < 1000; i++)
+		note_text(&rate, 1000000, "guest", "a\nb", 3);
+	/* Half a second later there is room for half as many; after a rest for as many as at first. */
+	for (unsigned i = 0; i < 1000; i++)
+		note_text(&rate, 1500000, "guest", "c", 1);
+	for (unsigned i = 0; i < 1000; i++)
+		note_text(&rate, 9000000, "guest", "d", 1);
+	note_rate_end(&rate, "guest");
+}
+
+static void test_note_text_flood(void **state)
+{
+	unsigned count[256] = { 0 }, sentences = 0;
+	char text[8192];
+
+	(void)state;
+	capture(text, sizeof(text), say_flood);
+	for (char *at = text; *at; at = strchr(at, '\n') + 1) {
+		if (strncmp(at, "virga: guest: ", 14) == 0 && at[15] == '\n')
+			count[(unsigned char)at[14]]++;
+		else
+			sentences++;
+	}
+	assert_int_equal(count['a'] + count['b'], NOTE_RATE);
+	assert_int_equal(count['c'], NOTE_RATE / 2);
+	assert_int_equal(count['d'], NOTE_RATE);
+	assert_int_equal(sentences, 2);
+	assert_non_null(strstr(text, "virga: guest: more than 100 lines a second"));
+	assert_non_null(strstr(text, "virga: guest: 3750 lines were dropped\n"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -250,6 +340,9 @@ int main(void)
 		cmocka_unit_test(test_fields_short),
 		cmocka_unit_test(test_failf),
 		cmocka_unit_test(test_notef),
+		cmocka_unit_test(test_notef_cleans),
+		cmocka_unit_test(test_note_text),
+		cmocka_unit_test(test_note_text_flood),
 		cmocka_unit_test(test_notef_full_pipe),
 	};
 

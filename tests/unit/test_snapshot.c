@@ -106,6 +106,29 @@ static void test_load(void **state)
 	snapshot_close(&s);
 }
 
+/* What lies where a new one would be written is removed only when it is not whole. */
+static void test_left_over(void **state)
+{
+	struct snapshot_dir dir;
+	struct snapshot s;
+	char name[256];
+
+	(void)state;
+	assert_int_equal(run("cp -r snap new.tmp"), 0);
+	snprintf(name, sizeof(name), "%s/new", root);
+	expect(snapshot_dir_create(&dir, name, "", 0), EEXIST,
+	       "new.tmp: is in the way and looks like a complete snapshot; move or remove");
+	snprintf(name, sizeof(name), "%s/new.tmp", root);
+	assert_int_equal(snapshot_open(&s, name), 0);
+	assert_int_equal(snapshot_verify(&s), 0);
+	snapshot_close(&s);
+	assert_int_equal(run("truncate -s -1 new.tmp/state"), 0);
+	snprintf(name, sizeof(name), "%s/new", root);
+	assert_int_equal(snapshot_dir_create(&dir, name, "", 0), 0);
+	snapshot_dir_abort(&dir);
+	assert_int_equal(run("test ! -e new.tmp"), 0);
+}
+
 /* The snapshot with its state changed: edit may change, drop or add sections. */
 static int load_edited(void (*edit)(struct state_writer *w), void (*adapt)(struct machine *m))
 {
@@ -391,6 +414,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_load),
+		cmocka_unit_test(test_left_over),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_damaged_directory),
 		cmocka_unit_test(test_not_a_directory),

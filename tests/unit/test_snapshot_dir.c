@@ -236,6 +236,10 @@ static void test_names(void **state)
 	expect(snapshot_dir_create(&dir, "/", "", 0), EEXIST, "/: exists");
 	expect(snapshot_dir_create(&dir, "/nonexistent/x", "", 0), ENOENT, "/nonexistent/x.tmp");
 	expect(snapshot_dir_create(&dir, "/dev/null/x", "", 0), ENOTDIR, "/dev/null/x");
+	expect(snapshot_dir_create(&dir, tmp_path, "", 0), EINVAL, "snap.tmp: ends in .tmp");
+	snprintf(slashed, sizeof(slashed), "%s//", tmp_path);
+	expect(snapshot_dir_create(&dir, slashed, "", 0), EINVAL, "ends in .tmp");
+	assert_false(exists(tmp_path));
 	snprintf(slashed, sizeof(slashed), "%s//", path);
 	assert_int_equal(snapshot_dir_create(&dir, slashed, "", 0), 0);
 	assert_string_equal(dir.tmp_path, tmp_path);

@@ -2,6 +2,8 @@
 /*
  * The supervisor over a fake VM process: snapshots through QMP and through the command, and
  * connections that the guest begins.
+ *
+ * wrap: timerfd_settime
  */
 #include "serve/supervisor.h"
 
@@ -19,11 +21,35 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "arch/error.h"
 #include "arch/unix_path.h"
 #include "tests/unit/supervisor_fixture.h"
+
+/* A second of the supervisor's timers takes 20 ms. */
+static bool hurried;
+
+int __real_timerfd_settime(int fd, int flags, const struct itimerspec *value,
+			   struct itimerspec *old);
+int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *value,
+			   struct itimerspec *old);
+
+static struct timespec hurry(const struct timespec *span)
+{
+	return (struct timespec){ .tv_sec = span->tv_sec / 50,
+				  .tv_nsec = span->tv_sec % 50 * 20000000 };
+}
+
+int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *value,
+			   struct itimerspec *old)
+{
+	struct itimerspec sooner = { .it_interval = hurry(&value->it_interval),
+				     .it_value = hurry(&value->it_value) };
+
+	return __real_timerfd_settime(fd, flags, hurried ? &sooner : value, old);
+}
 
 /* --- Fake VM processes --- */
 
@@ -40,6 +66,25 @@ static void vm_cannot_save(int fd)
 	vm_say(fd, MESSAGE_READY, 0, 0, "");
 	vm_next(fd, &m);
 	vm_say(fd, MESSAGE_SNAPSHOT_DONE, 0, ENOSPC, "no room \xff for it");
+	vm_serve(fd);
+}
+
+/* Saves slowly, then stands still until it is told to stop; only then answers. */
+static void vm_stands_still(int fd)
+{
+	static struct message m;
+
+	vm_say(fd, MESSAGE_READY, 0, 0, "");
+	vm_next(fd, &m);
+	for (unsigned i = 0; i < 10; i++) {
+		usleep(100000);
+		if (write(m.fds[1], "slow", 4) != 4)
+			_exit(8);
+	}
+	message_close_fds(&m);
+	vm_next(fd, &m);
+	vm_say(fd, MESSAGE_SNAPSHOT_DONE, 0, 0, "pause_us 1");
+	vm_say(fd, MESSAGE_STOPPED, m.id, 0, "");
 	vm_serve(fd);
 }
 
@@ -149,7 +194,7 @@ static void test_guest_connects(void **state)
 static void test_snapshot_command(void **state)
 {
 	struct fixture *f = *state;
-	char other[128];
+	char other[256];
 
 	assert_int_equal(snapshot_command(f->control, f->snapshot, 1, false), 1);
 	assert_non_null(strstr(error_text(), f->control));
@@ -161,6 +206,9 @@ static void test_snapshot_command(void **state)
 	snprintf(other, sizeof(other), "%s/none/there", f->dir);
 	assert_int_equal(snapshot_command(f->control, other, 10, false), 1);
 	assert_non_null(strstr(error_text(), other));
+	snprintf(other, sizeof(other), "%s.tmp/", f->snapshot);
+	assert_int_equal(snapshot_command(f->control, other, 10, false), 2);
+	assert_non_null(strstr(error_text(), "snapshot.tmp/: ends in .tmp"));
 }
 
 static void test_snapshot_command_not_ready(void **state)
@@ -176,13 +224,52 @@ static void test_snapshot_command_not_ready(void **state)
 	assert_int_equal(access(f->snapshot, F_OK), 0);
 }
 
+static void test_snapshot_command_and_silence(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t start_us;
+	char tmp[128];
+
+	hurried = true;
+	supervisor_start(f, vm_stands_still);
+	hurried = false;
+	client_begin(f);
+	client_wait_ready(f);
+	alarm(20);
+	start_us = monotonic_us();
+	assert_int_equal(snapshot_command(f->control, f->snapshot, 10, false), 1);
+	alarm(0);
+	/* As long as it saves it is waited for. */
+	assert_true(monotonic_us() - start_us > 1000000);
+	assert_non_null(strstr(error_text(), "saved nothing for 30 s"));
+	snprintf(tmp, sizeof(tmp), "%s.tmp", f->snapshot);
+	assert_int_equal(access(tmp, F_OK), -1);
+	/* Its answer would be taken for that of the next. */
+	client_migrate(f, f->snapshot);
+	client_expect(f, "error", "has not answered since the last snapshot");
+	client_say(f, "{\"execute\": \"stop\"}");
+	client_expect(f, "event", "STOP");
+	client_expect(f, "return", "{}");
+	assert_int_equal(access(f->snapshot, F_OK), -1);
+	client_say(f, "{\"execute\": \"query-migrate\"}");
+	client_expect(f, "return", "failed");
+	client_migrate(f, f->snapshot);
+	client_expect(f, "return", "{}");
+	client_wait_status(f, "{\"execute\": \"query-migrate\"}", "completed");
+	assert_int_equal(access(f->snapshot, F_OK), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, supervisor_setup, supervisor_teardown)
-		TEST(test_snapshot),         TEST(test_snapshot_fails),
-		TEST(test_vm_dies_saving),   TEST(test_guest_connects),
-		TEST(test_snapshot_command), TEST(test_snapshot_command_not_ready),
+		TEST(test_snapshot),
+		TEST(test_snapshot_fails),
+		TEST(test_vm_dies_saving),
+		TEST(test_guest_connects),
+		TEST(test_snapshot_command),
+		TEST(test_snapshot_command_not_ready),
+		TEST(test_snapshot_command_and_silence),
 	};
 
 	return cmocka_run_group_tests_name("supervisor_snapshot", tests, NULL, NULL);
