@@ -7,10 +7,25 @@
 #include "devices/device.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "arch/error.h"
+
+/* Zeroed. A mapping, because calloc() may touch every page of a large state to see that it is 0. */
+static void *device_state_new(size_t size)
+{
+	void *state = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return state == MAP_FAILED ? NULL : state;
+}
+
+static void device_state_free(struct device *dev)
+{
+	if (dev->state)
+		munmap(dev->state, dev->class->size);
+	dev->state = NULL;
+}
 
 static int device_create(struct device *dev, const struct device_class *class, struct vm *vm,
 			 const struct device_host *host)
@@ -19,15 +34,13 @@ static int device_create(struct device *dev, const struct device_class *class, s
 
 	*dev = (struct device){ .class = class, .vm = vm };
 	if (class->size) {
-		dev->state = calloc(1, class->size);
+		dev->state = device_state_new(class->size);
 		if (!dev->state)
 			return failf(ENOMEM, "device %s: out of memory", class->name);
 	}
 	ret = class->create(dev, host);
-	if (ret) {
-		free(dev->state);
-		dev->state = NULL;
-	}
+	if (ret)
+		device_state_free(dev);
 	return ret;
 }
 
@@ -57,8 +70,7 @@ void devices_destroy(struct devices *devices)
 
 		if (dev->class->destroy)
 			dev->class->destroy(dev);
-		free(dev->state);
-		dev->state = NULL;
+		device_state_free(dev);
 	}
 }
 
