@@ -224,6 +224,12 @@ void vm_poll(struct vm *vm)
 		vm->polls[i].poll(vm->polls[i].opaque);
 }
 
+void vm_poll_later(struct vm *vm)
+{
+	vm->poll_pending = true;
+	vcpu_kick(&vm->vcpus[0]);
+}
+
 void vm_park(struct vm *vm)
 {
 	vm->current->parked = true;
@@ -306,6 +312,10 @@ static void vcpu_loop(struct vcpu *vcpu)
 			continue;
 		}
 		vcpu->state = VCPU_RUNNING;
+		if (vm->poll_pending) {
+			vm->poll_pending = false;
+			vm_poll(vm);
+		}
 		if (vcpu->parked && !vm->wake_pending) {
 			vcpu_take_signals(vcpu, true);
 			continue;

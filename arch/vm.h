@@ -79,6 +79,7 @@ struct vm {
 	enum vm_state state;
 	bool pause_wanted;
 	bool wake_pending; /* a used buffer was published since the guest last parked */
+	bool poll_pending; /* vm_poll_later() */
 	struct vm_end end;
 	struct vcpu *current; /* whose exit is being handled */
 	unsigned poll_count;
@@ -139,6 +140,9 @@ void vm_irq(struct vm *vm, unsigned gsi, bool level);
 /* Registers / runs what vm_poll() calls, while the machine is built / under the VM lock. */
 int vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque);
 void vm_poll(struct vm *vm);
+
+/* Has a vCPU call vm_poll() soon, after signals and whoever waits for the lock. VM lock held. */
+void vm_poll_later(struct vm *vm);
 
 /* The vCPU whose exit is being handled waits after it until vm_wake(). Exit handlers only. */
 void vm_park(struct vm *vm);

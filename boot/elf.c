@@ -106,6 +106,8 @@ static int elf_segment(const struct image *image, const Elf64_Ehdr *h, unsigned 
 			     "kernel %s: cut short or damaged: %" PRIu64 " of the %" PRIu64
 			     " bytes of segment %u are missing",
 			     image->name, p->p_filesz - room, p->p_filesz, i);
+	if (p->p_filesz == 0)
+		p->p_offset = 0; /* wherever nothing lies, it is not to be pointed at */
 	return 0;
 }
 

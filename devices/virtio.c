@@ -99,11 +99,12 @@ static void virtio_again_event(void *opaque, uint32_t events)
 		virtio_poll(v);
 }
 
-bool virtio_again(struct virtio *v)
+void virtio_again(struct virtio *v)
 {
 	uint64_t one = 1;
 
-	return v->again_fd >= 0 && write(v->again_fd, &one, sizeof(one)) == (ssize_t)sizeof(one);
+	if (v->again_fd < 0 || write(v->again_fd, &one, sizeof(one)) != (ssize_t)sizeof(one))
+		vm_poll_later(v->vm);
 }
 
 void virtio_set_ready(struct virtio *v, unsigned queue, bool ready)
@@ -195,7 +196,7 @@ int virtio_init(struct virtio *v, const struct virtio_class *class, struct vm *v
 	v->again_fd = -1;
 	for (unsigned i = 0; i < class->queue_count; i++)
 		virtqueue_init(&v->queues[i], &vm->memory);
-	/* With one vCPU nobody fills a queue while an exit is handled. */
+	/* What the other vCPUs of an honest guest fill must not keep vCPU 0 out of the guest. */
 	if (vm->vcpu_count > 1) {
 		v->again_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (v->again_fd < 0)

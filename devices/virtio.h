@@ -45,8 +45,9 @@ struct virtio_class {
 	uint64_t features; /* of its own, beside the three above */
 
 	/*
-	 * The guest may have added buffers to a queue: looks at it, whether it did or not. Called
-	 * only while the device is live; the core publishes and interrupts afterwards.
+	 * The guest may have added buffers to a queue: looks at it, whether it did or not. Takes a
+	 * bounded number of them and calls virtio_again() if there may be more. Called only while
+	 * the device is live; the core publishes and interrupts afterwards.
 	 */
 	void (*notify)(struct virtio *v, unsigned queue);
 	/* The guest resets the device: drop all that depends on the driver. */
@@ -80,7 +81,7 @@ struct virtio {
 	struct vm *vm;
 	unsigned gsi;
 	bool started; /* between virtio_start and virtio_stop: guest memory may be touched */
-	int again_fd; /* eventfd that brings the loop thread back, -1 with one vCPU; owned */
+	int again_fd; /* eventfd that brings the loop thread back, -1: a vCPU comes back; owned */
 	struct loop_watch *again;
 	struct note_limit notes;
 };
@@ -123,10 +124,11 @@ bool virtio_live(const struct virtio *v);
 void virtio_flush(struct virtio *v);
 
 /*
- * Asks for all queues to be looked at again soon, so that a guest whose other vCPU fills a queue
- * as fast as it is drained cannot keep the VM lock. False: there is no need, carry on.
+ * Has all queues looked at again soon, without a kick. For a notify() that has done its share: a
+ * queue can fill as fast as it is drained, by another vCPU or by what the device itself writes
+ * where the guest said, and must not keep the VM lock or hold up a signal.
  */
-bool virtio_again(struct virtio *v);
+void virtio_again(struct virtio *v);
 
 /* The machine is about to run: everything the guest left in the queues is looked at. */
 void virtio_start(struct virtio *v);

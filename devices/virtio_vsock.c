@@ -17,13 +17,19 @@
 #include "devices/vsock.h"
 #include "devices/vsock_unix.h"
 
-#define VSOCK_QUEUE_RX    0 /* packets for the guest */
-#define VSOCK_QUEUE_TX    1
-#define VSOCK_QUEUE_COUNT 3 /* the third is for events, which are never sent */
-#define VSOCK_TX_BUDGET   1024
+#define VSOCK_QUEUE_RX      0 /* packets for the guest */
+#define VSOCK_QUEUE_TX      1
+#define VSOCK_QUEUE_COUNT   3 /* the third is for events, which are never sent */
+#define VSOCK_BUDGET        (4 * VIRTQUEUE_SIZE_MAX) /* chains that one notification takes */
+
+/*
+ * Connections that the supervisor may still have to answer. Its answers wait in a socket that
+ * takes 278 messages (Linux, default size), and must not fill it.
+ */
+#define VSOCK_QUESTIONS_MAX 128
 
 /* The channel takes all it gets at once, so this costs no memory. */
-#define VSOCK_CHANNEL_BUF (1u << 20)
+#define VSOCK_CHANNEL_BUF   (1u << 20)
 
 struct virtio_vsock {
 	struct virtio_mmio mmio;
@@ -34,12 +40,23 @@ struct virtio_vsock {
 	struct channel *channel;
 	int (*connect)(void *opaque, uint64_t id, uint32_t port);
 	void *connect_opaque;
-	uint64_t questions; /* asked of the supervisor so far */
-	bool busy;          /* packets are being moved: whoever does it takes what comes up */
-	bool stalled;       /* packets wait in TX until RX has room for what they cause */
+	uint64_t questions;  /* asked of the supervisor so far */
+	unsigned unanswered; /* of them; also those that no connection waits for any more */
+	unsigned budget;     /* chains to take until others have their turn */
+	bool busy;           /* packets are being moved: whoever does it takes what comes up */
+	bool stalled;        /* packets wait in TX until RX has room for what they cause */
 };
 
 /* --- Packets --- */
+
+/* What is written into RX may lie on a ring's index: neither queue need ever be empty. */
+static bool virtio_vsock_spend(struct virtio_vsock *vv)
+{
+	if (vv->budget == 0)
+		return false;
+	vv->budget--;
+	return true;
+}
 
 static void virtio_vsock_fill_rx(struct virtio_vsock *vv)
 {
@@ -50,6 +67,8 @@ static void virtio_vsock_fill_rx(struct virtio_vsock *vv)
 	unsigned count;
 
 	while (vsock_has_output(&vv->vsock)) {
+		if (!virtio_vsock_spend(vv))
+			return;
 		if (!virtqueue_pop(q, &chain)) {
 			if (!virtqueue_arm(q))
 				return;
@@ -93,11 +112,11 @@ static void virtio_vsock_drain_tx(struct virtio_vsock *vv)
 	struct virtqueue *q = &vv->virtio.queues[VSOCK_QUEUE_TX];
 	struct virtqueue_chain chain;
 
-	for (unsigned n = 1;; n++) {
+	while (virtio_vsock_spend(vv)) {
 		if (!vsock_can_receive(&vv->vsock))
 			virtio_vsock_fill_rx(vv);
 		vv->stalled = !vsock_can_receive(&vv->vsock);
-		if (vv->stalled || (n % VSOCK_TX_BUDGET == 0 && virtio_again(&vv->virtio)))
+		if (vv->stalled)
 			return;
 		if (virtqueue_pop(q, &chain)) {
 			virtio_vsock_receive(vv, &chain);
@@ -120,6 +139,7 @@ static void virtio_vsock_notify(struct virtio *v, unsigned queue)
 	if (vv->busy)
 		return;
 	vv->busy = true;
+	vv->budget = VSOCK_BUDGET;
 	if (queue == VSOCK_QUEUE_TX)
 		virtio_vsock_drain_tx(vv);
 	virtio_vsock_fill_rx(vv);
@@ -128,6 +148,8 @@ static void virtio_vsock_notify(struct virtio *v, unsigned queue)
 		virtio_vsock_fill_rx(vv);
 	}
 	vv->busy = false;
+	if (vv->budget == 0)
+		virtio_again(v);
 }
 
 /* Called when the host side has come up with something. */
@@ -249,12 +271,14 @@ static bool virtio_vsock_connect(void *opaque, struct vsock_conn *c)
 		vsock_accept(c, &virtio_vsock_channel_end);
 		return true;
 	}
-	if (!vv->connect)
+	/* A guest that gives up before the answer asks no more questions for it. */
+	if (!vv->connect || vv->unanswered == VSOCK_QUESTIONS_MAX)
 		return false;
 	c->id = ++vv->questions * VSOCK_CONNS_MAX + vsock_conn_index(c);
 	if (vv->connect(vv->connect_opaque, c->id, c->host_port) < 0)
 		return false;
 	c->state = VSOCK_ASKING;
+	vv->unanswered++;
 	return true;
 }
 
@@ -263,6 +287,7 @@ void vsock_unix_connected(struct device *dev, uint64_t id, int error, int fd)
 	struct virtio_vsock *vv = dev->state;
 	struct vsock_conn *c = &vv->vsock.conns[id % VSOCK_CONNS_MAX];
 
+	vv->unanswered -= vv->unanswered > 0;
 	if (c->state != VSOCK_ASKING || c->id != id) {
 		if (fd >= 0)
 			close(fd);

@@ -127,12 +127,12 @@ static bool virtqueue_add(struct virtqueue *q, struct virtqueue_chain *chain,
 }
 
 /* 2.7.5.3: the last descriptor of the main table may name a table of its own, never deeper. */
-static const uint8_t *virtqueue_indirect(struct virtqueue *q, const uint8_t *table,
-					 const struct virtqueue_desc *desc)
+static const uint8_t *virtqueue_indirect(struct virtqueue *q, const struct virtqueue_desc *desc,
+					 bool nested)
 {
 	const uint8_t *inner = NULL;
 
-	if (q->indirect && table == q->desc && !(desc->flags & DESC_F_NEXT) && desc->len != 0 &&
+	if (q->indirect && !nested && !(desc->flags & DESC_F_NEXT) && desc->len != 0 &&
 	    desc->len % sizeof(*desc) == 0)
 		inner = memory_at(q->memory, desc->addr, desc->len);
 	if (!inner)
@@ -140,30 +140,34 @@ static const uint8_t *virtqueue_indirect(struct virtqueue *q, const uint8_t *tab
 	return inner;
 }
 
-/* No chain may be longer than the queue (2.7.5.3.1), which also ends every loop. */
+/*
+ * No chain may be longer than the queue (2.7.5.3.1), which also ends every loop: each descriptor
+ * that is read counts. Where a table lies says nothing: it may be the main one.
+ */
 static bool virtqueue_walk(struct virtqueue *q, struct virtqueue_chain *chain)
 {
 	const uint8_t *table = q->desc;
 	uint32_t entries = q->state.size;
 	uint32_t index = chain->head;
-	unsigned seen = 0;
+	unsigned limit = q->state.size;
+	bool indirect = false;
 
-	while (seen <= q->state.size) {
+	for (unsigned seen = 0; seen < limit; seen++) {
 		struct virtqueue_desc desc;
 
 		if (index >= entries)
 			return virtqueue_break(q, "a descriptor's number is out of range");
 		desc = virtqueue_desc_at(table, index);
 		if (desc.flags & DESC_F_INDIRECT) {
-			table = virtqueue_indirect(q, table, &desc);
+			table = virtqueue_indirect(q, &desc, indirect);
 			if (!table)
 				return false;
 			entries = desc.len / (uint32_t)sizeof(desc);
 			index = 0;
+			indirect = true;
+			limit++; /* it is no buffer itself */
 			continue;
 		}
-		if (++seen > q->state.size)
-			break;
 		if (!virtqueue_add(q, chain, &desc))
 			return false;
 		if (!(desc.flags & DESC_F_NEXT))

@@ -53,6 +53,29 @@ static void attack_flood(void)
 	}
 }
 
+/* Connections that are given up before the supervisor has answered, faster than it can. */
+static void attack_give_up(void)
+{
+	static struct packet pair[2];
+
+	device_start(0);
+	rx_offer_all();
+	packet_send(1, 9, 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		pair[i] = packet;
+		pair[i].op = i ? 3 : 1;
+		describe(TX, (uint16_t)i, (uint64_t)&pair[i], PACKET_HEADER, 0);
+	}
+	for (uint32_t i = 0; i < 100000; i++) {
+		pair[0].src_port = pair[1].src_port = 6000 + i / (SIZE / 2);
+		queues[TX].avail.ring[queues[TX].avail.idx % SIZE] = i % 2;
+		queues[TX].avail.idx++;
+		queues[RX].avail.idx = (uint16_t)(queues[RX].used.idx + SIZE);
+		if (i % SIZE == SIZE - 1)
+			mmio_write(MMIO_NOTIFY, TX);
+	}
+}
+
 /* The function channel, opened as it should be, then garbage in it. */
 static void attack_channel(void)
 {
@@ -80,10 +103,8 @@ static void attack_channel(void)
 }
 
 static const struct attack attacks[] = {
-	{ "header", attack_header },
-	{ "credit", attack_credit },
-	{ "flood", attack_flood },
-	{ "channel", attack_channel },
+	{ "header", attack_header },   { "credit", attack_credit },   { "flood", attack_flood },
+	{ "give_up", attack_give_up }, { "channel", attack_channel },
 };
 
 void guest_main(const struct pvh_info *info)

@@ -207,6 +207,10 @@ static void attack_indirect(void)
 	offer(TX, 1);
 	describe(TX, 2, NOWHERE, 64, F_INDIRECT);
 	offer(TX, 2);
+	/* The main table itself, so that its one descriptor leads to itself. */
+	device_start(1ull << 28);
+	describe(TX, 0, (uint64_t)queues[TX].desc, sizeof(queues[TX].desc), F_INDIRECT);
+	offer(TX, 0);
 	/* Not negotiated. */
 	device_start(0);
 	describe(TX, 0, (uint64_t)table, 16, F_INDIRECT);

@@ -154,16 +154,26 @@ HOSTILE = {
         "registers status queue_size queue_address index head loop buffer direction short "
         "indirect"
     ),
-    "hostile_packets": "header credit flood channel",
+    "hostile_packets": "header credit flood give_up channel",
 }
 ATTACKS = [(name, attack) for name, attacks in HOSTILE.items() for attack in attacks.split()]
 
 
 @pytest.mark.parametrize("name, attack", ATTACKS, ids=[attack for _, attack in ATTACKS])
-def test_hostile_driver(virga, name, attack):
-    done = run_guest(virga, name, cmdline=attack, timeout=60)
+def test_hostile_driver(virga, tmp_path, name, attack):
+    done = run_guest(virga, name, "--vsock", tmp_path / "v", cmdline=attack, timeout=60)
     assert done.stdout == f"{attack}\nSUCCESS\n", done.stdout + done.stderr
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_queue_that_the_device_fills(virga, cpus):
+    """The device's own writes make chains available for ever: the machine still obeys."""
+    args = ["run", "--kernel", guest("hostile_feed"), "--serial", "stdio", "--cpus", str(cpus)]
+    with Running(virga, *args) as machine:
+        machine.expect("feeding\n")
+        time.sleep(0.2)
+        assert machine.stop(timeout=9) == 0, machine.errors()
 
 
 @pytest.mark.parametrize("name", HOSTILE)

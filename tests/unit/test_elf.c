@@ -152,6 +152,19 @@ static void file_range_overflows(void **state)
 	fails(ENOEXEC, "cut short or damaged");
 }
 
+/* Where a segment of no bytes lies in the file does not matter. */
+static void empty_segments_anywhere(void **state)
+{
+	(void)state;
+	segment_of(&t, TEST_NOTE)->p_filesz = 0;
+	segment_of(&t, TEST_NOTE)->p_offset = UINT64_MAX - 7;
+	segment_of(&t, TEST_DATA)->p_filesz = 0;
+	segment_of(&t, TEST_DATA)->p_offset = 1ull << 63;
+	assert_int_equal(load_image(&memory, &t, &loaded), 0);
+	assert_int_equal(loaded.kind, IMAGE_ELF_LINUX64);
+	assert_int_equal(loaded.end, ELF_DATA_GPA + segment_of(&t, TEST_DATA)->p_memsz);
+}
+
 static void more_in_the_file_than_in_memory(void **state)
 {
 	(void)state;
@@ -291,6 +304,7 @@ int main(void)
 		CASE(header_numbers),
 		CASE(nothing_to_load),
 		CASE(file_range_overflows),
+		CASE(empty_segments_anywhere),
 		CASE(more_in_the_file_than_in_memory),
 		CASE(outside_of_memory),
 		CASE(over_reserved_areas),

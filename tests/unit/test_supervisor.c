@@ -65,6 +65,14 @@ static void vm_unknown_message(int fd)
 	pause();
 }
 
+/* Asks for more connections than its socket takes answers, and reads none until the end. */
+static void vm_reads_nothing(int fd)
+{
+	for (unsigned i = 0; i < 2000; i++)
+		vm_say(fd, MESSAGE_CONNECT, i, 9, "");
+	vm_end_with(fd, VM_END_POWEROFF, 0, "powered off");
+}
+
 /* --- Tests --- */
 
 static void test_stop_and_cont(void **state)
@@ -119,6 +127,7 @@ static void test_ends(void **state)
 		{ vm_says_nothing, 125, "status 77 and did not say why" },
 		{ vm_malformed, 125, "malformed message" },
 		{ vm_unknown_message, 125, "unknown type" },
+		{ vm_reads_nothing, 0, "powered off" },
 	};
 	struct fixture *f = *state;
 

@@ -271,6 +271,13 @@ static void test_nested_indirect(void **state)
 	ring_desc_at(&bed.ring, BED_TABLE, 0, BED_TABLE, 16, RING_INDIRECT, 0);
 	ring_offer(&bed.ring, 0);
 	bed_assert_broken();
+
+	/* The main table, whose descriptor then leads to itself. */
+	bed.queue.broken = NULL;
+	bed.queue.state.avail_next = bed.ring.avail_idx;
+	ring_desc(&bed.ring, 0, bed.ring.desc, BED_SIZE * 16, RING_INDIRECT, 0);
+	ring_offer(&bed.ring, 0);
+	bed_assert_broken();
 }
 
 static void test_indirect_loop_and_range(void **state)

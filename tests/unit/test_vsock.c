@@ -424,18 +424,60 @@ static void test_reset_flood(void **state)
 	assert_int_equal(resets, sent);
 }
 
+/* Each packet brings the next, as if somebody filled TX as fast as it is drained. */
+static void feed(struct vsock_guest *g)
+{
+	struct vsock_header h = {
+		.src_cid = VSOCK_CID_GUEST,
+		.dst_cid = VSOCK_CID_HOST,
+		.src_port = 2000,
+		.dst_port = GUEST_HOST_PORT,
+		.type = VSOCK_TYPE_STREAM,
+		.op = VSOCK_OP_RST,
+	};
+
+	vsock_unix_connected(guest_device(g), g->question_id, ECONNREFUSED, -1);
+	guest_post(g, &h, NULL);
+	h.op = VSOCK_OP_REQUEST;
+	if (g->questions < 10000)
+		guest_post(g, &h, NULL);
+}
+
+/* It comes in shares, each of a bounded number, and after one kick all of it. */
+static void test_fed_queue(void **state)
+{
+	unsigned shares = 0, before = 0;
+
+	(void)state;
+	guest.on_question = feed;
+	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 2000, 0, NULL, 0);
+	while (guest.vm.poll_pending) {
+		assert_true(guest.questions - before < 2048);
+		before = guest.questions;
+		guest.vm.poll_pending = false;
+		guest.vm.polls[0].poll(guest.vm.polls[0].opaque);
+		shares++;
+	}
+	assert_true(shares > 4);
+	assert_int_equal(guest.questions, 10001);
+	assert_int_equal(ring_used_idx(&guest.tx), guest.tx.avail_idx);
+	assert_silent(&guest);
+}
+
 /* Packets of noise, some to ports that exist. */
 static void test_noise(void **state)
 {
 	static uint8_t data[1024];
 	int fds[4];
 	struct vsock_header h;
+	unsigned answered;
 
 	(void)state;
 	srandom(20261123);
 	guest_open_channel(&guest, 0);
 	for (unsigned i = 0; i < 4; i++)
 		fds[i] = guest_connect(&guest, 2000 + i);
+	answered = guest.questions;
 	for (unsigned n = 0; n < 20000; n++) {
 		static const uint32_t ports[] = {
 			CHANNEL_PORT, GUEST_HOST_PORT, GUEST_CHANNEL_PORT, 2000, 2001, 2003, 1
@@ -459,7 +501,7 @@ static void test_noise(void **state)
 			;
 		if (n % 64 == 0)
 			guest_turn(&guest);
-		if (n % 128 == 0 && guest.questions)
+		for (; n % 128 == 0 && answered < guest.questions; answered++)
 			vsock_unix_connected(guest_device(&guest), guest.question_id, ECONNREFUSED,
 					     -1);
 	}
@@ -487,6 +529,7 @@ int main(void)
 		TEST(test_bad_packets),
 		TEST(test_small_rx_buffers),
 		TEST(test_reset_flood),
+		TEST(test_fed_queue),
 		TEST(test_noise),
 	};
 

@@ -146,6 +146,30 @@ static void test_late_answer(void **state)
 	assert_silent(&guest);
 }
 
+/* Questions whose asker has gone count until they are answered; those beyond are refused. */
+static void test_unanswered(void **state)
+{
+	unsigned asked;
+
+	(void)state;
+	for (unsigned i = 0; i < 1000 && guest.questions == i; i++) {
+		guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 2000, 0, NULL, 0);
+		guest_send(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000, 0, NULL, 0);
+	}
+	asked = guest.questions;
+	assert_true(asked > 64 && asked < 200); /* the pair of sockets takes 278 answers */
+	assert_hears(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
+	guest_put(&guest, 0x070, 0); /* no reset makes up for answers */
+	guest_bring_up(&guest, true);
+	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 2000, 0, NULL, 0);
+	assert_hears(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
+	assert_int_equal(guest.questions, asked);
+
+	vsock_unix_connected(guest_device(&guest), guest.question_id, ECONNREFUSED, -1);
+	close(guest_connect(&guest, 2000));
+	assert_int_equal(guest.questions, asked + 1);
+}
+
 /* A host program that does not read: bytes wait, then the guest has no credit; nothing is lost. */
 static void test_back_pressure(void **state)
 {
@@ -435,10 +459,11 @@ static void test_table_full(void **state)
 {
 	unsigned open = 0;
 	struct vsock_header h;
+	int fds[VSOCK_CONNS_MAX - 1];
 
 	(void)state;
 	for (unsigned i = 0; i < VSOCK_CONNS_MAX - 1; i++) {
-		guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 2000 + i, 0, NULL, 0);
+		fds[i] = guest_connect(&guest, 2000 + i);
 		open += guest.questions == i + 1;
 	}
 	assert_int_equal(open, VSOCK_CONNS_MAX - 1);
@@ -457,6 +482,8 @@ static void test_table_full(void **state)
 	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 9999, 0, NULL, 0);
 	assert_hears(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
 	assert_int_equal(guest.questions, VSOCK_CONNS_MAX + 1);
+	for (unsigned i = 0; i < VSOCK_CONNS_MAX - 1; i++)
+		close(fds[i]);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -467,6 +494,7 @@ int main(void)
 		TEST(test_guest_to_host),
 		TEST(test_refused),
 		TEST(test_late_answer),
+		TEST(test_unanswered),
 		TEST(test_back_pressure),
 		TEST(test_credit_violation),
 		TEST(test_host_to_guest),

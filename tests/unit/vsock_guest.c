@@ -30,6 +30,8 @@ static int guest_asked(void *opaque, uint64_t id, uint32_t port)
 {
 	struct vsock_guest *g = opaque;
 
+	if (g->on_question)
+		g->on_question(g);
 	g->questions++;
 	g->question_id = id;
 	g->question_port = port;

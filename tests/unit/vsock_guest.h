@@ -32,7 +32,8 @@ struct vsock_guest {
 	unsigned questions;
 	uint64_t question_id;
 	uint32_t question_port;
-	int refuse; /* the answer to asking, 0 or -errno */
+	int refuse;                                 /* the answer to asking, 0 or -errno */
+	void (*on_question)(struct vsock_guest *g); /* called before that, if set */
 };
 
 #define GUEST_CHANNEL_PORT 1025u /* the guest's port of the function channel */
