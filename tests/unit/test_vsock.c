@@ -2,8 +2,8 @@
 /*
  * The vsock device as a guest sees it: the function channel, its credit, resets, and
  * what a hostile guest tries.
+ * wrap: vm_irq vm_wake vm_poll_add
  */
-/* wrap: vm_irq vm_wake vm_poll_add */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -2,8 +2,8 @@
 /*
  * Vsock connections over unix sockets, both ways: the client's line, data, slow
  * peers, shutdown of one side and of both.
+ * wrap: vm_irq vm_wake vm_poll_add
  */
-/* wrap: vm_irq vm_wake vm_poll_add */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
