@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -27,6 +26,7 @@
 #include "serve/invoke.h"
 #include "serve/message.h"
 #include "serve/output.h"
+#include "serve/payload.h"
 
 #define STATUS_VIRGA 125
 
@@ -58,43 +58,15 @@ struct clone_sink {
 	uint64_t start_us;
 };
 
-/* The payload in a memfd, for answers that do not fit a message. */
-static int clone_payload(const void *data, size_t len)
-{
-	int fd = memfd_create("answer", MFD_CLOEXEC), ret;
-
-	if (fd < 0)
-		return failf(errno, "cannot keep an answer of %zu bytes: %s", len, strerror(errno));
-	ret = output_write_all(fd, data, len);
-	if (ret == 0)
-		return fd;
-	close(fd);
-	return failf(-ret, "cannot keep an answer of %zu bytes: %s", len, strerror(-ret));
-}
-
 static int clone_answer(void *opaque, enum channel_type type, const void *data, size_t len)
 {
 	struct clone_sink *sink = opaque;
-	struct message m = {
-		.type = MESSAGE_ANSWER,
-		.value = type,
-		.id = monotonic_us() - sink->start_us,
-	};
-	int fd = -1, ret;
+	struct message m;
 
-	if (len <= MESSAGE_TEXT_MAX) {
-		m.text_len = (uint32_t)len;
-		memcpy(m.text, data, len);
-	} else {
-		fd = clone_payload(data, len);
-		if (fd < 0)
-			return fd;
-		m.fds[m.fd_count++] = fd;
-	}
-	ret = message_send(sink->fd, &m);
-	if (fd >= 0)
-		close(fd);
-	return ret < 0 ? failf(-ret, "cannot send the answer on: %s", strerror(-ret)) : 0;
+	message_init(&m, MESSAGE_ANSWER);
+	m.value = type;
+	m.id = monotonic_us() - sink->start_us;
+	return payload_send(sink->fd, &m, data, len);
 }
 
 /* PATH.i, or NULL without PATH. */

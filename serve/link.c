@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -17,6 +18,7 @@
 #include "boot/snapshot.h"
 #include "devices/vsock_unix.h"
 #include "serve/message.h"
+#include "serve/payload.h"
 
 /* --- Stop and go --- */
 
@@ -115,6 +117,60 @@ static void link_snapshot(struct link *link, struct message *m)
 		link_resume(link);
 }
 
+/* --- Requests through the supervisor --- */
+
+void link_answer(struct link *link, enum channel_type type, const void *data, size_t len)
+{
+	struct message m;
+
+	if (!link->asked)
+		return;
+	link->asked = false;
+	message_init(&m, MESSAGE_ANSWER);
+	m.value = type;
+	if (payload_send(link->fd, &m, data, len) < 0)
+		notef("%s", error_text());
+}
+
+void link_broken(struct link *link, const char *why)
+{
+	char text[256];
+	int len = snprintf(text, sizeof(text), "it ended the function channel: %s", why);
+
+	link_answer(link, CHANNEL_ERROR, text, (size_t)len < sizeof(text) ? (size_t)len : 0);
+}
+
+void link_quiesced(struct link *link)
+{
+	struct message m;
+
+	if (link->fd < 0)
+		return;
+	message_init(&m, MESSAGE_QUIESCED);
+	message_send(link->fd, &m);
+}
+
+/* A request that cannot be sent is answered by its sentence. */
+static void link_request(struct link *link, const struct message *m)
+{
+	void *data = NULL;
+	size_t len;
+	int ret = payload_take(m, &data, &len);
+
+	link->asked = true;
+	if (ret == 0)
+		ret = channel_request(link->channel, m->id, data, len, m->value * 1000ull);
+	if (ret < 0)
+		link_answer(link, CHANNEL_ERROR, error_text(), strlen(error_text()));
+	free(data);
+}
+
+static void link_quiesce(struct link *link)
+{
+	if (channel_quiesce(link->channel) < 0)
+		notef("%s", error_text());
+}
+
 /* --- Connections that the guest asked for --- */
 
 int link_connect(void *opaque, uint64_t id, uint32_t port)
@@ -161,6 +217,12 @@ static void link_handle(struct link *link, struct message *m)
 	case MESSAGE_CONNECTED:
 		link_connected(link, m);
 		break;
+	case MESSAGE_REQUEST:
+		link_request(link, m);
+		break;
+	case MESSAGE_QUIESCE:
+		link_quiesce(link);
+		break;
 	default:
 		notef("message of unknown type %u from the supervisor", m->type);
 	}
@@ -192,9 +254,10 @@ static void link_event(void *opaque, uint32_t events)
 		;
 }
 
-int link_init(struct link *link, struct vm *vm, struct devices *devices, int fd)
+int link_init(struct link *link, struct vm *vm, struct devices *devices, struct channel *channel,
+	      int fd)
 {
-	*link = (struct link){ .vm = vm, .devices = devices, .fd = fd };
+	*link = (struct link){ .vm = vm, .devices = devices, .channel = channel, .fd = fd };
 	link->watch = loop_add(&vm->loop, fd, EPOLLIN, link_event, link);
 	if (!link->watch) {
 		link_fini(link);

@@ -9,18 +9,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "devices/channel.h"
 #include "devices/device.h"
 
 struct link {
 	struct vm *vm;
 	struct devices *devices;
+	struct channel *channel;
 	struct loop_watch *watch;
 	int fd;      /* owned, blocking */
 	bool paused; /* by MESSAGE_STOP */
+	bool asked;  /* a MESSAGE_REQUEST waits for its answer */
 };
 
 /* Watches fd in vm->loop. 0 or -errno with a sentence (fd closed). */
-int link_init(struct link *link, struct vm *vm, struct devices *devices, int fd);
+int link_init(struct link *link, struct vm *vm, struct devices *devices, struct channel *channel,
+	      int fd);
 
 /*
  * Reports; failures mean the supervisor is gone, which ends the machine by itself. link_threads
@@ -31,6 +35,14 @@ int link_init(struct link *link, struct vm *vm, struct devices *devices, int fd)
 void link_ready(struct link *link);
 void link_threads(struct link *link);
 void link_ended(struct link *link, int status);
+
+/*
+ * What the channel says, to whom a supervisor asked by MESSAGE_REQUEST or MESSAGE_QUIESCE; of a
+ * link without supervisor (fd -1), nothing. VM lock held.
+ */
+void link_answer(struct link *link, enum channel_type type, const void *data, size_t len);
+void link_broken(struct link *link, const char *why);
+void link_quiesced(struct link *link);
 
 /*
  * Asks for a connection to the host's end of vsock port `port`; it is a struct device_host's

@@ -11,12 +11,15 @@
 #include <stdint.h>
 
 enum message_type {
+	MESSAGE_NONE, /* never sent */
 	/* supervisor -> VM process */
 	MESSAGE_STOP = 1, /* pause; answered by MESSAGE_STOPPED with the same id */
 	MESSAGE_CONT,     /* run on; answered by MESSAGE_RUNNING with the same id */
 	MESSAGE_QUIT,     /* end; value: the signal that asks for it, or 0 for QMP quit */
 	MESSAGE_SNAPSHOT, /* fds: state, memory; text: the config; answered by MESSAGE_SNAPSHOT_DONE */
 	MESSAGE_CONNECTED, /* id: of MESSAGE_CONNECT; value: 0 and one fd, or an errno */
+	MESSAGE_REQUEST, /* id; value: ms the guest has; text: the request; answered by MESSAGE_ANSWER */
+	MESSAGE_QUIESCE, /* answered by MESSAGE_QUIESCED when the guest has */
 	/* VM process -> supervisor */
 	MESSAGE_STOPPED = 64,
 	MESSAGE_RUNNING,
@@ -24,8 +27,10 @@ enum message_type {
 	MESSAGE_SNAPSHOT_DONE, /* value: 0 or an errno; text: its sentence, or "pause_us N" */
 	MESSAGE_CONNECT,       /* id; value: vsock port the guest connects to */
 	MESSAGE_THREADS,       /* it runs; text: the vCPU thread ids, space-separated */
-	MESSAGE_ANSWER, /* value: channel type; id: us from start; fd: memfd with the payload */
+	MESSAGE_ANSWER, /* value: channel type; id: us from start; text, or a memfd: the payload */
 	MESSAGE_ENDED,  /* id: vm_end_reason; value: exit status; text: sentence */
+	MESSAGE_QUIESCED,
+	MESSAGE_MEMORY, /* of a trial clone (serve/trial.h); id: its address; value, fd */
 };
 
 #define MESSAGE_TEXT_MAX 16384

@@ -219,6 +219,7 @@ static void remote_handle(struct remote *r, struct message *m)
 		remote_threads(r, m->text);
 		break;
 	case MESSAGE_ANSWER: /* of no interest to a supervisor that asked for none */
+	case MESSAGE_QUIESCED:
 		break;
 	case MESSAGE_ENDED:
 		remote_ended(r, m);
