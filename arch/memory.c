@@ -32,8 +32,16 @@ void memory_layout(struct memory *m, uint64_t size)
 /* Maps m->fd whole; takes it back (closes) on failure. */
 static int memory_map(struct memory *m, int flags)
 {
-	void *base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, m->fd, 0);
+	void *base = mmap(NULL, m->size + MEMORY_ALIGNMENT, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
+	if (base != MAP_FAILED) {
+		m->reservation = base;
+		base = mmap((void *)(((uintptr_t)base + MEMORY_ALIGNMENT - 1) &
+				     ~(uintptr_t)(MEMORY_ALIGNMENT - 1)),
+			    m->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED | MAP_NORESERVE,
+			    m->fd, 0);
+	}
 	if (base == MAP_FAILED) {
 		int err = errno;
 
@@ -71,10 +79,22 @@ int memory_map_cow(struct memory *m, uint64_t size, int fd)
 	return memory_map(m, MAP_PRIVATE);
 }
 
+int memory_map_empty(struct memory *m, uint64_t size)
+{
+	int ret;
+
+	memory_layout(m, size);
+	m->on_demand = true;
+	ret = memory_map(m, MAP_PRIVATE | MAP_ANONYMOUS);
+	if (ret == 0)
+		madvise(m->base, m->size, MADV_NOHUGEPAGE);
+	return ret;
+}
+
 void memory_destroy(struct memory *m)
 {
-	if (m->base)
-		munmap(m->base, m->size);
+	if (m->reservation)
+		munmap(m->reservation, m->size + MEMORY_ALIGNMENT);
 	if (m->fd >= 0)
 		close(m->fd);
 	if (m->pagemap_fd >= 0)

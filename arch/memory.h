@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #define MEMORY_REGIONS_MAX 2
+#define MEMORY_ALIGNMENT   (2ull << 20) /* of memory.base: huge pages of guest and host coincide */
 
 struct memory_region {
 	uint64_t gpa;
@@ -21,11 +22,13 @@ struct memory_region {
 };
 
 struct memory {
-	uint8_t *base;  /* page-aligned; size bytes */
-	uint64_t size;  /* bytes of RAM in all */
-	int fd;         /* backing file, owned; -1 for none */
-	int pagemap_fd; /* /proc/self/pagemap for finding private pages, owned; -1 for none */
-	bool cow;       /* mapped MAP_PRIVATE: writes stay in this process */
+	uint8_t *base;     /* at MEMORY_ALIGNMENT; size bytes */
+	void *reservation; /* what base was aligned in, MEMORY_ALIGNMENT bytes longer */
+	uint64_t size;     /* bytes of RAM in all */
+	int fd;            /* backing file, owned; -1 for none */
+	int pagemap_fd;    /* /proc/self/pagemap for finding private pages, owned; -1 for none */
+	bool cow;          /* mapped MAP_PRIVATE: writes stay in this process */
+	bool on_demand; /* without a file: somebody else fills each page when it is first touched */
 	unsigned region_count;
 	struct memory_region regions[MEMORY_REGIONS_MAX];
 };
@@ -41,6 +44,12 @@ int memory_create(struct memory *m, uint64_t size);
  * the file, writes stay here. Takes ownership of fd, on failure too. 0 or -errno.
  */
 int memory_map_cow(struct memory *m, uint64_t size, int fd);
+
+/*
+ * Private memory of size bytes without a file, with small pages: for who fills each page when it is
+ * first touched. 0 or -errno.
+ */
+int memory_map_empty(struct memory *m, uint64_t size);
 
 /* Unmaps and closes. Safe on a zeroed struct. */
 void memory_destroy(struct memory *m);

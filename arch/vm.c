@@ -79,6 +79,19 @@ static int vm_read_tsc_khz(struct vm *vm)
 }
 
 /*
+ * KVM fetches a page that is not there in a worker, for writing whatever the guest wants, while
+ * the vCPU sleeps. It does not where it cannot make a vCPU sleep. Advice: a failure only makes a
+ * trial clone look as if it wrote more.
+ */
+static void vm_wait_in_place(struct vm *vm)
+{
+	struct kvm_enable_cap halt = { .cap = KVM_CAP_X86_DISABLE_EXITS,
+				       .args = { KVM_X86_DISABLE_EXITS_HLT } };
+
+	(void)ioctl(vm->fd, KVM_ENABLE_CAP, &halt);
+}
+
+/*
  * Slots first, split irqchip after: an in-kernel device registered before a slot change makes
  * the change wait for an SRCU grace period (7 ms on Linux 6.18).
  */
@@ -100,6 +113,8 @@ static int vm_set_up(struct vm *vm, unsigned vcpu_count)
 	/* Without it KVM saves an exception that is pending as one that was injected (Linux 4.20). */
 	if (ioctl(vm->fd, KVM_ENABLE_CAP, &payload) < 0)
 		return failf(errno, "this KVM cannot save pending exceptions: %s", strerror(errno));
+	if (vm->memory.on_demand)
+		vm_wait_in_place(vm);
 	ret = vm_read_tsc_khz(vm);
 	if (ret == 0)
 		ret = ioapic_init(&vm->ioapic, vm);

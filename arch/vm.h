@@ -151,6 +151,13 @@ void vm_park(struct vm *vm);
 void vm_wake(struct vm *vm);
 
 /*
+ * Enters RAM [offset, offset + len) (as memory.base counts; whole pages) in KVM's second-level
+ * tables before the guest runs, by vCPU 0, whose state is loaded. Pages that are not private yet
+ * are entered for reading. 0, or -errno without a sentence when this KVM cannot.
+ */
+int vm_prefault(struct vm *vm, uint64_t offset, uint64_t len);
+
+/*
  * KVM_GET_CLOCK / KVM_SET_CLOCK, ns of kvmclock without host realtime. The host's TSC at that
  * moment is kept in clock_tsc: vCPUs are saved and loaded relative to it, so that their TSCs
  * agree with the clock and with each other. 0 or -errno.

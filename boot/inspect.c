@@ -49,13 +49,20 @@ static bool inspect_is_device(const struct state_section *section)
 
 static void inspect_text(const struct snapshot *s, const struct inspect_facts *facts, FILE *out)
 {
-	fprintf(out, "snapshot  %s (config, state, memory)\n", s->path);
+	fprintf(out, "snapshot  %s (config, state, memory%s)\n", s->path,
+		s->working_set.runs ? ", working-set" : "");
 	fprintf(out, "made on   Linux %s, x86_64, machine version %u\n",
 		(const char *)facts->machine.host_kernel, facts->machine.machine_version);
 	fprintf(out, "vCPUs     %u\n", s->vcpu_count);
 	fprintf(out, "memory    %.6g MiB, %.6g MiB of it data on disk\n",
 		(double)s->memory_size / 1048576, (double)facts->data_size / 1048576);
 	fprintf(out, "digest    %s\n", facts->digest);
+	if (s->working_set.runs)
+		fprintf(out,
+			"touched   %u pages written, %u read, in %u runs, learnt from %u trial "
+			"clones\n",
+			s->working_set.written_pages, s->working_set.read_pages,
+			s->working_set.count, s->working_set.trials);
 	fprintf(out, "devices  ");
 	for (unsigned i = 0; i < s->state.count; i++)
 		if (inspect_is_device(&s->state.sections[i]))
@@ -90,18 +97,28 @@ static json_t *inspect_sections(const struct snapshot *s, bool devices)
 	return list;
 }
 
+/* Its numbers, or null when there is none. */
+static json_t *inspect_working_set(const struct working_set *ws)
+{
+	if (!ws->runs)
+		return json_null();
+	return json_pack("{s:I, s:I, s:I, s:I}", "written_pages", (json_int_t)ws->written_pages,
+			 "read_pages", (json_int_t)ws->read_pages, "runs", (json_int_t)ws->count,
+			 "trials", (json_int_t)ws->trials);
+}
+
 static int inspect_json(const struct snapshot *s, const struct inspect_facts *facts, FILE *out)
 {
 	json_t *config = json_loadb((const char *)s->config.data, s->config.len, 0, NULL);
 	json_t *object = json_pack(
-		"{s:s, s:s?, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o}", "path", s->path,
-		"host_kernel", (const char *)facts->machine.host_kernel, "arch", "x86_64",
+		"{s:s, s:s?, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:o}", "path",
+		s->path, "host_kernel", (const char *)facts->machine.host_kernel, "arch", "x86_64",
 		"machine_version", (json_int_t)facts->machine.machine_version, "cpus",
 		(json_int_t)s->vcpu_count, "memory_bytes", (json_int_t)s->memory_size,
 		"memory_data_bytes", (json_int_t)facts->data_size, "virtio_slots",
 		(json_int_t)s->virtio_slots, "memory_digest", facts->digest, "devices",
-		inspect_sections(s, true), "sections", inspect_sections(s, false), "config",
-		config ? config : json_null());
+		inspect_sections(s, true), "sections", inspect_sections(s, false), "working_set",
+		inspect_working_set(&s->working_set), "config", config ? config : json_null());
 	char *text = object ? json_dumps(object, JSON_INDENT(2)) : NULL;
 
 	json_decref(object);

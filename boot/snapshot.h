@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A snapshot directory: `config` (text), `state` (boot/state.h) and `memory` (raw,
- * page-aligned, sparse). snapshot_dir_* is what the supervisor does with the directory;
+ * A snapshot directory: `config` (text), `state` (boot/state.h), `memory` (raw,
+ * page-aligned, sparse) and perhaps `working-set` (boot/working_set.h). snapshot_dir_* is what the supervisor does with the directory;
  * snapshot_save and snapshot_load are what the VM process does with the machine.
  * Load is two-phase: everything is checked before anything of the machine changes.
  */
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "boot/state.h"
+#include "boot/working_set.h"
 #include "devices/device.h"
 
 /* --- The directory, written under DIR.tmp --- */
@@ -34,6 +35,10 @@ int snapshot_dir_check_name(const char *path);
  */
 int snapshot_dir_create(struct snapshot_dir *dir, const char *path, const char *config,
 			size_t config_len);
+
+/* Adds a file to PATH.tmp: `config`, or one that a snapshot may have. 0 or -errno, sentence. */
+int snapshot_dir_add(const struct snapshot_dir *dir, const char *name, const void *data,
+		     size_t len);
 
 /*
  * fsyncs all and renames PATH.tmp to PATH, never replacing. On failure PATH.tmp is removed; only
@@ -64,15 +69,19 @@ struct snapshot {
 	uint64_t memory_size; /* bytes of RAM */
 	unsigned vcpu_count;
 	unsigned virtio_slots;
-	uint8_t memory_digest[16]; /* XXH3-128 of `memory`'s content, from the state */
+	uint8_t memory_digest[16];      /* XXH3-128 of `memory`'s content, from the state */
+	struct working_set working_set; /* owned; empty when there is no such file */
 };
 
 /*
- * Opens DIR and checks that its three files are whole and belong together (sizes, checksums,
+ * Opens DIR and checks that its files are whole and belong together (sizes, checksums,
  * config's checksum, memory's size). Does not read `memory`. -errno with a sentence.
  */
 int snapshot_open(struct snapshot *s, const char *path);
 void snapshot_close(struct snapshot *s);
+
+/* The checksum at the end of `state`, which `working-set` names the snapshot by. */
+uint64_t snapshot_state_checksum(const struct snapshot *s);
 
 /* Maps the snapshot's memory copy-on-write. */
 int snapshot_map_memory(struct snapshot *s, struct memory *memory);

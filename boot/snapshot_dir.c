@@ -25,8 +25,9 @@
 #define DIR_DIR_MODE   0700
 #define DIR_SUFFIX     ".tmp"
 
-static const char *const snapshot_files[] = { "config", "state", "memory" };
-#define SNAPSHOT_FILES (sizeof(snapshot_files) / sizeof(snapshot_files[0]))
+static const char *const snapshot_files[] = { "config", "state", "memory", "working-set" };
+#define SNAPSHOT_FILES_ALWAYS 3 /* the rest may be missing */
+#define SNAPSHOT_FILES        (sizeof(snapshot_files) / sizeof(snapshot_files[0]))
 
 static bool snapshot_dir_knows(const char *name)
 {
@@ -145,20 +146,20 @@ static int snapshot_dir_open_file(const struct snapshot_dir *dir, const char *na
 	return fd;
 }
 
-static int snapshot_dir_write_config(const struct snapshot_dir *dir, const char *text, size_t len)
+int snapshot_dir_add(const struct snapshot_dir *dir, const char *name, const void *data, size_t len)
 {
-	int fd = snapshot_dir_open_file(dir, "config"), ret = 0;
+	int fd = snapshot_dir_open_file(dir, name), ret = 0;
 
 	if (fd < 0)
 		return fd;
 	for (size_t at = 0; at < len && ret == 0;) {
-		ssize_t n = write(fd, text + at, len - at);
+		ssize_t n = write(fd, (const char *)data + at, len - at);
 
 		if (n > 0)
 			at += (size_t)n;
 		else if (n == 0 || errno != EINTR)
-			ret = failf(n < 0 ? errno : ENOSPC, "%s/config: cannot write %zu bytes: %s",
-				    dir->tmp_path, len, strerror(n < 0 ? errno : ENOSPC));
+			ret = failf(n < 0 ? errno : ENOSPC, "%s/%s: cannot write %zu bytes: %s",
+				    dir->tmp_path, name, len, strerror(n < 0 ? errno : ENOSPC));
 	}
 	close(fd);
 	return ret;
@@ -225,7 +226,7 @@ int snapshot_dir_create(struct snapshot_dir *dir, const char *path, const char *
 						       dir->tmp_path);
 	}
 	if (ret == 0)
-		ret = snapshot_dir_write_config(dir, config, config_len);
+		ret = snapshot_dir_add(dir, "config", config, config_len);
 	if (ret == 0)
 		ret = dir->state_fd = snapshot_dir_open_file(dir, "state");
 	if (ret >= 0)
@@ -236,11 +237,13 @@ int snapshot_dir_create(struct snapshot_dir *dir, const char *path, const char *
 	return ret;
 }
 
-/* fsyncs one file of the directory; it must still be in it. */
-static int snapshot_dir_sync(const struct snapshot_dir *dir, const char *name)
+/* fsyncs one file of the directory; it must still be in it, unless it may be missing. */
+static int snapshot_dir_sync(const struct snapshot_dir *dir, const char *name, bool optional)
 {
 	int fd = openat(dir->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), ret = 0;
 
+	if (fd < 0 && errno == ENOENT && optional)
+		return 0;
 	if (fd < 0)
 		return failf(errno, "%s/%s: went away while the snapshot was written: %s",
 			     dir->tmp_path, name, strerror(errno));
@@ -295,9 +298,9 @@ int snapshot_dir_commit(struct snapshot_dir *dir)
 	sync_file_range(dir->memory_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 	sync_file_range(dir->state_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 	for (size_t i = 0; i < SNAPSHOT_FILES && ret == 0; i++)
-		ret = snapshot_dir_sync(dir, snapshot_files[i]);
+		ret = snapshot_dir_sync(dir, snapshot_files[i], i >= SNAPSHOT_FILES_ALWAYS);
 	if (ret == 0)
-		ret = snapshot_dir_sync(dir, ".");
+		ret = snapshot_dir_sync(dir, ".", false);
 	if (ret == 0) {
 		parent_fd = openat(dir->dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (parent_fd < 0)

@@ -42,7 +42,10 @@ static int snapshot_open_file(const struct snapshot *s, int dir_fd, const char *
 	return failf(err, "%s/%s: cannot be opened: %s", s->path, name, strerror(err));
 }
 
-/* Reads a small file whole, with a NUL beyond its end. */
+/*
+ * Reads a small file whole, with a NUL beyond its end. -ENOENT for one that is not there has a
+ * sentence too.
+ */
 static int snapshot_read_file(const struct snapshot *s, int dir_fd, const char *name, uint64_t max,
 			      struct blob *out)
 {
@@ -156,8 +159,34 @@ static int snapshot_check_files(struct snapshot *s, uint64_t memory_len)
 	return 0;
 }
 
+uint64_t snapshot_state_checksum(const struct snapshot *s)
+{
+	uint64_t checksum = 0;
+
+	memcpy(&checksum, s->raw.data + s->raw.len - sizeof(checksum), sizeof(checksum));
+	return checksum;
+}
+
+/* A snapshot need not have one: *out stays empty. */
+static int snapshot_read_working_set(const struct snapshot *s, int dir_fd, struct blob *out)
+{
+	int ret = snapshot_read_file(s, dir_fd, "working-set", WORKING_SET_SIZE_MAX, out);
+
+	return ret == -ENOENT ? 0 : ret;
+}
+
+static int snapshot_check_working_set(struct snapshot *s, const struct blob *file)
+{
+	char name[PATH_MAX];
+
+	snprintf(name, sizeof(name), "%s/working-set", s->path);
+	return working_set_parse(&s->working_set, name, file->data, file->len,
+				 snapshot_state_checksum(s), s->memory_size);
+}
+
 int snapshot_open(struct snapshot *s, const char *path)
 {
+	struct blob working_set = { 0 };
 	uint64_t memory_len = 0;
 	int dir_fd, ret;
 
@@ -177,6 +206,8 @@ int snapshot_open(struct snapshot *s, const char *path)
 		ret = snapshot_read_file(s, dir_fd, "config", CONFIG_TEXT_MAX, &s->config);
 	if (ret == 0)
 		ret = s->memory_fd = snapshot_open_file(s, dir_fd, "memory", &memory_len);
+	if (ret >= 0)
+		ret = snapshot_read_working_set(s, dir_fd, &working_set);
 	close(dir_fd);
 	if (ret >= 0) {
 		char name[PATH_MAX];
@@ -188,6 +219,9 @@ int snapshot_open(struct snapshot *s, const char *path)
 		ret = snapshot_check_machine(s);
 	if (ret == 0)
 		ret = snapshot_check_files(s, memory_len);
+	if (ret == 0 && working_set.data)
+		ret = snapshot_check_working_set(s, &working_set);
+	blob_fini(&working_set);
 	if (ret < 0)
 		snapshot_close(s);
 	return ret;
@@ -199,6 +233,7 @@ void snapshot_close(struct snapshot *s)
 		close(s->memory_fd);
 	blob_fini(&s->config);
 	blob_fini(&s->raw);
+	working_set_fini(&s->working_set);
 	free(s->path);
 	*s = (struct snapshot){ .memory_fd = -1 };
 }

@@ -30,6 +30,7 @@ struct msr_table {
 #define MSR_MTRR_DEFTYPE 0x2ffu
 #define MSR_KVMCLOCK     0x4b564d01u
 #define MSR_KVMCLOCK_OLD 0x12u
+#define MSR_ASYNC_PF     0x4b564d02u
 #define MSR_EFER         0xc0000080u
 
 /* What KVM supports on this host, for vCPU `index` of `count`: topology and APIC ids filled in. */

@@ -348,7 +348,11 @@ int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skippe
 	    (ret = vcpu_set_tsc(vcpu, &image)) < 0 ||
 	    (ret = vcpu_load_msrs(vcpu, &image, skipped)) < 0)
 		return ret;
-	return vcpu_load_late(vcpu, &image);
+	ret = vcpu_load_late(vcpu, &image);
+	/* With vm_wait_in_place(): a page that is not there is not told to the guest either. */
+	if (ret == 0 && vcpu->vm->memory.on_demand)
+		msr_write(vcpu, MSR_ASYNC_PF, 0);
+	return ret;
 }
 
 void vcpu_clock_paused(struct vcpu *vcpu)
