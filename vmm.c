@@ -27,6 +27,7 @@
 #include "serve/machine.h"
 #include "serve/options.h"
 #include "serve/supervisor.h"
+#include "serve/template.h"
 
 #define STATUS_HOST      1
 #define STATUS_BAD_INPUT 2
@@ -165,6 +166,9 @@ static const struct command commands[] = {
 	{ COMMAND_INVOKE, "invoke", "DIR",
 	  "Sends one request to a fresh clone and writes its answer to stdout.", STATUS_VIRGA,
 	  command_invoke },
+	{ COMMAND_TEMPLATE_BUILD, "template build", "DIR",
+	  "Boots a guest, warms it up and makes a template that clones start fast from.",
+	  STATUS_BAD_INPUT, template_build_command },
 	{ COMMAND_INSPECT, "inspect", "DIR", "Shows what a snapshot holds.", STATUS_BAD_INPUT,
 	  command_inspect },
 	{ COMMAND_DEVICES, "devices", "", "Lists the devices this virga was built with.",
@@ -181,17 +185,54 @@ static void usage(FILE *out)
 	      "Boots a virtual machine once, then starts copies of it in about a millisecond.\n\n",
 	      out);
 	for (size_t i = 0; i < COMMAND_COUNT; i++)
-		fprintf(out, "  %-9s %-11s %s\n", commands[i].name, commands[i].operands,
+		fprintf(out, "  %-14s %-11s %s\n", commands[i].name, commands[i].operands,
 			commands[i].summary);
 	fputs("\n'virga COMMAND --help' shows a command's options; the manual is virga(1).\n", out);
 }
 
-static const struct command *command_find(const char *name)
+/* How many words of argv name the command; 0: not this one. */
+static int command_words(const struct command *command, int argc, char **argv)
 {
-	for (size_t i = 0; i < COMMAND_COUNT; i++)
-		if (strcmp(commands[i].name, name) == 0)
+	size_t first = strcspn(command->name, " ");
+
+	if (strncmp(argv[0], command->name, first) != 0 || argv[0][first])
+		return 0;
+	if (!command->name[first])
+		return 1;
+	return argc > 1 && strcmp(argv[1], command->name + first + 1) == 0 ? 2 : 0;
+}
+
+static const struct command *command_find(int argc, char **argv, int *words)
+{
+	for (size_t i = 0; i < COMMAND_COUNT; i++) {
+		*words = command_words(&commands[i], argc, argv);
+		if (*words)
 			return &commands[i];
+	}
 	return NULL;
+}
+
+/* argv[0] is no command, or one whose verb is missing or is --help. */
+static int no_command(int argc, char **argv)
+{
+	bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+	FILE *out = help ? stdout : stderr;
+	size_t len = strlen(argv[0]);
+	bool found = false;
+
+	for (size_t i = 0; i < COMMAND_COUNT; i++) {
+		if (strncmp(commands[i].name, argv[0], len) != 0 || commands[i].name[len] != ' ')
+			continue;
+		if (!found && !help)
+			notef("%s: %s%s one of these verbs", argv[0], argc > 1 ? argv[1] : "",
+			      argc > 1 ? " is not" : "needs");
+		found = true;
+		fprintf(out, "usage: virga %s [OPTION...] %s\n  %s\n", commands[i].name,
+			commands[i].operands, commands[i].summary);
+	}
+	if (!found)
+		notef("'%s' is not a command; 'virga --help' lists them", argv[0]);
+	return help && found ? 0 : STATUS_BAD_INPUT;
 }
 
 /*
@@ -242,7 +283,7 @@ int main(int argc, char **argv)
 	struct options options = { .main_us = monotonic_us() };
 	const struct command *command;
 	struct timespec cpu;
-	int status;
+	int status, words;
 
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
 	signal(SIGBUS, on_sigbus);
@@ -255,13 +296,13 @@ int main(int argc, char **argv)
 		usage(argc < 2 ? stderr : stdout);
 		return argc < 2 ? STATUS_BAD_INPUT : finish("help", 0, STATUS_HOST);
 	}
-	command = command_find(strcmp(argv[1], "--version") ? argv[1] : "version");
-	if (!command) {
-		notef("'%s' is not a command; 'virga --help' lists them", argv[1]);
-		return STATUS_BAD_INPUT;
-	}
+	if (strcmp(argv[1], "--version") == 0)
+		argv[1] = "version";
+	command = command_find(argc - 1, argv + 1, &words);
+	if (!command)
+		return no_command(argc - 1, argv + 1);
 	options.process_us = (uint64_t)cpu.tv_sec * 1000000u + (uint64_t)cpu.tv_nsec / 1000u;
-	if (options_parse(&options, command, argc - 1, argv + 1) < 0) {
+	if (options_parse(&options, command, argc - words, argv + words) < 0) {
 		notef("%s: %s; see 'virga %s --help'", command->name, error_text(), command->name);
 		options_fini(&options);
 		return command->bad_input;

@@ -138,7 +138,7 @@ say:
 }
 
 /* Reads a file whole, one byte past the limit at most. */
-static int invoke_read_file(const char *path, char **text, size_t *len)
+int invoke_read_file(const char *option, const char *path, char **text, size_t *len)
 {
 	int fd = strcmp(path, "-") ? open(path, O_RDONLY | O_CLOEXEC) : dup(STDIN_FILENO);
 	size_t size = CHANNEL_PAYLOAD_MAX + 1;
@@ -146,7 +146,7 @@ static int invoke_read_file(const char *path, char **text, size_t *len)
 	int err;
 
 	if (fd < 0)
-		return failf(errno, "option --data: %s: %s", path, strerror(errno));
+		return failf(errno, "option --%s: %s: %s", option, path, strerror(errno));
 	*text = malloc(size);
 	*len = 0;
 	while (*text && *len < size && (n = read(fd, *text + *len, size - *len)) > 0)
@@ -157,13 +157,13 @@ static int invoke_read_file(const char *path, char **text, size_t *len)
 		return 0;
 	free(*text);
 	*text = NULL;
-	return failf(err, "option --data: %s: %s", path, strerror(err));
+	return failf(err, "option --%s: %s: %s", option, path, strerror(err));
 }
 
 int invoke_read_data(const char *data, char **text, size_t *len)
 {
 	if (data && data[0] == '@')
-		return invoke_read_file(data + 1, text, len);
+		return invoke_read_file("data", data + 1, text, len);
 	*text = strdup(data ? data : "");
 	if (!*text)
 		return failf(ENOMEM, "out of memory");

@@ -24,6 +24,9 @@ int invoke_run(const struct options *options, const struct machine_options *base
 /* Reads --data: TEXT as it is, @FILE or @- (stdin). *text is owned by the caller. -errno, sentence. */
 int invoke_read_data(const char *data, char **text, size_t *len);
 
+/* The same of a file; option is for messages. */
+int invoke_read_file(const char *option, const char *path, char **text, size_t *len);
+
 /* Sets in *config those of control, vsock, serial and name that `now` has. 0 or -errno. */
 int invoke_override(struct config *config, const struct config *now);
 

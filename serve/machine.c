@@ -28,6 +28,8 @@ enum machine_stage {
 	STAGE_KVM,
 	STAGE_DEVICES,
 	STAGE_STATE,
+	STAGE_POPULATE,
+	STAGE_PREFAULT,
 	STAGE_FIRST_EXIT,
 	STAGE_READY,
 	STAGE_FIRST_RESPONSE,
@@ -55,8 +57,8 @@ static void machine_stage(struct machine *m, enum machine_stage stage)
 static void machine_print_stages(struct machine *m)
 {
 	static const char *const names[STAGE_COUNT] = {
-		"process", "memory",     "kvm",   "devices",
-		"state",   "first_exit", "ready", "first_response",
+		"process",  "memory",   "kvm",        "devices", "state",
+		"populate", "prefault", "first_exit", "ready",   "first_response",
 	};
 	uint64_t start = m->options->main_us - m->options->process_us;
 	char text[512];
@@ -89,8 +91,10 @@ static void machine_answer(void *opaque, enum channel_type type, const void *dat
 	const struct machine_request *request = m->options->request;
 	int ret;
 
-	if (!request)
+	if (!request) {
+		link_answer(&m->link, type, data, len);
 		return;
+	}
 	m->answered = true;
 	ret = request->answer(request->opaque, type, data, len);
 	if (!request->deliver)
@@ -113,6 +117,13 @@ static void machine_log(void *opaque, const void *data, size_t len)
 	note_text(&m->log_rate, monotonic_us(), "guest", data, len);
 }
 
+static void machine_quiesced(void *opaque)
+{
+	struct machine *m = opaque;
+
+	link_quiesced(&m->link);
+}
+
 static void machine_broken(void *opaque, const char *why)
 {
 	struct machine *m = opaque;
@@ -120,6 +131,7 @@ static void machine_broken(void *opaque, const char *why)
 	if (m->options->request && m->vm.state != VM_ENDED && !m->answered)
 		vm_end(&m->vm, VM_END_ANSWER_ERROR, 0,
 		       "the guest ended the function channel before its answer: %s", why);
+	link_broken(&m->link, why);
 }
 
 /* --- Building --- */
@@ -202,12 +214,27 @@ static int machine_boot(struct machine *m)
 	return ret;
 }
 
+/* A stage that --timing does not show was not done: no working set, or a KVM that cannot. */
+static void machine_fetch_working_set(struct machine *m)
+{
+	const struct working_set *ws = &m->options->snapshot->working_set;
+
+	if (!ws->count)
+		return;
+	working_set_populate(ws, &m->vm.memory);
+	machine_stage(m, STAGE_POPULATE);
+	if (working_set_prefault(ws, &m->vm))
+		machine_stage(m, STAGE_PREFAULT);
+}
+
 static int machine_load_snapshot(struct machine *m)
 {
 	struct snapshot *snapshot = m->options->snapshot;
 	const struct identity *identity = NULL;
 	struct memory memory;
-	int ret = snapshot_map_memory(snapshot, &memory);
+	int ret = m->options->map_memory
+			  ? m->options->map_memory(m->options->map_opaque, snapshot, &memory)
+			  : snapshot_map_memory(snapshot, &memory);
 
 	if (ret < 0)
 		return ret;
@@ -219,6 +246,8 @@ static int machine_load_snapshot(struct machine *m)
 	if ((ret = machine_devices(m, "none")) < 0 ||
 	    (ret = snapshot_load(snapshot, &m->vm, &m->devices)) < 0)
 		return ret;
+	machine_stage(m, STAGE_STATE);
+	machine_fetch_working_set(m);
 	if (m->options->clone) {
 		ret = identity_write(&m->vm, m->options->clone_number);
 		if (ret < 0)
@@ -226,7 +255,6 @@ static int machine_load_snapshot(struct machine *m)
 		identity = memory_at(&m->vm.memory, LAYOUT_IDENTITY, sizeof(*identity));
 	}
 	channel_restored(m->channel, identity ? identity->generation_id : NULL);
-	machine_stage(m, STAGE_STATE);
 	return 0;
 }
 
@@ -255,6 +283,7 @@ static int machine_build(struct machine *m)
 		.ready = machine_ready,
 		.answer = machine_answer,
 		.log = machine_log,
+		.quiesced = machine_quiesced,
 		.broken = machine_broken,
 		.opaque = m,
 	};
@@ -266,7 +295,8 @@ static int machine_build(struct machine *m)
 	channel_set_events(m->channel, &events);
 	ret = m->options->snapshot ? machine_load_snapshot(m) : machine_boot(m);
 	if (ret == 0 && m->options->supervisor_fd >= 0)
-		ret = link_init(&m->link, &m->vm, &m->devices, m->options->supervisor_fd);
+		ret = link_init(&m->link, &m->vm, &m->devices, m->channel,
+				m->options->supervisor_fd);
 	return ret;
 }
 

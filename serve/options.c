@@ -13,7 +13,8 @@
 #include "arch/error.h"
 
 #define START_COMMANDS (COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE | COMMAND_INVOKE)
-#define ALL_COMMANDS   0xffu
+#define BOOT_COMMANDS  (COMMAND_RUN | COMMAND_TEMPLATE_BUILD)
+#define ALL_COMMANDS   0x1ffu
 
 struct option_spec {
 	const char *name;
@@ -25,21 +26,21 @@ struct option_spec {
 };
 
 static const struct option_spec option_specs[] = {
-	{ "kernel", 0, "FILE", COMMAND_RUN, true,
+	{ "kernel", 0, "FILE", BOOT_COMMANDS, true,
 	  "bzImage or ELF64 kernel; without it the embedded guest" },
-	{ "initrd", 0, "FILE", COMMAND_RUN, true, "initial RAM disk" },
-	{ "cmdline", 0, "TEXT", COMMAND_RUN, true, "kernel command line" },
-	{ "memory", 'm', "SIZE", COMMAND_RUN, true, "guest memory, with K, M or G (128M)" },
-	{ "cpus", 0, "N", COMMAND_RUN, true, "vCPUs (1)" },
-	{ "serial", 0, "WHERE", START_COMMANDS, true,
+	{ "initrd", 0, "FILE", BOOT_COMMANDS, true, "initial RAM disk" },
+	{ "cmdline", 0, "TEXT", BOOT_COMMANDS, true, "kernel command line" },
+	{ "memory", 'm', "SIZE", BOOT_COMMANDS, true, "guest memory, with K, M or G (128M)" },
+	{ "cpus", 0, "N", BOOT_COMMANDS, true, "vCPUs (1)" },
+	{ "serial", 0, "WHERE", START_COMMANDS | COMMAND_TEMPLATE_BUILD, true,
 	  "stdio, none, pty or file:PATH (run: stdio; else none)" },
 	{ "vsock", 0, "PATH", COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE, true,
 	  "unix socket that reaches the guest's vsock ports" },
 	{ "control", 0, "PATH", COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE, true,
 	  "unix socket for QMP" },
-	{ "name", 0, "TEXT", COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE, true,
+	{ "name", 0, "TEXT", BOOT_COMMANDS | COMMAND_RESTORE | COMMAND_CLONE, true,
 	  "what to call the machine" },
-	{ "config", 0, "FILE", COMMAND_RUN, false, "JSON with these keys; options override it" },
+	{ "config", 0, "FILE", BOOT_COMMANDS, false, "JSON with these keys; options override it" },
 	{ "print-config", 0, NULL, COMMAND_RUN, false, "print the configuration as JSON and end" },
 	{ "count", 'n', "N", COMMAND_CLONE, false, "how many clones (1)" },
 	{ "request", 0, "TEXT", COMMAND_CLONE, false,
@@ -47,10 +48,15 @@ static const struct option_spec option_specs[] = {
 	{ "keep", 0, NULL, COMMAND_CLONE, false, "keep the clones running after their answers" },
 	{ "data", 0, "TEXT|@FILE", COMMAND_INVOKE, false,
 	  "the request; @- reads standard input (empty)" },
-	{ "timeout", 0, "S", COMMAND_CLONE | COMMAND_INVOKE, false,
+	{ "warm", 0, "N", COMMAND_TEMPLATE_BUILD, false,
+	  "send the warm-up requests N times before the snapshot (0)" },
+	{ "warm-request", 0, "FILE", COMMAND_TEMPLATE_BUILD, false,
+	  "a request to warm up and to try clones with, - for stdin; may be repeated (empty)" },
+	{ "timeout", 0, "S", COMMAND_CLONE | COMMAND_INVOKE | COMMAND_TEMPLATE_BUILD, false,
 	  "seconds an answer may take, fractions allowed (30)" },
 	{ "now", 0, NULL, COMMAND_SNAPSHOT, false, "do not wait until the guest is ready" },
-	{ "ready-timeout", 0, "S", COMMAND_SNAPSHOT, false, "seconds to wait for it (30)" },
+	{ "ready-timeout", 0, "S", COMMAND_SNAPSHOT | COMMAND_TEMPLATE_BUILD, false,
+	  "seconds to wait for it (30)" },
 	{ "verify", 0, NULL, COMMAND_INSPECT, false, "read memory and check its digest" },
 	{ "json", 0, NULL, COMMAND_CLONE | COMMAND_INSPECT | COMMAND_DEVICES, false,
 	  "for machines: JSON" },
@@ -87,18 +93,26 @@ static int option_seconds(const char *name, const char *text, uint32_t *ms)
 	return 0;
 }
 
-static int option_count(const char *text, unsigned *count)
+static int option_count(const char *option, const char *text, unsigned max, unsigned *count)
 {
 	char *end;
 	unsigned long value;
 
 	errno = 0;
 	value = strtoul(text, &end, 10);
-	if (end == text || *end || text[0] == '-' || errno || value < 1 ||
-	    value > OPTIONS_CLONES_MAX)
-		return failf(EINVAL, "option -n: '%s' is not a number from 1 to %u", text,
-			     OPTIONS_CLONES_MAX);
+	if (end == text || *end || text[0] == '-' || errno || value < 1 || value > max)
+		return failf(EINVAL, "option %s: '%s' is not a number from 1 to %u", option, text,
+			     max);
 	*count = (unsigned)value;
+	return 0;
+}
+
+static int option_request_file(struct options *o, const char *path)
+{
+	if (o->request_file_count == OPTIONS_REQUESTS_MAX)
+		return failf(EINVAL, "option --warm-request: given more than %u times",
+			     OPTIONS_REQUESTS_MAX);
+	o->request_files[o->request_file_count++] = path;
 	return 0;
 }
 
@@ -109,7 +123,11 @@ static int option_apply(struct options *o, const char *name, const char *value)
 	int ret;
 
 	if (strcmp(name, "count") == 0)
-		return option_count(value, &o->clones);
+		return option_count("-n", value, OPTIONS_CLONES_MAX, &o->clones);
+	if (strcmp(name, "warm") == 0)
+		return option_count("--warm", value, OPTIONS_WARM_MAX, &o->warm);
+	if (strcmp(name, "warm-request") == 0)
+		return option_request_file(o, value);
 	if (strcmp(name, "timeout") == 0)
 		return option_seconds(name, value, &o->timeout_ms);
 	if (strcmp(name, "ready-timeout") == 0) {
@@ -254,7 +272,7 @@ static int options_parse_all(struct options *o, const struct command *command, i
 			o->help = true;
 			return 0;
 		}
-		if (o->set >> i & 1)
+		if ((o->set >> i & 1) && strcmp(option_specs[i].name, "warm-request") != 0)
 			return failf(EINVAL, "option --%s: given twice; give it once",
 				     option_specs[i].name);
 		o->set |= 1ull << i;
@@ -274,7 +292,7 @@ int options_parse(struct options *options, const struct command *command, int ar
 	options->timeout_ms = OPTIONS_TIMEOUT_DEFAULT_MS;
 	options->ready_timeout_s = 30;
 	config_init(&options->config);
-	ret = command->id == COMMAND_RUN ? options_read_config(options, command, argc, argv) : 0;
+	ret = command->id & BOOT_COMMANDS ? options_read_config(options, command, argc, argv) : 0;
 	return ret < 0 ? ret : options_parse_all(options, command, argc, argv);
 }
 

@@ -23,10 +23,13 @@ enum command_id {
 	COMMAND_INSPECT = 1 << 5,
 	COMMAND_DEVICES = 1 << 6,
 	COMMAND_VERSION = 1 << 7,
+	COMMAND_TEMPLATE_BUILD = 1 << 8,
 };
 
 #define OPTIONS_TIMEOUT_DEFAULT_MS 30000u
 #define OPTIONS_CLONES_MAX         10000u
+#define OPTIONS_WARM_MAX           1000000u
+#define OPTIONS_REQUESTS_MAX       16u
 
 struct options {
 	struct config config;
@@ -37,6 +40,9 @@ struct options {
 	const char *data;    /* invoke --data: TEXT or @FILE; NULL for none */
 	uint32_t timeout_ms;
 	uint32_t ready_timeout_s;
+	unsigned warm;                                   /* template build --warm */
+	const char *request_files[OPTIONS_REQUESTS_MAX]; /* --warm-request; borrowed from argv */
+	unsigned request_file_count;
 	bool json, keep, timing, now, verify, print_config;
 	bool help;        /* --help was given; nothing else was checked */
 	uint64_t main_us; /* set by main: monotonic_us() at its entry, and CPU time before it */
