@@ -28,6 +28,7 @@
 #include "serve/options.h"
 #include "serve/supervisor.h"
 #include "serve/template.h"
+#include "serve/template_store.h"
 
 #define STATUS_HOST      1
 #define STATUS_BAD_INPUT 2
@@ -166,9 +167,16 @@ static const struct command commands[] = {
 	{ COMMAND_INVOKE, "invoke", "DIR",
 	  "Sends one request to a fresh clone and writes its answer to stdout.", STATUS_VIRGA,
 	  command_invoke },
-	{ COMMAND_TEMPLATE_BUILD, "template build", "DIR",
+	{ COMMAND_TEMPLATE_BUILD, "template build", "NAME|DIR",
 	  "Boots a guest, warms it up and makes a template that clones start fast from.",
 	  STATUS_BAD_INPUT, template_build_command },
+	{ COMMAND_TEMPLATE_LIST, "template list", "", "Lists the templates of the store.",
+	  STATUS_BAD_INPUT, template_list_command },
+	{ COMMAND_TEMPLATE_CHECK, "template check", "[NAME|DIR]",
+	  "Verifies one template or all; removes what dead builders left.", STATUS_BAD_INPUT,
+	  template_check_command },
+	{ COMMAND_TEMPLATE_RM, "template rm", "NAME|DIR", "Removes a template.", STATUS_BAD_INPUT,
+	  template_rm_command },
 	{ COMMAND_INSPECT, "inspect", "DIR", "Shows what a snapshot holds.", STATUS_BAD_INPUT,
 	  command_inspect },
 	{ COMMAND_DEVICES, "devices", "", "Lists the devices this virga was built with.",

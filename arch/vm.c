@@ -14,18 +14,9 @@
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
-#include <x86intrin.h>
 
 #include "arch/error.h"
 #include "arch/x86_64/layout.h"
-
-uint64_t monotonic_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
-}
 
 /* --- Creation --- */
 
@@ -478,28 +469,4 @@ int vm_end_status(const struct vm_end *end)
 void vm_irq(struct vm *vm, unsigned gsi, bool level)
 {
 	ioapic_set_pin(&vm->ioapic, gsi, level);
-}
-
-/* --- kvmclock --- */
-
-int vm_clock_get(struct vm *vm, uint64_t *ns)
-{
-	struct kvm_clock_data data = { 0 };
-
-	if (ioctl(vm->fd, KVM_GET_CLOCK, &data) < 0)
-		return failf(errno, "cannot read the guest's clock: %s", strerror(errno));
-	*ns = data.clock;
-	vm->clock_tsc = data.flags & KVM_CLOCK_HOST_TSC ? data.host_tsc : __rdtsc();
-	return 0;
-}
-
-/* Without KVM_CLOCK_REALTIME: guest time goes on from where it was saved, with no jump. */
-int vm_clock_set(struct vm *vm, uint64_t ns)
-{
-	struct kvm_clock_data data = { .clock = ns };
-
-	if (ioctl(vm->fd, KVM_SET_CLOCK, &data) < 0)
-		return failf(errno, "cannot set the guest's clock: %s", strerror(errno));
-	vm->clock_tsc = __rdtsc();
-	return 0;
 }

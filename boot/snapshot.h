@@ -41,6 +41,12 @@ int snapshot_dir_add(const struct snapshot_dir *dir, const char *name, const voi
 		     size_t len);
 
 /*
+ * Says by a file of its own that PATH.tmp is worth nothing, even when it looks complete;
+ * snapshot_dir_commit() removes that file when PATH has its name. 0 or -errno with a sentence.
+ */
+int snapshot_dir_unfinished(const struct snapshot_dir *dir);
+
+/*
  * fsyncs all and renames PATH.tmp to PATH, never replacing. On failure PATH.tmp is removed; only
  * when the very last step fails (the new name on disk) PATH is left, and whole. Closes and frees
  * in any case.
@@ -49,6 +55,15 @@ int snapshot_dir_commit(struct snapshot_dir *dir);
 
 /* Removes PATH.tmp, closes and frees. Safe after commit and on a zeroed (fd -1) struct. */
 void snapshot_dir_abort(struct snapshot_dir *dir);
+
+/* Removes a PATH.tmp whose writer died and says so. -EBUSY when it lives. */
+int snapshot_dir_sweep(const char *path);
+
+/*
+ * Removes the snapshot PATH: it is renamed to PATH.tmp first, so that under its own name it is whole
+ * or gone; there is no PATH.tmp yet (snapshot_dir_sweep()). Machines that run from it go on. Refuses a directory that holds anything else.
+ */
+int snapshot_dir_delete(const char *path);
 
 /* --- The machine --- */
 

@@ -19,13 +19,17 @@
 
 #include "arch/error.h"
 
-#define DIR_ATTEMPTS   16 /* at a directory that others make and remove meanwhile */
-#define DIR_NO_REPLACE 1u /* RENAME_NOREPLACE, which musl's headers lack */
-#define DIR_FILE_MODE  0600
-#define DIR_DIR_MODE   0700
-#define DIR_SUFFIX     ".tmp"
+#define DIR_ATTEMPTS        16 /* at a directory that others make and remove meanwhile */
+#define DIR_NO_REPLACE      1u /* RENAME_NOREPLACE, which musl's headers lack */
+#define DIR_FILE_MODE       0600
+#define DIR_DIR_MODE        0700
+#define DIR_SUFFIX          ".tmp"
 
-static const char *const snapshot_files[] = { "config", "state", "memory", "working-set" };
+/* Its presence says that the directory can go, though it may look complete. */
+#define SNAPSHOT_UNFINISHED "unfinished"
+
+static const char *const snapshot_files[] = { "config", "state", "memory", "working-set",
+					      SNAPSHOT_UNFINISHED };
 #define SNAPSHOT_FILES_ALWAYS 3 /* the rest may be missing */
 #define SNAPSHOT_FILES        (sizeof(snapshot_files) / sizeof(snapshot_files[0]))
 
@@ -47,7 +51,7 @@ static bool snapshot_dir_same(const struct snapshot_dir *dir)
 }
 
 /* -EEXIST with a sentence when a left-over holds anything that no snapshot has. */
-static int snapshot_dir_check_known(const struct snapshot_dir *dir)
+static int snapshot_dir_check_known(const struct snapshot_dir *dir, const char *path)
 {
 	int fd = openat(dir->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
@@ -55,7 +59,7 @@ static int snapshot_dir_check_known(const struct snapshot_dir *dir)
 	int ret = 0;
 
 	if (!stream) {
-		ret = failf(errno, "%s: cannot be read: %s", dir->tmp_path, strerror(errno));
+		ret = failf(errno, "%s: cannot be read: %s", path, strerror(errno));
 		if (fd >= 0)
 			close(fd);
 		return ret;
@@ -65,7 +69,7 @@ static int snapshot_dir_check_known(const struct snapshot_dir *dir)
 			ret = failf(EEXIST,
 				    "%s: holds '%s', which is no part of a snapshot; remove it "
 				    "yourself",
-				    dir->tmp_path, entry->d_name);
+				    path, entry->d_name);
 	closedir(stream);
 	return ret;
 }
@@ -78,6 +82,8 @@ static int snapshot_dir_check_partial(const struct snapshot_dir *dir)
 {
 	struct snapshot snapshot;
 
+	if (faccessat(dir->dir_fd, SNAPSHOT_UNFINISHED, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
 	if (snapshot_open(&snapshot, dir->tmp_path) < 0)
 		return 0;
 	snapshot_close(&snapshot);
@@ -98,17 +104,11 @@ static int snapshot_dir_remove(const struct snapshot_dir *dir)
 	return 0;
 }
 
-/*
- * One attempt to make PATH.tmp and lock it. 0; -EAGAIN (no sentence) when a left-over was removed
- * or another process was quicker: try again.
- */
-static int snapshot_dir_claim(struct snapshot_dir *dir)
+/* Opens and locks tmp_path. -EBUSY when its writer lives, -EAGAIN (no sentence) when it went away. */
+static int snapshot_dir_lock(struct snapshot_dir *dir)
 {
-	bool made = mkdir(dir->tmp_path, DIR_DIR_MODE) == 0;
 	int ret;
 
-	if (!made && errno != EEXIST)
-		return failf(errno, "%s: cannot be made: %s", dir->tmp_path, strerror(errno));
 	dir->dir_fd = open(dir->tmp_path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir->dir_fd < 0)
 		return errno == ENOENT ? -EAGAIN
@@ -122,17 +122,45 @@ static int snapshot_dir_claim(struct snapshot_dir *dir)
 				      strerror(errno));
 	else if (!snapshot_dir_same(dir))
 		ret = -EAGAIN;
-	else if (made)
+	else
 		return 0;
-	else if ((ret = snapshot_dir_check_known(dir)) == 0 &&
-		 (ret = snapshot_dir_check_partial(dir)) == 0 &&
-		 (ret = snapshot_dir_remove(dir)) == 0) {
-		notef("removed %s, left over from a snapshot whose writer died", dir->tmp_path);
-		ret = -EAGAIN;
-	}
 	close(dir->dir_fd);
 	dir->dir_fd = -1;
 	return ret;
+}
+
+/* Removes a left-over whose lock we hold, and says so. The lock goes with it. */
+static int snapshot_dir_remove_left_over(struct snapshot_dir *dir)
+{
+	int ret = snapshot_dir_check_known(dir, dir->tmp_path);
+
+	if (ret == 0)
+		ret = snapshot_dir_check_partial(dir);
+	if (ret == 0)
+		ret = snapshot_dir_remove(dir);
+	if (ret == 0)
+		notef("removed %s, left over from a snapshot whose writer died", dir->tmp_path);
+	close(dir->dir_fd);
+	dir->dir_fd = -1;
+	return ret;
+}
+
+/*
+ * One attempt to make PATH.tmp and lock it. 0; -EAGAIN (no sentence) when a left-over was removed
+ * or another process was quicker: try again.
+ */
+static int snapshot_dir_claim(struct snapshot_dir *dir)
+{
+	bool made = mkdir(dir->tmp_path, DIR_DIR_MODE) == 0;
+	int ret;
+
+	if (!made && errno != EEXIST)
+		return failf(errno, "%s: cannot be made: %s", dir->tmp_path, strerror(errno));
+	ret = snapshot_dir_lock(dir);
+	if (ret < 0 || made)
+		return ret;
+	ret = snapshot_dir_remove_left_over(dir);
+	return ret < 0 ? ret : -EAGAIN;
 }
 
 static int snapshot_dir_open_file(const struct snapshot_dir *dir, const char *name)
@@ -165,6 +193,18 @@ int snapshot_dir_add(const struct snapshot_dir *dir, const char *name, const voi
 	return ret;
 }
 
+int snapshot_dir_unfinished(const struct snapshot_dir *dir)
+{
+	int fd = openat(dir->dir_fd, SNAPSHOT_UNFINISHED,
+			O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, DIR_FILE_MODE);
+
+	if (fd < 0)
+		return failf(errno, "%s/" SNAPSHOT_UNFINISHED ": cannot be made: %s", dir->tmp_path,
+			     strerror(errno));
+	close(fd);
+	return 0;
+}
+
 /* Bytes of path without the slashes at its end. */
 static size_t snapshot_dir_len(const char *path)
 {
@@ -192,7 +232,6 @@ int snapshot_dir_check_name(const char *path)
 /* Fills in both names. */
 static int snapshot_dir_name(struct snapshot_dir *dir, const char *path)
 {
-	struct stat st;
 	int ret = snapshot_dir_check_name(path);
 
 	*dir = (struct snapshot_dir){ .dir_fd = -1, .state_fd = -1, .memory_fd = -1 };
@@ -203,6 +242,14 @@ static int snapshot_dir_name(struct snapshot_dir *dir, const char *path)
 		dir->tmp_path = NULL;
 		return failf(ENOMEM, "out of memory");
 	}
+	return 0; /* NOLINT(clang-analyzer-unix.Malloc): snapshot_dir_close() frees both names */
+}
+
+/* A snapshot never replaces. */
+static int snapshot_dir_check_free(const struct snapshot_dir *dir)
+{
+	struct stat st;
+
 	if (lstat(dir->path, &st) == 0)
 		return failf(EEXIST,
 			     "%s: exists already; a snapshot never replaces, so remove it or name "
@@ -218,6 +265,8 @@ int snapshot_dir_create(struct snapshot_dir *dir, const char *path, const char *
 {
 	int ret = snapshot_dir_name(dir, path);
 
+	if (ret == 0)
+		ret = snapshot_dir_check_free(dir);
 	for (unsigned i = 0; ret == 0 && dir->dir_fd < 0; i++) {
 		ret = snapshot_dir_claim(dir);
 		if (ret == -EAGAIN)
@@ -315,6 +364,8 @@ int snapshot_dir_commit(struct snapshot_dir *dir)
 		snapshot_dir_abort(dir);
 		return ret;
 	}
+	/* It means nothing under the final name, and until then a writer may die. */
+	unlinkat(dir->dir_fd, SNAPSHOT_UNFINISHED, 0);
 	/* The snapshot is whole and has its name; only a crash of the host could lose that now. */
 	if (fsync(parent_fd) < 0)
 		ret = failf(errno, "%s: its name cannot be written to disk: %s", dir->path,
@@ -334,4 +385,41 @@ void snapshot_dir_abort(struct snapshot_dir *dir)
 			rmdir(dir->tmp_path);
 	}
 	snapshot_dir_close(dir);
+}
+
+int snapshot_dir_sweep(const char *path)
+{
+	struct snapshot_dir dir;
+	int ret = snapshot_dir_name(&dir, path);
+
+	if (ret == 0)
+		ret = snapshot_dir_lock(&dir);
+	if (ret == 0)
+		ret = snapshot_dir_remove_left_over(&dir);
+	snapshot_dir_close(&dir);
+	return ret < 0 && ret != -EAGAIN ? ret : 0;
+}
+
+int snapshot_dir_delete(const char *path)
+{
+	struct snapshot_dir dir;
+	int ret = snapshot_dir_name(&dir, path);
+
+	if (ret == 0) {
+		dir.dir_fd = open(dir.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (dir.dir_fd < 0)
+			ret = failf(errno, "%s: cannot be opened: %s", dir.path, strerror(errno));
+	}
+	if (ret == 0)
+		ret = snapshot_dir_check_known(&dir, dir.path);
+	if (ret == 0)
+		ret = snapshot_dir_unfinished(&dir);
+	if (ret == 0 &&
+	    syscall(SYS_renameat2, AT_FDCWD, dir.path, AT_FDCWD, dir.tmp_path, DIR_NO_REPLACE) < 0)
+		ret = failf(errno, "%s: cannot be renamed to %s: %s", dir.path, dir.tmp_path,
+			    strerror(errno));
+	if (ret == 0)
+		ret = snapshot_dir_remove(&dir);
+	snapshot_dir_close(&dir);
+	return ret;
 }

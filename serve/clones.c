@@ -279,7 +279,9 @@ static void clones_signals(struct clones *c)
 		if (info.ssi_signo == SIGCHLD)
 			clones_reap(c);
 		else if (!c->ending) {
-			notef("ending the clones by %s", strsignal((int)info.ssi_signo));
+			notef("ending the clones by %s", info.ssi_signo == SIGTERM  ? "SIGTERM"
+							 : info.ssi_signo == SIGINT ? "SIGINT"
+										    : "SIGHUP");
 			clones_end(c);
 		}
 	}

@@ -14,7 +14,10 @@
 
 #define START_COMMANDS (COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE | COMMAND_INVOKE)
 #define BOOT_COMMANDS  (COMMAND_RUN | COMMAND_TEMPLATE_BUILD)
-#define ALL_COMMANDS   0x1ffu
+#define STORE_COMMANDS                                                             \
+	(COMMAND_TEMPLATE_BUILD | COMMAND_TEMPLATE_LIST | COMMAND_TEMPLATE_CHECK | \
+	 COMMAND_TEMPLATE_RM)
+#define ALL_COMMANDS 0xfffu
 
 struct option_spec {
 	const char *name;
@@ -58,7 +61,10 @@ static const struct option_spec option_specs[] = {
 	{ "ready-timeout", 0, "S", COMMAND_SNAPSHOT | COMMAND_TEMPLATE_BUILD, false,
 	  "seconds to wait for it (30)" },
 	{ "verify", 0, NULL, COMMAND_INSPECT, false, "read memory and check its digest" },
-	{ "json", 0, NULL, COMMAND_CLONE | COMMAND_INSPECT | COMMAND_DEVICES, false,
+	{ "store", 0, "DIR", STORE_COMMANDS, false,
+	  "where templates are kept ($XDG_DATA_HOME/virga)" },
+	{ "json", 0, NULL,
+	  COMMAND_CLONE | COMMAND_INSPECT | COMMAND_DEVICES | COMMAND_TEMPLATE_LIST, false,
 	  "for machines: JSON" },
 	{ "timing", 0, NULL, START_COMMANDS, false, "say on stderr what took how long" },
 	{ "help", 'h', NULL, ALL_COMMANDS, false, "this text" },
@@ -138,6 +144,8 @@ static int option_apply(struct options *o, const char *name, const char *value)
 	}
 	if (strcmp(name, "request") == 0)
 		o->request = value;
+	else if (strcmp(name, "store") == 0)
+		o->store = value;
 	else if (strcmp(name, "data") == 0)
 		o->data = value;
 	else if (strcmp(name, "json") == 0)
@@ -241,6 +249,8 @@ static int options_operands(struct options *o, const struct command *command, in
 	unsigned wanted = !command->operands[0] ? 0 : strchr(command->operands, ' ') ? 2 : 1;
 	unsigned given = (unsigned)(argc - optind);
 
+	if (given == 0 && command->operands[0] == '[')
+		return 0;
 	if (given < wanted)
 		return failf(EINVAL, "'virga %s' needs %s", command->name, command->operands);
 	if (given > wanted)

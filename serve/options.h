@@ -24,6 +24,9 @@ enum command_id {
 	COMMAND_DEVICES = 1 << 6,
 	COMMAND_VERSION = 1 << 7,
 	COMMAND_TEMPLATE_BUILD = 1 << 8,
+	COMMAND_TEMPLATE_LIST = 1 << 9,
+	COMMAND_TEMPLATE_CHECK = 1 << 10,
+	COMMAND_TEMPLATE_RM = 1 << 11,
 };
 
 #define OPTIONS_TIMEOUT_DEFAULT_MS 30000u
@@ -40,6 +43,7 @@ struct options {
 	const char *data;    /* invoke --data: TEXT or @FILE; NULL for none */
 	uint32_t timeout_ms;
 	uint32_t ready_timeout_s;
+	const char *store;                               /* of templates; NULL: the default */
 	unsigned warm;                                   /* template build --warm */
 	const char *request_files[OPTIONS_REQUESTS_MAX]; /* --warm-request; borrowed from argv */
 	unsigned request_file_count;

@@ -20,6 +20,7 @@
 #include "serve/invoke.h"
 #include "serve/message.h"
 #include "serve/template_guest.h"
+#include "serve/template_store.h"
 #include "serve/trial.h"
 
 #define TEMPLATE_TRIALS 2u /* of each request */
@@ -249,17 +250,21 @@ int template_build_command(const struct options *options)
 		.talk = isatty(STDERR_FILENO),
 		.start_us = monotonic_us(),
 	};
+	char *path;
 	int ret, status = 2;
 
-	ret = template_read_requests(&b);
+	ret = template_store_path(options, options->args[0], true, &path);
+	if (ret == 0)
+		ret = template_read_requests(&b);
 	if (ret == 0)
 		ret = template_config(&b);
 	if (ret == 0)
-		ret = snapshot_dir_create(&b.dir, options->args[0], b.config_text,
-					  strlen(b.config_text));
+		ret = snapshot_dir_create(&b.dir, path, b.config_text, strlen(b.config_text));
 	if (ret == 0) {
 		status = 1;
-		ret = template_run(&b);
+		ret = snapshot_dir_unfinished(&b.dir);
+		if (ret == 0)
+			ret = template_run(&b);
 		if (ret == 0)
 			ret = snapshot_dir_commit(&b.dir);
 		else
@@ -268,5 +273,6 @@ int template_build_command(const struct options *options)
 	if (ret < 0)
 		notef("template build: %s", error_text());
 	template_fini(&b);
+	free(path);
 	return ret < 0 ? status : 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `virga template`: a template is a snapshot of a guest that is ready and warm, with the
+ * `virga template build`: a template is a snapshot of a guest that is ready and warm, with the
  * working set that trial clones of it showed. It is made under its directory's name with
  * .tmp and renamed last, so that under its own name it is whole or not there.
  */
@@ -10,7 +10,7 @@
 #include "serve/options.h"
 
 /*
- * The verbs, as commands: the exit status, 0, 1 (the host, or a guest that does not do its part)
+ * The command: the exit status, 0, 1 (the host, or a guest that does not do its part)
  * or 2 (bad input), every sentence printed.
  */
 int template_build_command(const struct options *options);

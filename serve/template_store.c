@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store of templates (serve/template_store.h).
+ */
+#include "serve/template_store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "arch/error.h"
+#include "boot/snapshot.h"
+
+#define STORE_DIR_MODE 0700
+#define STATUS_HOST    1
+#define STATUS_BAD     2
+
+/* --- Names --- */
+
+/* A name that is one path component and can have .tmp behind it. */
+static int store_check_name(const char *name)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789._-";
+	size_t len = strlen(name);
+
+	if (!len || len > 200 || name[0] == '.' || strspn(name, letters) != len ||
+	    (len > 4 && strcmp(name + len - 4, ".tmp") == 0))
+		return failf(EINVAL,
+			     "'%.200s' is not a name for a template: letters, digits, '.', '_' and "
+			     "'-', no '.' first, no '.tmp' last; a directory has a '/' in it",
+			     name);
+	return 0;
+}
+
+/* The store's own path, the caller's to free; NULL with a sentence. */
+static char *store_dir(const struct options *options)
+{
+	const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+	char *path = NULL;
+	int ret = -1;
+
+	if (options->store)
+		ret = asprintf(&path, "%s", options->store);
+	else if (data && data[0] == '/')
+		ret = asprintf(&path, "%s/virga", data);
+	else if (home && home[0] == '/')
+		ret = asprintf(&path, "%s/.local/share/virga", home);
+	else
+		return failf(ENOENT, "no store of templates: neither XDG_DATA_HOME nor HOME is "
+				     "set; name one with --store DIR"),
+		       NULL;
+	return ret < 0 ? failf(ENOMEM, "out of memory"), NULL : path;
+}
+
+/* mkdir -p */
+static int store_make(const char *path)
+{
+	char *copy = strdup(path);
+	int ret = copy ? 0 : failf(ENOMEM, "out of memory");
+
+	for (char *p = copy; ret == 0 && p;) {
+		p = strchr(p + 1, '/');
+		if (p)
+			*p = '\0';
+		if (mkdir(copy, STORE_DIR_MODE) < 0 && errno != EEXIST)
+			ret = failf(errno, "the store %s: %s cannot be made: %s", path, copy,
+				    strerror(errno));
+		if (p)
+			*p = '/';
+	}
+	free(copy);
+	return ret;
+}
+
+int template_store_path(const struct options *options, const char *name, bool make, char **path)
+{
+	char *store;
+	int ret;
+
+	*path = NULL;
+	if (strchr(name, '/')) {
+		*path = strdup(name);
+		return *path ? 0 : failf(ENOMEM, "out of memory");
+	}
+	ret = store_check_name(name);
+	if (ret < 0)
+		return ret;
+	store = store_dir(options);
+	if (!store)
+		return -ENOENT;
+	if (make)
+		ret = store_make(store);
+	if (ret == 0 && asprintf(path, "%s/%s", store, name) < 0) {
+		*path = NULL;
+		ret = failf(ENOMEM, "out of memory");
+	}
+	free(store);
+	return ret;
+}
+
+/* --- All of them --- */
+
+static int store_visible(const struct dirent *entry)
+{
+	return entry->d_name[0] != '.';
+}
+
+/*
+ * Calls visit for each entry of the store, by name, with its path. The largest status of all; 0 for
+ * a store that is not there.
+ */
+static int store_each(const struct options *options, const char *command,
+		      int (*visit)(const struct options *options, const char *name,
+				   const char *path))
+{
+	char *store = store_dir(options), *path;
+	struct dirent **entries = NULL;
+	int count = store ? scandir(store, &entries, store_visible, alphasort) : 0, status = 0;
+
+	if (!store || (count < 0 && errno != ENOENT)) {
+		if (store)
+			failf(errno, "the store %s cannot be read: %s", store, strerror(errno));
+		notef("%s: %s", command, error_text());
+		status = STATUS_HOST;
+	}
+	for (int i = 0; i < count; i++) {
+		int one = STATUS_HOST;
+
+		if (asprintf(&path, "%s/%s", store, entries[i]->d_name) >= 0) {
+			one = visit(options, entries[i]->d_name, path);
+			free(path);
+		}
+		status = one > status ? one : status;
+		free(entries[i]);
+	}
+	free(entries);
+	free(store);
+	return status;
+}
+
+static bool store_is_tmp(const char *name)
+{
+	size_t len = strlen(name);
+
+	return len > 4 && strcmp(name + len - 4, ".tmp") == 0;
+}
+
+/* --- list --- */
+
+static void store_print(const char *name, const struct snapshot *s, bool json)
+{
+	const struct working_set *ws = &s->working_set;
+	json_t *object;
+	char *text;
+
+	if (!json) {
+		printf("%-24s %7.6g MiB %6u %6u %s\n", name, (double)s->memory_size / 1048576,
+		       ws->written_pages, ws->read_pages, s->path);
+		return;
+	}
+	object = json_pack("{s:s, s:s, s:I, s:I, s:I}", "name", name, "path", s->path,
+			   "memory_bytes", (json_int_t)s->memory_size, "written_pages",
+			   (json_int_t)ws->written_pages, "read_pages", (json_int_t)ws->read_pages);
+	text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	printf("%s\n", text ? text : "null");
+	free(text);
+	json_decref(object);
+}
+
+static int store_list_one(const struct options *options, const char *name, const char *path)
+{
+	struct snapshot snapshot;
+
+	if (store_is_tmp(name))
+		return 0;
+	if (snapshot_open(&snapshot, path) < 0) {
+		notef("template list: %s", error_text());
+		return STATUS_HOST;
+	}
+	store_print(name, &snapshot, options->json);
+	snapshot_close(&snapshot);
+	return 0;
+}
+
+int template_list_command(const struct options *options)
+{
+	if (!options->json)
+		printf("%-24s %11s %6s %6s %s\n", "template", "memory", "writes", "reads", "where");
+	return store_each(options, "template list", store_list_one);
+}
+
+/* --- check --- */
+
+/* What a dead builder left goes; what a living one has is left alone. */
+static int store_sweep(const char *path)
+{
+	int ret = snapshot_dir_sweep(path);
+
+	if (ret == 0 || ret == -EBUSY)
+		return 0;
+	notef("template check: %s", error_text());
+	return STATUS_HOST;
+}
+
+static int store_check_one(const struct options *options, const char *name, const char *path)
+{
+	struct snapshot snapshot;
+	int ret;
+
+	(void)options;
+	if (store_is_tmp(name)) {
+		char *whole = strndup(path, strlen(path) - 4);
+
+		ret = whole ? store_sweep(whole) : STATUS_HOST;
+		free(whole);
+		return ret;
+	}
+	ret = snapshot_open(&snapshot, path);
+	if (ret == 0) {
+		ret = snapshot_verify(&snapshot);
+		snapshot_close(&snapshot);
+	}
+	if (ret < 0)
+		notef("template check: %s", error_text());
+	else
+		printf("%s: whole\n", name);
+	return ret < 0 ? STATUS_HOST : 0;
+}
+
+int template_check_command(const struct options *options)
+{
+	char *path;
+	int status;
+
+	if (!options->args[0])
+		return store_each(options, "template check", store_check_one);
+	if (template_store_path(options, options->args[0], false, &path) < 0) {
+		notef("template check: %s", error_text());
+		return STATUS_BAD;
+	}
+	status = store_sweep(path);
+	if (status == 0)
+		status = store_check_one(options, options->args[0], path);
+	free(path);
+	return status;
+}
+
+/* --- rm --- */
+
+int template_rm_command(const struct options *options)
+{
+	char *path;
+	int ret = template_store_path(options, options->args[0], false, &path);
+
+	if (ret == 0) {
+		ret = snapshot_dir_sweep(path);
+		if (ret == 0)
+			ret = snapshot_dir_delete(path);
+		free(path);
+	}
+	if (ret < 0)
+		notef("template rm: %s", error_text());
+	return ret < 0 ? STATUS_HOST : 0;
+}
