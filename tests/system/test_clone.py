@@ -313,7 +313,7 @@ def test_keep_until_sigterm(virga, template):
         assert clones.stop() == 0
         assert all(map(gone, pids))
         errors = clones.errors()
-        assert len(errors.splitlines()) == 1 and "Terminated" in errors
+        assert len(errors.splitlines()) == 1 and "SIGTERM" in errors
 
 
 def test_clone_without_a_request_runs(virga, template, tmp_path):
