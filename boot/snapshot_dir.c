@@ -233,16 +233,16 @@ int snapshot_dir_check_name(const char *path)
 static int snapshot_dir_name(struct snapshot_dir *dir, const char *path)
 {
 	int ret = snapshot_dir_check_name(path);
+	char *tmp_path;
 
 	*dir = (struct snapshot_dir){ .dir_fd = -1, .state_fd = -1, .memory_fd = -1 };
 	if (ret < 0)
 		return ret;
 	dir->path = strndup(path, snapshot_dir_len(path));
-	if (!dir->path || asprintf(&dir->tmp_path, "%s" DIR_SUFFIX, dir->path) < 0) {
-		dir->tmp_path = NULL;
+	if (!dir->path || asprintf(&tmp_path, "%s" DIR_SUFFIX, dir->path) < 0)
 		return failf(ENOMEM, "out of memory");
-	}
-	return 0; /* NOLINT(clang-analyzer-unix.Malloc): snapshot_dir_close() frees both names */
+	dir->tmp_path = tmp_path;
+	return 0;
 }
 
 /* A snapshot never replaces. */
@@ -400,26 +400,33 @@ int snapshot_dir_sweep(const char *path)
 	return ret < 0 && ret != -EAGAIN ? ret : 0;
 }
 
+/* Gives PATH the name PATH.tmp and removes it. */
+static int snapshot_dir_remove_final(struct snapshot_dir *dir)
+{
+	int ret;
+
+	dir->dir_fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir->dir_fd < 0)
+		return failf(errno, "%s: cannot be opened: %s", dir->path, strerror(errno));
+	ret = snapshot_dir_check_known(dir, dir->path);
+	if (ret == 0)
+		ret = snapshot_dir_unfinished(dir);
+	if (ret < 0)
+		return ret;
+	if (syscall(SYS_renameat2, AT_FDCWD, dir->path, AT_FDCWD, dir->tmp_path, DIR_NO_REPLACE) <
+	    0)
+		return failf(errno, "%s: cannot be renamed to %s: %s", dir->path, dir->tmp_path,
+			     strerror(errno));
+	return snapshot_dir_remove(dir);
+}
+
 int snapshot_dir_delete(const char *path)
 {
 	struct snapshot_dir dir;
 	int ret = snapshot_dir_name(&dir, path);
 
-	if (ret == 0) {
-		dir.dir_fd = open(dir.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (dir.dir_fd < 0)
-			ret = failf(errno, "%s: cannot be opened: %s", dir.path, strerror(errno));
-	}
 	if (ret == 0)
-		ret = snapshot_dir_check_known(&dir, dir.path);
-	if (ret == 0)
-		ret = snapshot_dir_unfinished(&dir);
-	if (ret == 0 &&
-	    syscall(SYS_renameat2, AT_FDCWD, dir.path, AT_FDCWD, dir.tmp_path, DIR_NO_REPLACE) < 0)
-		ret = failf(errno, "%s: cannot be renamed to %s: %s", dir.path, dir.tmp_path,
-			    strerror(errno));
-	if (ret == 0)
-		ret = snapshot_dir_remove(&dir);
+		ret = snapshot_dir_remove_final(&dir);
 	snapshot_dir_close(&dir);
 	return ret;
 }

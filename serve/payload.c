@@ -34,7 +34,8 @@ int payload_send(int fd, struct message *m, const void *data, size_t len)
 
 	if (len <= MESSAGE_TEXT_MAX) {
 		m->text_len = (uint32_t)len;
-		memcpy(m->text, data, len);
+		if (len)
+			memcpy(m->text, data, len);
 	} else {
 		memfd = payload_memfd(data, len);
 		if (memfd < 0)
