@@ -10,7 +10,6 @@
  *   arg TEXT                 one argument; %n in it becomes the number of the round
  *   input TEXT               what its stdin holds, then end of file; without it /dev/null
  *   until byte|exit          the first byte on its stdout, or its end
- *   until reply PATH PORT    the first byte that comes back from a vsock port of its guest
  *   grace MS                 let it run on so long, then end it
  */
 #include <errno.h>
@@ -25,9 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,7 +34,7 @@
 #define TIMEOUT_MS   20000
 #define SETTLE_MS    3 /* the kernel takes a closed VM apart a little after its end */
 
-enum until { UNTIL_BYTE, UNTIL_EXIT, UNTIL_REPLY };
+enum until { UNTIL_BYTE, UNTIL_EXIT };
 
 struct command {
 	char *name;
@@ -45,8 +42,6 @@ struct command {
 	unsigned arg_count;
 	char *input;
 	enum until until;
-	char path[100];
-	unsigned port;
 	unsigned grace_ms;
 };
 
@@ -114,9 +109,6 @@ static void plan_line(struct plan *plan, char *line)
 		c->until = UNTIL_BYTE;
 	} else if (!strcmp(line, "until") && !strcmp(value, "exit")) {
 		c->until = UNTIL_EXIT;
-	} else if (!strcmp(line, "until") &&
-		   sscanf(value, "reply %99s %u", c->path, &c->port) == 2) {
-		c->until = UNTIL_REPLY;
 	} else {
 		die(line);
 	}
@@ -223,37 +215,6 @@ static bool child_read(struct child *child)
 	return poll(&p, 1, TIMEOUT_MS) == 1 && read(child->out_fd, bytes, sizeof(bytes)) > 0;
 }
 
-/* Connects through the hybrid vsock socket, sends a line, waits for its first byte back. */
-static bool child_reply(const struct command *c, double start_us)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	char text[128];
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool done = false;
-	ssize_t n;
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", c->path);
-	while (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		if (now_us() - start_us > TIMEOUT_MS * 1e3)
-			goto close_fd;
-		sleep_us(20);
-	}
-	n = snprintf(text, sizeof(text), "CONNECT %u\nping\n", c->port);
-	if (write(fd, text, (size_t)n) != n)
-		goto close_fd;
-	for (size_t len = 0; !done && len < sizeof(text) - 1; len += (size_t)n) {
-		n = read(fd, text + len, sizeof(text) - 1 - len);
-		if (n <= 0)
-			break;
-		text[len + (size_t)n] = 0;
-		/* "OK PORT\n", then the answer */
-		done = strchr(text, '\n') && strchr(text, '\n')[1];
-	}
-close_fd:
-	close(fd);
-	return done;
-}
-
 /* --- A sample --- */
 
 static void print_escaped(const char *text, size_t len)
@@ -288,15 +249,13 @@ static void sample(const struct command *c, unsigned round)
 	double start_us, us = -1, end_us = -1;
 	bool ok;
 
-	if (c->until == UNTIL_REPLY)
-		unlink(c->path);
 	start_us = child_start(&child, c, round);
 	if (c->until == UNTIL_EXIT) {
 		while (child_read(&child))
 			;
 		ok = child_exited(&child, TIMEOUT_MS);
 	} else {
-		ok = c->until == UNTIL_BYTE ? child_read(&child) : child_reply(c, start_us);
+		ok = child_read(&child);
 	}
 	if (ok)
 		us = now_us() - start_us;
