@@ -27,8 +27,9 @@ struct vcpu {
 	pthread_t thread;
 	bool has_thread;
 	enum vcpu_state state;
-	bool parked;     /* the last exit was the park port: wait before going on */
-	bool io_pending; /* the last exit's I/O is completed by the next KVM_RUN */
+	bool parked;      /* the last exit was the park port: wait before going on */
+	bool io_pending;  /* the last exit's I/O is completed by the next KVM_RUN */
+	uint32_t tsc_khz; /* of the guest's TSC */
 };
 
 /* How a cold boot enters the guest. */

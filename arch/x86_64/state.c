@@ -121,14 +121,13 @@ static int vcpu_tsc_at_clock(struct vcpu *vcpu, uint64_t *tsc)
 int vcpu_save(struct vcpu *vcpu, struct blob *out)
 {
 	uint64_t tsc = 0;
-	int khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
 	int ret = vcpu_tsc_at_clock(vcpu, &tsc);
 
 	if (ret < 0)
 		return ret;
 	blob_put_u64(out, cpuid_host_key());
 	blob_put_u64(out, tsc);
-	blob_put_u32(out, khz > 0 ? (uint32_t)khz : vcpu->vm->tsc_khz);
+	blob_put_u32(out, vcpu->tsc_khz);
 	/* MP_STATE first: reading it makes KVM settle pending INIT and SIPI events. */
 	if ((ret = vcpu_put(vcpu, out, KVM_GET_MP_STATE, "MP state", sizeof(struct kvm_mp_state))) <
 		    0 ||
@@ -249,6 +248,8 @@ static int vcpu_set_tsc(struct vcpu *vcpu, const struct vcpu_image *image)
 	if (scale && ioctl(vcpu->fd, KVM_SET_TSC_KHZ, image->tsc_khz) < 0)
 		return failf(errno, "cannot run the TSC at %u kHz: %s", image->tsc_khz,
 			     strerror(errno));
+	if (scale)
+		vcpu->tsc_khz = image->tsc_khz;
 	offset = image->tsc - vcpu->vm->clock_tsc;
 	if (!scale && ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr) == 0)
 		return 0;
@@ -363,7 +364,7 @@ void vcpu_clock_paused(struct vcpu *vcpu)
 
 int vcpu_tsc(struct vcpu *vcpu, uint64_t *tsc, uint32_t *khz)
 {
-	*khz = vcpu->vm->tsc_khz;
+	*khz = vcpu->tsc_khz;
 	/* Asked for, not computed: there are KVMs that take an offset and do not apply it. */
 	if (msr_read(vcpu, MSR_TSC, tsc) < 0)
 		return failf(EIO, "cannot read vCPU %u's TSC", vcpu->index);

@@ -59,7 +59,7 @@ int vcpu_create(struct vcpu *vcpu, struct vm *vm, unsigned index)
 	int size = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0), ret;
 	void *run;
 
-	*vcpu = (struct vcpu){ .vm = vm, .index = index };
+	*vcpu = (struct vcpu){ .vm = vm, .index = index, .tsc_khz = vm->tsc_khz };
 	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, index);
 	if (vcpu->fd < 0)
 		return failf(errno, "cannot create vCPU %u: %s", index, strerror(errno));
