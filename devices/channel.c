@@ -100,7 +100,7 @@ static int channel_reserve(struct channel *c, size_t len)
 		return 0;
 	out = realloc(c->out, need);
 	if (!out)
-		return failf(ENOMEM, "out of memory for a request of %zu bytes", len);
+		return failf(ENOMEM, "out of memory for a frame of %zu bytes", len);
 	c->out = out;
 	c->out_size = need;
 	return 0;
@@ -134,14 +134,21 @@ static struct channel_header channel_header_of(enum channel_type type, uint64_t 
 	};
 }
 
+static int channel_check_ready(const struct channel *c)
+{
+	if (!c->state.ready)
+		return failf(ENOTCONN, "the guest has not said READY on the function channel");
+	return 0;
+}
+
 int channel_request(struct channel *c, uint64_t id, const void *data, size_t len,
 		    uint64_t deadline_us)
 {
 	struct channel_header header;
-	int ret;
+	int ret = channel_check_ready(c);
 
-	if (!c->state.ready)
-		return failf(ENOTCONN, "the guest has not said READY on the function channel");
+	if (ret)
+		return ret;
 	if (len > CHANNEL_PAYLOAD_MAX)
 		return failf(EMSGSIZE, "a request of %zu bytes is too long: at most %u", len,
 			     CHANNEL_PAYLOAD_MAX);
@@ -180,10 +187,40 @@ void channel_cancel(struct channel *c)
 int channel_quiesce(struct channel *c)
 {
 	struct channel_header header = channel_header_of(CHANNEL_QUIESCE, 0, 0);
+	int ret = channel_check_ready(c);
 
-	if (!c->state.ready)
-		return failf(ENOTCONN, "the guest has not said READY on the function channel");
-	return channel_send(c, &header, NULL);
+	return ret ? ret : channel_send(c, &header, NULL);
+}
+
+/* Whether these bytes are NAME=VALUE strings, each ended by a NUL byte. */
+static bool channel_is_environment(const char *data, size_t len)
+{
+	while (len > 0) {
+		const char *end = memchr(data, '\0', len);
+
+		if (!end || *data == '=' || !memchr(data, '=', (size_t)(end - data)))
+			return false;
+		len -= (size_t)(end + 1 - data);
+		data = end + 1;
+	}
+	return true;
+}
+
+int channel_environment(struct channel *c, const void *data, size_t len)
+{
+	struct channel_header header;
+	int ret = channel_check_ready(c);
+
+	if (ret)
+		return ret;
+	if (len > CHANNEL_ENVIRONMENT_MAX)
+		return failf(E2BIG, "an environment of %zu bytes is too long: at most %u", len,
+			     CHANNEL_ENVIRONMENT_MAX);
+	if (!channel_is_environment(data, len))
+		return failf(EINVAL, "an environment is made of strings NAME=VALUE, each ended by "
+				     "a NUL byte");
+	header = channel_header_of(CHANNEL_ENVIRONMENT, 0, len);
+	return channel_send(c, &header, data);
 }
 
 void channel_restored(struct channel *c, const uint8_t *generation_id)

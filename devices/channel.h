@@ -50,6 +50,13 @@ bool channel_ready(const struct channel *c);
 int channel_request(struct channel *c, uint64_t id, const void *data, size_t len,
 		    uint64_t deadline_us);
 
+/*
+ * Sends ENVIRONMENT: variables for the requests that follow, in place of those sent before. data:
+ * NAME=VALUE strings, each ended by a NUL byte; copied. -ENOTCONN without channel or READY, -E2BIG
+ * over CHANNEL_ENVIRONMENT_MAX, -EINVAL when data is something else, -ENOMEM; with a sentence.
+ */
+int channel_environment(struct channel *c, const void *data, size_t len);
+
 /* CANCEL for the outstanding request: its answer will be dropped and counted. */
 void channel_cancel(struct channel *c);
 

@@ -9,10 +9,13 @@
 
 #include <stdint.h>
 
-#define CHANNEL_PORT        1024u       /* vsock port on CID 2, ended by the VMM itself */
-#define CHANNEL_MAGIC       0x47524956u /* "VIRG" */
-#define CHANNEL_VERSION     1u
-#define CHANNEL_PAYLOAD_MAX (6u << 20) /* bytes of a whole message, its MORE frames summed */
+#define CHANNEL_PORT            1024u       /* vsock port on CID 2, ended by the VMM itself */
+#define CHANNEL_MAGIC           0x47524956u /* "VIRG" */
+#define CHANNEL_VERSION         1u
+#define CHANNEL_PAYLOAD_MAX     (6u << 20) /* bytes of a whole message, its MORE frames summed */
+
+/* Bytes of an ENVIRONMENT: half of what Linux takes as one string, so exec never fails of it. */
+#define CHANNEL_ENVIRONMENT_MAX (64u << 10)
 
 /* Frame header, 32 bytes, then `length` bytes of payload. */
 struct channel_header {
@@ -36,6 +39,8 @@ enum channel_type {
 	CHANNEL_QUIESCED = 7, /* guest */
 	CHANNEL_RESTORED = 8, /* host: you are a restored machine; payload: generation id */
 	CHANNEL_CANCEL = 9,   /* host: the request's id; nobody waits for its answer */
+	/* host: NAME=VALUE strings, each ended by a NUL byte, in place of those that came before */
+	CHANNEL_ENVIRONMENT = 10,
 };
 
 #define CHANNEL_FLAG_MORE          0x01u /* the message goes on in the next frame of this type and id */
