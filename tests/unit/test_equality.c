@@ -21,13 +21,9 @@
 #include <unistd.h>
 
 #include "arch/error.h"
-#include "boot/boot.h"
-#include "boot/identity.h"
 #include "boot/snapshot.h"
-#include "devices/channel.h"
-#include "devices/device.h"
+#include "tests/unit/live_machine.h"
 
-#define MIB            (1ull << 20)
 #define STOPS          8
 #define LAPIC_LVTT     0x320
 #define LAPIC_TMICT    0x380
@@ -35,135 +31,7 @@
 #define LAPIC_PERIODIC (1u << 17)
 #define MSR_DEADLINE   0x6e0
 
-struct machine {
-	struct vm vm;
-	struct devices devices;
-	struct channel *channel;
-	pthread_t thread;
-};
-
 static char directory[] = "/tmp/virga-equality.XXXXXX";
-
-static void machine_devices(struct machine *m)
-{
-	const struct device_host host = { .serial = "file:/dev/null", .channel = m->channel };
-
-	assert_int_equal(devices_create(&m->devices, &m->vm, &host), 0);
-}
-
-static struct machine *machine_boot(const char *kernel, const char *cmdline)
-{
-	struct machine *m = calloc(1, sizeof(*m));
-	struct image image = image_builtin();
-	struct boot_regs regs;
-	struct boot_source source = {
-		.kernel = &image, .cmdline = cmdline, .vcpu_count = 1, .serial = true
-	};
-	struct host_cpuid *host = host_cpuid_start();
-	struct memory memory;
-
-	m->channel = channel_new();
-	if (kernel && image_open(&image, kernel) < 0)
-		fail_msg("%s", error_text());
-	assert_int_equal(memory_create(&memory, 16 * MIB), 0);
-	if (vm_create(&m->vm, &memory, 1) < 0)
-		fail_msg("%s", error_text());
-	machine_devices(m);
-	source.virtio_slots = m->vm.virtio_slots;
-	assert_int_equal(boot_load(&m->vm.memory, &source, &regs), 0);
-	assert_int_equal(vcpu_boot(&m->vm.vcpus[0], &regs, host), 0);
-	host_cpuid_free(host);
-	assert_int_equal(identity_write(&m->vm, 0), 0);
-	image_close(&image);
-	return m;
-}
-
-static struct machine *machine_load(const char *path)
-{
-	struct machine *m = calloc(1, sizeof(*m));
-	struct snapshot snapshot;
-	struct memory memory;
-
-	m->channel = channel_new();
-	if (snapshot_open(&snapshot, path) < 0)
-		fail_msg("%s", error_text());
-	assert_int_equal(snapshot_map_memory(&snapshot, &memory), 0);
-	assert_int_equal(vm_create(&m->vm, &memory, snapshot.vcpu_count), 0);
-	machine_devices(m);
-	if (snapshot_load(&snapshot, &m->vm, &m->devices) < 0)
-		fail_msg("%s", error_text());
-	snapshot_close(&snapshot);
-	return m;
-}
-
-static void machine_destroy(struct machine *m)
-{
-	devices_destroy(&m->devices);
-	vm_destroy(&m->vm);
-	channel_free(m->channel);
-	free(m);
-}
-
-static void machine_save(struct machine *m, const char *path)
-{
-	struct snapshot_dir dir;
-	int ret;
-
-	if (snapshot_dir_create(&dir, path, "{}\n", 3) < 0)
-		fail_msg("%s", error_text());
-	pthread_mutex_lock(&m->vm.lock);
-	ret = snapshot_save(&m->vm, &m->devices, "{}\n", 3, dir.state_fd, dir.memory_fd);
-	pthread_mutex_unlock(&m->vm.lock);
-	if (ret < 0)
-		fail_msg("%s", error_text());
-	assert_int_equal(snapshot_dir_commit(&dir), 0);
-}
-
-static void *machine_thread(void *opaque)
-{
-	struct machine *m = opaque;
-
-	vm_run(&m->vm);
-	return NULL;
-}
-
-static void machine_start(struct machine *m)
-{
-	pthread_mutex_lock(&m->vm.lock);
-	assert_int_equal(devices_start(&m->devices), 0);
-	pthread_mutex_unlock(&m->vm.lock);
-	assert_int_equal(pthread_create(&m->thread, NULL, machine_thread, m), 0);
-}
-
-/* VM lock held; false when the guest has ended by itself. */
-static bool machine_stop(struct machine *m)
-{
-	vm_pause(&m->vm);
-	devices_stop(&m->devices);
-	return m->vm.state == VM_STOPPED;
-}
-
-/* Runs for us microseconds and stops; false when the guest has ended by itself. */
-static bool machine_run_for(struct machine *m, unsigned us)
-{
-	bool stopped;
-
-	machine_start(m);
-	usleep(us);
-	pthread_mutex_lock(&m->vm.lock);
-	stopped = machine_stop(m);
-	pthread_mutex_unlock(&m->vm.lock);
-	return stopped;
-}
-
-static void machine_end(struct machine *m)
-{
-	pthread_mutex_lock(&m->vm.lock);
-	vm_end(&m->vm, VM_END_QUIT, 0, "%s", "");
-	pthread_mutex_unlock(&m->vm.lock);
-	pthread_join(m->thread, NULL);
-	machine_destroy(m);
-}
 
 /* --- Comparing --- */
 
@@ -310,7 +178,7 @@ static void remove_snapshot(const char *path)
 }
 
 /* Saves a stopped machine, destroys it, loads it, saves again, compares. Returns the loaded one. */
-static struct machine *check_stop(struct machine *m)
+static struct live *check_stop(struct live *m)
 {
 	char first[300], second[300];
 	struct snapshot a, b;
@@ -320,10 +188,10 @@ static struct machine *check_stop(struct machine *m)
 	snprintf(second, sizeof(second), "%s/second", directory);
 	remove_snapshot(first); /* what a failed test left */
 	remove_snapshot(second);
-	machine_save(m, first);
-	machine_end(m);
-	m = machine_load(first);
-	machine_save(m, second);
+	live_save(m, first);
+	live_end(m);
+	m = live_load(first);
+	live_save(m, second);
 	assert_int_equal(snapshot_open(&a, first), 0);
 	assert_int_equal(snapshot_open(&b, second), 0);
 	compare_files(&a, &b, monotonic_us() - begin);
@@ -337,14 +205,14 @@ static struct machine *check_stop(struct machine *m)
 /* Stops at STOPS sync points; each time the loaded machine is the one that goes on. */
 static void check_guest(const char *kernel, const char *cmdline, unsigned step_us)
 {
-	struct machine *m = machine_boot(kernel, cmdline);
+	struct live *m = live_boot(kernel, cmdline);
 
 	for (unsigned i = 0; i < STOPS; i++) {
-		if (!machine_run_for(m, step_us * (i % 3 + 1)))
+		if (!live_run_for(m, step_us * (i % 3 + 1)))
 			fail_msg("the guest ended at stop %u: %s", i, m->vm.end.text);
 		m = check_stop(m);
 	}
-	machine_destroy(m);
+	live_destroy(m);
 }
 
 static void test_builtin(void **state)
@@ -385,15 +253,15 @@ static void test_avx(void **state)
 {
 	struct kvm_xcrs xcrs = { .nr_xcrs = 1, .xcrs = { { .value = 7 } } };
 	struct kvm_xsave set = { 0 }, found = { 0 };
-	struct machine *m = machine_boot("build/tests/guest/spin.elf", "");
+	struct live *m = live_boot("build/tests/guest/spin.elf", "");
 	uint8_t *bytes = (uint8_t *)set.region;
 	int fd;
 
 	(void)state;
-	assert_true(machine_run_for(m, 2000));
+	assert_true(live_run_for(m, 2000));
 	fd = m->vm.vcpus[0].fd;
 	if (ioctl(fd, KVM_SET_XCRS, &xcrs) < 0) {
-		machine_end(m);
+		live_end(m);
 		skip(); /* a CPU without AVX */
 	}
 	assert_int_equal(ioctl(fd, KVM_GET_XSAVE, &set), 0);
@@ -408,9 +276,9 @@ static void test_avx(void **state)
 		assert_int_equal(ioctl(m->vm.vcpus[0].fd, KVM_GET_XSAVE, &found), 0);
 		assert_memory_equal((uint8_t *)found.region + 160, bytes + 160, 256);
 		assert_memory_equal((uint8_t *)found.region + 576, bytes + 576, 256);
-		assert_true(machine_run_for(m, 2000));
+		assert_true(live_run_for(m, 2000));
 	}
-	machine_end(m);
+	live_end(m);
 }
 
 /* In the middle of a request of a MiB, both ways. */
@@ -418,27 +286,27 @@ static void test_device_transfer(void **state)
 {
 	const size_t len = 1 * MIB;
 	char *data = malloc(len);
-	struct machine *m = machine_boot(NULL, "");
+	struct live *m = live_boot(NULL, "");
 	struct vm *vm = &m->vm;
 	bool ready = false;
 
 	(void)state;
 	memset(data, 'x', len);
-	machine_start(m);
+	live_start(m);
 	for (unsigned i = 0; i < 2000 && !ready; i++) {
 		usleep(1000);
 		pthread_mutex_lock(&vm->lock);
-		ready = channel_ready(m->channel) && machine_stop(m);
+		ready = channel_ready(m->channel) && live_stop(m);
 		pthread_mutex_unlock(&vm->lock);
 	}
 	assert_true(ready);
 	assert_int_equal(channel_request(m->channel, 1, data, len, 0), 0);
 	m = check_stop(m);
 	for (unsigned i = 0; i < STOPS; i++) {
-		assert_true(machine_run_for(m, 200 * (i + 1)));
+		assert_true(live_run_for(m, 200 * (i + 1)));
 		m = check_stop(m);
 	}
-	machine_destroy(m);
+	live_destroy(m);
 	free(data);
 }
 
