@@ -38,7 +38,7 @@ boot_start:
 	/* virtio-mmio, for guest_devices() alone. */
 	movl $(boot_pd_device + PAGING_TABLE), boot_pdpt + 8 * (LAYOUT_VIRTIO_MMIO >> 30)
 	movl $(LAYOUT_VIRTIO_MMIO + PAGING_DEVICE), boot_pd_device + 8 * (LAYOUT_VIRTIO_MMIO >> 21 & 511)
-	movl $0x20, %eax /* PAE */
+	movl $0x220, %eax /* PAE, OSFXSR */
 	movl %eax, %cr4
 	movl $boot_pml4, %eax
 	movl %eax, %cr3
@@ -59,10 +59,12 @@ boot_start:
 
 boot_user:
 	movl %ebx, %edi
-	call guest_main
+	call guest_start
+	call guest_serve
 2:	ud2
 	jmp 2b
 
+	.text
 	.globl memcpy, memset
 memcpy:
 	movq %rdi, %rax

@@ -31,6 +31,12 @@ void channel_answer(struct guest *g, enum channel_type type, uint64_t id, const 
 	c->out_frame_left = 0;
 }
 
+void channel_bytes(struct guest *g, const void *data, uint32_t len)
+{
+	channel_answer(g, CHANNEL_LOG, 0, data, len);
+	g->channel.out_frame_left = len; /* as if their header had gone before */
+}
+
 void channel_error(struct guest *g, uint64_t id, const char *sentence)
 {
 	uint32_t len = 0;
@@ -98,6 +104,9 @@ static void frame_end(struct guest *g)
 		if ((c->frame.flags & CHANNEL_FLAG_MORE) == 0)
 			message_end(g);
 		break;
+	case CHANNEL_ENVIRONMENT:
+		environment_end(g, c->frame.length);
+		break;
 	case CHANNEL_QUIESCE:
 		channel_answer(g, CHANNEL_QUIESCED, c->frame.id, NULL, 0);
 		break;
@@ -145,6 +154,8 @@ static uint32_t channel_parse(struct guest *g, const uint8_t *data, uint32_t len
 		}
 		if (c->frame.type == CHANNEL_REQUEST && !c->message_too_long)
 			message_add(g, data + at, n);
+		if (c->frame.type == CHANNEL_ENVIRONMENT)
+			environment_take(g, c->frame.length - c->frame_left, data + at, n);
 		at += n;
 		c->frame_left -= n;
 		if (c->frame_left == 0)
@@ -238,8 +249,14 @@ static void out_send(struct guest *g, struct stream *s, uint32_t room)
 	c->out += n;
 	c->out_left -= n;
 	c->out_frame_left -= n;
-	if (c->out_left == 0)
+	if (c->out_left > 0)
+		return;
+	if (c->again > 0) {
+		c->again--;
+		channel_bytes(g, c->block, c->block_len);
+	} else {
 		c->out_state = OUT_SENT;
+	}
 }
 
 void channel_pump(struct guest *g)
@@ -261,7 +278,10 @@ void channel_pump(struct guest *g)
 		if (c->held != NO_BUFFER)
 			vsock_give_back(&g->vsock, c->held);
 		c->held = NO_BUFFER;
-		stash_parse(g);
+		if (c->last.due)
+			hostile_last(g);
+		else
+			stash_parse(g);
 	}
 	stream_pump(&g->vsock, s);
 	while (c->out_state == OUT_SENDING) {

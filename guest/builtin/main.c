@@ -15,7 +15,7 @@ static struct guest guest __attribute__((section(".bss.hot")));
 _Static_assert(sizeof(struct guest) <= PAGE_SIZE - 1408, "the hot page is full; see boot.S");
 
 /* pages=N of the command line; a word that is not that is somebody else's. */
-static uint64_t cmdline_pages(uint64_t info)
+static COLD uint64_t cmdline_pages(uint64_t info)
 {
 	/* hvm_start_info.cmdline_paddr; without one, the zero at the end of the key is as good. */
 	uint64_t text = ((const uint64_t *)info)[3];
@@ -77,10 +77,14 @@ static void guest_turn(struct guest *g)
 		if (!guest_packet(g, &packet))
 			vsock_give_back(&g->vsock, packet.buffer);
 	}
-	outgoing_pump(g, &g->vsock.streams[STREAM_OUTGOING]);
+	if (g->outgoing.active || g->vsock.streams[STREAM_OUTGOING].state != STREAM_FREE)
+		outgoing_pump(g, &g->vsock.streams[STREAM_OUTGOING]);
 	channel_pump(g);
-	for (uint32_t i = STREAM_ECHO; i < STREAM_COUNT; i++)
-		echo_pump(g, &g->vsock.streams[i]);
+	for (struct stream *s = &g->vsock.streams[STREAM_ECHO]; s < &g->vsock.streams[STREAM_COUNT];
+	     s++) {
+		if (s->state != STREAM_FREE)
+			echo_pump(g, s);
+	}
 }
 
 void guest_devices(void)
@@ -88,7 +92,7 @@ void guest_devices(void)
 	vsock_start(&guest.vsock);
 }
 
-void guest_main(uint32_t info)
+void guest_start(uint32_t info)
 {
 	struct guest *g = &guest;
 
@@ -100,8 +104,12 @@ void guest_main(uint32_t info)
 		channel_connect(g);
 		channel_pump(g);
 	}
+}
+
+void guest_serve(void)
+{
 	for (;;) {
 		port_read(LAYOUT_PORT_PARK);
-		guest_turn(g);
+		guest_turn(&guest);
 	}
 }

@@ -90,8 +90,6 @@ void echo_pump(struct guest *g, struct stream *s)
 {
 	uint32_t room;
 
-	if (s->state == STREAM_FREE)
-		return;
 	s->forwarded = s->sent_done;
 	stream_pump(&g->vsock, s);
 	while (s->received != s->sent && (room = stream_room(&g->vsock, s)) > 0) {
@@ -105,14 +103,16 @@ void echo_pump(struct guest *g, struct stream *s)
 	stream_pump(&g->vsock, s);
 }
 
-void outgoing_start(struct guest *g, uint64_t id, const uint8_t *text, uint32_t len)
+void command_connect(struct guest *g, const struct request *r)
 {
 	struct outgoing *o = &g->outgoing;
 	uint8_t *message = g->memory.message, *end;
+	const uint8_t *text = r->text;
+	uint32_t len = r->len;
 	uint64_t port;
 
 	if (!number_read(&text, &len, &port) || port >= UINT32_MAX) {
-		channel_error(g, id, "connect: a port number and a text are meant");
+		channel_error(g, r->id, "connect: a port number and a text are meant");
 		return;
 	}
 	if (text < message || text > message + g->memory.message_size) {
@@ -122,7 +122,7 @@ void outgoing_start(struct guest *g, uint64_t id, const uint8_t *text, uint32_t 
 	end = message + g->memory.message_size;
 	*o = (struct outgoing){
 		.active = true,
-		.id = id,
+		.id = r->id,
 		.text = text,
 		.text_left = len,
 		.answer = message + (text - message) + len,

@@ -110,10 +110,10 @@ struct packet {
 };
 
 /* Finds the device and starts it. Ring 0. v->cid stays 0 when there is none that can be used. */
-void vsock_start(struct vsock *v);
+void vsock_start(struct vsock *v) COLD;
 
 /* Offers all receive buffers, frees all slots. */
-void vsock_fill(struct vsock *v);
+void vsock_fill(struct vsock *v) COLD;
 
 /* Takes back what the device has sent, for streams and slots. */
 void vsock_reap(struct vsock *v);
@@ -126,14 +126,15 @@ void vsock_give_back(struct vsock *v, uint16_t buffer);
 struct stream *vsock_match(struct vsock *v, const struct packet *packet);
 
 /* Sends RST for a packet that no stream takes. */
-void vsock_refuse(struct vsock *v, const struct packet *packet);
+void vsock_refuse(struct vsock *v, const struct packet *packet) COLD;
 
 /* Forgets a stream at once, without a word to the peer. */
-void stream_free(struct vsock *v, struct stream *s);
+void stream_free(struct vsock *v, struct stream *s) COLD;
 
 /* Makes a free stream: outgoing (REQUEST wanted), or accepted from a REQUEST (RESPONSE wanted). */
-void stream_connect(struct stream *s, uint32_t local_port, uint32_t peer_port, uint32_t buf_alloc);
-void stream_accept(struct stream *s, const struct packet *packet, uint32_t buf_alloc);
+void stream_connect(struct stream *s, uint32_t local_port, uint32_t peer_port,
+		    uint32_t buf_alloc) COLD;
+void stream_accept(struct stream *s, const struct packet *packet, uint32_t buf_alloc) COLD;
 
 /* Sends what control packets are wanted, and a credit update when the peer may be short. */
 void stream_pump(struct vsock *v, struct stream *s);

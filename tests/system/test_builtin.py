@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded guest: what it answers to requests, and its vsock streams."""
 
+import json
 import re
 import socket
 import threading
@@ -8,6 +9,7 @@ import time
 
 import pytest
 from helpers import Running, connect_vsock, run, wait_for
+from templates import Kept, run_bytes, take_snapshot
 
 pytestmark = pytest.mark.system
 
@@ -56,6 +58,15 @@ ANSWERS = [
     ("sum 1", initial_sum(1)),
     ("sum 64", initial_sum(64)),
     ("spin 100", ""),
+    ("touch 1000 255", "1000"),
+    ("touch 0 0", "0"),
+    ("env HOME", ""),
+    ("twice hello", "hello"),
+    ("late 1000 hello", "hello"),
+    ("log 0 hello", ""),
+    ("mark 0123456789abcdef", ""),
+    ("big 10", bytes(range(10)).decode()),
+    ("mutes", "mutes"),
 ]
 
 
@@ -75,6 +86,16 @@ ERRORS = [
     ("id now", "more text"),
     ("connect x", "a port number"),
     ("connect 9 hello", "refused"),
+    ("touch 1", "a byte"),
+    ("touch 1 256", "a byte"),
+    ("touch 32768 1", "not so many pages"),
+    ("log hello", "decimal number"),
+    ("late 600000001 hello", "at most"),
+    ("mute please", "more text"),
+    ("mark short", "16 bytes"),
+    ("big 6291457", "longer than 6 MiB"),
+    ("garbage", "magic number"),
+    ("close", "closed it"),
 ]
 
 
@@ -88,6 +109,59 @@ def test_ends(virga, template):
     assert invoke(virga, template, "exit 7")[0] == 7
     status, _, err = invoke(virga, template, "fault")
     assert status == 126 and "triple fault" in err
+
+
+def test_few_pages_are_touched(virga, tmp_path):
+    """What a request does not need stands apart from what it does (guest.ld)."""
+    (tmp_path / "request").write_text("echo x")
+    words = ["template", "build", tmp_path / "template", "--warm-request", tmp_path / "request"]
+    assert run(virga, *words).returncode == 0
+    facts = json.loads(run(virga, "inspect", "--json", tmp_path / "template").stdout)["working_set"]
+    assert facts["written_pages"] <= 3 and facts["read_pages"] <= 5
+
+
+def test_logs_are_said(virga, template):
+    status, out, err = invoke(virga, template, "log 3 a line")
+    assert (status, out) == (0, "") and err == "virga: guest: a line\n" * 3
+    status, out, err = invoke(virga, template, "flood 1000")
+    assert (status, out) == (0, "") and "dropped" in err
+    assert len(err) < 100000  # of 4000000
+
+
+@pytest.mark.parametrize("size", [65024, 65025, 1000000, PAYLOAD_MAX])
+def test_big_answers(virga, template, size):
+    done = run_bytes(virga, "invoke", template, "--data", f"big {size}")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == (bytes(range(256)) * (size // 256 + 1))[:size]
+
+
+@pytest.mark.parametrize("request_text", ["mute", "hang", "late 60000000 x"])
+def test_no_answer(virga, template, request_text):
+    start = time.monotonic()
+    done = run(virga, "invoke", template, "--data", request_text, "--timeout", "0.3")
+    assert (done.returncode, done.stdout) == (124, "")
+    assert 0.3 <= time.monotonic() - start < 5
+
+
+def test_mark_is_in_memory_and_registers(virga, template, tmp_path):
+    """In those of the machine that was told, and of no other of the template."""
+    mark = b"FEDCBA9876543210"
+    for name, request in (("told", "mark " + mark.decode()), ("other", "echo x")):
+        with Kept(virga, template, 1, request, "--control", tmp_path / name):
+            snapshot = take_snapshot(virga, tmp_path / f"{name}.0", tmp_path / f"{name}.snapshot")
+        memory, state = ((snapshot / file).read_bytes().count(mark) for file in ("memory", "state"))
+        if name == "told":
+            assert memory >= 16 * 256 and state >= 16
+        else:
+            assert memory == 0 and state == 0
+
+
+def test_small_guest_has_no_room(virga, tmp_path):
+    template = make_template(virga, tmp_path, "--memory", "4M", "--cmdline", "pages=100000")
+    for text in ("log 1 x", "flood 1", "big 1", "twice x", "mark 0123456789abcdef"):
+        status, _, err = invoke(virga, template, text)
+        assert status == 1 and ("memory" in err or "16 free pages" in err)
+    assert invoke(virga, template, "echo hello")[:2] == (0, "hello")
 
 
 def test_ids_differ(virga, template):
