@@ -164,7 +164,10 @@ void command_hang(struct guest *g, const struct request *r)
 		__builtin_ia32_pause();
 }
 
-/* Whether ring 3 may use ymm registers: CPUID says OSXSAVE and AVX, and XCR0 has them. */
+/*
+ * Whether ring 3 may use ymm registers: CPUID says OSXSAVE and AVX, and XCR0 has them. Some KVMs let
+ * it; boot.S does not ask, because with CR4.OSXSAVE others exchange XCR0 at every exit.
+ */
 static bool avx_usable(void)
 {
 	uint32_t a = 1, b, c = 0, d;
