@@ -24,7 +24,7 @@ static const char usage[] =
 	"Answers requests of virga's function channel: with the output of /bin/sh -c REQUEST,\n"
 	"of CMD with the request on its stdin (--exec), or of one CMD that stays and speaks\n"
 	"messages of a little-endian 32-bit length and as many bytes (--handler).\n"
-	"  --wait  READY only after the handler's first message, which is empty\n"
+	"  --wait  the handler is ready after its first message, which is empty; then READY\n"
 	"  --fd N  use this socket instead of vsock\n"
 	"Kernel command line: virga.exec=PATH, virga.handler=PATH, virga.wait=1.\n";
 
@@ -95,7 +95,7 @@ static bool agent_signals(struct agent *a, int signals)
 
 static int agent_timeout_ms(const struct agent *a)
 {
-	uint64_t now = agent_now_us();
+	uint64_t now = channel_now_us();
 
 	if (a->channel.fd < 0)
 		return RECONNECT_MS;
@@ -191,7 +191,6 @@ int main(int argc, char **argv)
 		init_machine();
 	if (agent.options.fd < 0)
 		options_kernel(&agent.options);
-	agent.waiting = agent.options.handler && agent.options.wait;
 	worker_init(&agent.worker);
 	signals = signals_open();
 	if (signals < 0) {

@@ -8,12 +8,21 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
 
 #define READ_SIZE   65536u
 #define READ_ROUNDS 16 /* before others get their turn */
+
+uint64_t channel_now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
 
 void channel_open(struct channel *c, int fd)
 {
@@ -28,6 +37,7 @@ void channel_close(struct channel *c)
 		close(c->fd);
 	c->fd = -1;
 	buffer_clear(&c->request);
+	buffer_clear(&c->environment);
 	buffer_clear(&c->out);
 	c->request_open = false;
 	c->header_have = 0;
@@ -52,13 +62,23 @@ int channel_connect(void)
 	return -err;
 }
 
+/* The time that the header leaves, from now; more than there is means no limit. */
+static uint64_t channel_deadline(const struct channel *c)
+{
+	uint64_t now = channel_now_us();
+
+	return c->header.deadline && c->header.deadline <= UINT64_MAX - now
+		       ? now + c->header.deadline
+		       : 0;
+}
+
 static void channel_request_begin(struct channel *c)
 {
 	if (c->request_open && c->request_id == c->header.id)
 		return;
 	c->request_open = true;
 	c->request_id = c->header.id;
-	c->deadline_us = c->header.deadline;
+	c->deadline_us = channel_deadline(c);
 	c->cancelled = false;
 	c->too_long = false;
 	buffer_clear(&c->request);
@@ -76,6 +96,12 @@ static void channel_payload(struct channel *c, const uint8_t *data, size_t len)
 			c->too_long = true;
 			buffer_clear(&c->request);
 		}
+		return;
+	}
+	if (c->header.type == CHANNEL_ENVIRONMENT) {
+		/* What has no room is missing at the end, which channel_frame() sees. */
+		if (c->header.length <= CHANNEL_ENVIRONMENT_MAX)
+			(void)buffer_append(&c->environment, data, len);
 		return;
 	}
 	if (len > room)
@@ -96,6 +122,11 @@ static void channel_frame(struct channel *c, channel_handler handler, void *opaq
 
 	if (c->header.type == CHANNEL_CANCEL && c->request_open && c->request_id == c->header.id)
 		c->cancelled = true;
+	if (c->header.type == CHANNEL_ENVIRONMENT) {
+		message.data = buffer_data(&c->environment);
+		message.len = buffer_len(&c->environment);
+		message.too_long = message.len != c->header.length;
+	}
 	if (c->header.type == CHANNEL_REQUEST) {
 		if (c->header.flags & CHANNEL_FLAG_MORE)
 			return;
@@ -110,6 +141,7 @@ static void channel_frame(struct channel *c, channel_handler handler, void *opaq
 	handler(opaque, &message);
 	if (c->header.type == CHANNEL_REQUEST)
 		buffer_clear(&c->request);
+	buffer_clear(&c->environment);
 }
 
 static int channel_parse(struct channel *c, const uint8_t *data, size_t len,

@@ -11,16 +11,16 @@
 #include "devices/channel_protocol.h"
 #include "guest/agent/buffer.h"
 
-#define CHANNEL_SMALL_MAX 256u /* payload bytes kept of a frame that is no REQUEST */
+#define CHANNEL_SMALL_MAX 256u /* payload bytes kept of frames that hold no data */
 
 /* A whole message; data is valid during the call. */
 struct message {
 	enum channel_type type;
 	uint64_t id;
-	uint64_t deadline_us; /* 0: none */
+	uint64_t deadline_us; /* as channel_now_us() tells; 0: none */
 	const uint8_t *data;
 	size_t len;
-	bool too_long; /* a REQUEST over CHANNEL_PAYLOAD_MAX, or over memory: without data */
+	bool too_long; /* REQUEST, ENVIRONMENT: over the limit, or over memory: without data */
 };
 
 typedef void (*channel_handler)(void *opaque, const struct message *message);
@@ -36,10 +36,14 @@ struct channel {
 	bool request_open;
 	bool cancelled;
 	bool too_long;
+	struct buffer environment; /* of the frame that is coming in */
 	size_t small_len;
 	uint8_t small[CHANNEL_SMALL_MAX];
 	struct buffer out;
 };
+
+/* CLOCK_MONOTONIC in microseconds. */
+uint64_t channel_now_us(void);
 
 /* A channel over fd, which it owns and makes non-blocking. */
 void channel_open(struct channel *c, int fd);

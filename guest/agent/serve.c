@@ -9,7 +9,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "guest/agent/init.h"
@@ -19,16 +18,11 @@
 #define DRAIN_ROUNDS   32         /* of LOG_SIZE: more than a pipe holds */
 #define LOG_QUEUE_MAX  (1u << 20) /* what waits for the host before stderr is left alone */
 
-uint64_t agent_now_us(void)
+/* Says QUIESCED if it was asked for and nothing is under way. */
+static void agent_settle(struct agent *a)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
-static void agent_quiesced(struct agent *a)
-{
+	if (!a->quiesce_wanted || a->busy || a->waiting)
+		return;
 	a->quiesce_wanted = false;
 	sync();
 	(void)channel_send(&a->channel, CHANNEL_QUIESCED, 0, a->quiesce_id, NULL, 0);
@@ -39,8 +33,7 @@ static void agent_idle(struct agent *a)
 {
 	a->busy = false;
 	a->deadline_us = 0;
-	if (a->quiesce_wanted)
-		agent_quiesced(a);
+	agent_settle(a);
 }
 
 static void agent_error(struct agent *a, uint64_t id, const char *fmt, ...)
@@ -72,9 +65,15 @@ static const char *agent_name(const struct agent *a)
 	return a->options.argv ? a->options.argv[0] : "the shell";
 }
 
+/* Nothing is waited for any more: says READY, once on each channel. */
 static void agent_ready(struct agent *a)
 {
-	(void)channel_send(&a->channel, CHANNEL_READY, CHANNEL_FLAG_WANT_RESTORED, 0, NULL, 0);
+	a->waiting = false;
+	if (!a->ready)
+		(void)channel_send(&a->channel, CHANNEL_READY, CHANNEL_FLAG_WANT_RESTORED, 0, NULL,
+				   0);
+	a->ready = true;
+	agent_settle(a);
 }
 
 int agent_start_handler(struct agent *a)
@@ -86,24 +85,31 @@ int agent_start_handler(struct agent *a)
 	ret = worker_start(&a->worker, a->options.argv, true);
 	if (ret)
 		fprintf(stderr, "virga-agent: %s: %s\n", agent_name(a), strerror(-ret));
+	a->waiting = ret == 0 && a->options.wait;
+	a->stale = false;
 	return ret;
 }
 
 void agent_opened(struct agent *a)
 {
-	if (agent_start_handler(a) == 0 && a->waiting)
-		return;
+	a->ready = false;
+	if (agent_start_handler(a) != 0 || !a->waiting)
+		agent_ready(a);
+}
+
+static void agent_stop_worker(struct agent *a)
+{
+	worker_kill(&a->worker);
 	a->waiting = false;
-	agent_ready(a);
 }
 
 void agent_abandon(struct agent *a)
 {
 	if (!a->busy)
 		return;
-	worker_kill(&a->worker);
-	agent_idle(a);
+	agent_stop_worker(a);
 	(void)agent_start_handler(a);
+	agent_idle(a);
 }
 
 /* Gives up the request with a sentence, and the worker with it. */
@@ -117,8 +123,11 @@ static void agent_give_up(struct agent *a, const char *why)
 static int agent_ask_handler(struct agent *a, const struct message *message)
 {
 	uint32_t len = (uint32_t)message->len;
-	int ret = agent_start_handler(a);
+	int ret;
 
+	if (a->stale)
+		agent_stop_worker(a);
+	ret = agent_start_handler(a);
 	if (ret == 0)
 		ret = buffer_append(&a->worker.input, &len, sizeof(len));
 	if (ret == 0)
@@ -160,7 +169,7 @@ static void agent_request(struct agent *a, const struct message *message)
 	}
 	a->busy = true;
 	a->request_id = message->id;
-	a->deadline_us = message->deadline_us ? agent_now_us() + message->deadline_us : 0;
+	a->deadline_us = message->deadline_us;
 	ret = a->options.handler ? agent_ask_handler(a, message) : agent_run_command(a, message);
 	if (ret == -E2BIG)
 		agent_error(a, message->id, "a shell command has at most %u bytes (see --exec)",
@@ -171,11 +180,36 @@ static void agent_request(struct agent *a, const struct message *message)
 		agent_error(a, message->id, "%s cannot be started: %s", agent_name(a),
 			    strerror(-ret));
 	if (ret) {
-		worker_kill(&a->worker);
+		agent_stop_worker(a);
 		agent_idle(a);
 		return;
 	}
 	worker_feed(&a->worker, a->options.handler);
+}
+
+/*
+ * Variables for what is started from now on. A handler that has others is started anew: at once,
+ * so that a template has the new one, or before the next request if it works on one.
+ */
+static void agent_environment(struct agent *a, const struct message *message)
+{
+	static const char ignored[] = "the environment is ignored: longer than 64 KiB or than "
+				      "memory, or without a NUL byte at its end\n";
+	size_t len = message->len;
+	bool whole = !message->too_long && (len == 0 || message->data[len - 1] == '\0'), changed;
+
+	if (environment_set(&a->environment, message->data, whole ? len : 0, &changed) != 0)
+		whole = changed = false;
+	if (!whole)
+		(void)channel_send(&a->channel, CHANNEL_LOG, 0, 0, ignored, sizeof(ignored) - 1);
+	if (!a->options.handler || !changed)
+		return;
+	a->stale = true;
+	if (a->busy)
+		return;
+	agent_stop_worker(a);
+	(void)agent_start_handler(a);
+	agent_settle(a);
 }
 
 void agent_message(void *opaque, const struct message *message)
@@ -193,8 +227,10 @@ void agent_message(void *opaque, const struct message *message)
 	case CHANNEL_QUIESCE:
 		a->quiesce_wanted = true;
 		a->quiesce_id = message->id;
-		if (!a->busy)
-			agent_quiesced(a);
+		agent_settle(a);
+		break;
+	case CHANNEL_ENVIRONMENT:
+		agent_environment(a, message);
 		break;
 	case CHANNEL_RESTORED:
 		/* Who asked for what is under way asked the machine that was snapshotted. */
@@ -224,7 +260,6 @@ static void agent_handler_output(struct agent *a)
 			agent_ready(a);
 		else if (a->busy)
 			agent_answer(a, buffer_data(output) + sizeof(len), len);
-		a->waiting = false;
 		buffer_consume(output, sizeof(len) + len);
 	}
 }
@@ -293,18 +328,15 @@ void agent_worker_ended(struct agent *a)
 		agent_error(a, a->request_id, "%s %s", agent_name(a), how);
 	else if (a->options.handler)
 		fprintf(stderr, "virga-agent: %s %s\n", agent_name(a), how);
-	worker_kill(w);
-	if (a->busy)
-		agent_idle(a);
+	agent_stop_worker(a);
+	agent_idle(a);
 	/* A handler that ends before it is ready must not hold up READY: requests say why. */
-	if (a->waiting) {
-		a->waiting = false;
+	if (!a->ready)
 		agent_ready(a);
-	}
 }
 
 void agent_check_deadline(struct agent *a)
 {
-	if (a->busy && a->deadline_us != 0 && agent_now_us() >= a->deadline_us)
+	if (a->busy && a->deadline_us != 0 && channel_now_us() >= a->deadline_us)
 		agent_give_up(a, "was not done when its time was over, and was killed");
 }

@@ -7,13 +7,14 @@
 #define VIRGA_GUEST_AGENT_SERVE_H
 
 #include "guest/agent/channel.h"
+#include "guest/agent/environment.h"
 #include "guest/agent/worker.h"
 
 /* What was asked for on the command lines. */
 struct options {
 	char **argv;  /* the command or handler; NULL: /bin/sh -c REQUEST */
 	bool handler; /* argv stays and speaks length-prefixed messages */
-	bool wait;    /* READY only after the handler's first message, which is empty */
+	bool wait;    /* a handler is ready after its first message, which is empty */
 	int fd;       /* a socket that is the channel; -1: vsock */
 };
 
@@ -21,16 +22,16 @@ struct agent {
 	struct options options;
 	struct channel channel;
 	struct worker worker;
-	bool waiting; /* for the handler's first message */
+	struct environment environment;
+	bool ready;   /* READY was said */
+	bool waiting; /* for the first message of the handler, which --wait announces */
+	bool stale;   /* the handler was started with other variables than there are now */
 	bool busy;
 	uint64_t request_id;
-	uint64_t deadline_us; /* CLOCK_MONOTONIC; 0: none */
+	uint64_t deadline_us; /* as channel_now_us() tells; 0: none */
 	bool quiesce_wanted;
 	uint64_t quiesce_id;
 };
-
-/* CLOCK_MONOTONIC in microseconds. */
-uint64_t agent_now_us(void);
 
 /* The channel is open: says READY, now or when the handler is. */
 void agent_opened(struct agent *a);

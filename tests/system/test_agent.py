@@ -13,7 +13,8 @@ pytestmark = pytest.mark.system
 
 HEADER = struct.Struct("<IHBBQIIQ")
 MAGIC, VERSION = 0x47524956, 1
-READY, REQUEST, RESPONSE, ERROR, LOG, QUIESCE, QUIESCED, RESTORED, CANCEL = range(1, 10)
+(READY, REQUEST, RESPONSE, ERROR, LOG, QUIESCE, QUIESCED, RESTORED, CANCEL,
+ ENVIRONMENT) = range(1, 11)
 MORE, WANT_RESTORED = 1, 2
 PAYLOAD_MAX = 6 << 20
 
@@ -37,9 +38,11 @@ while True:
     text = take(struct.unpack("<I", take(4))[0])
     count += 1
     if text == b"die": sys.exit("as told")
+    if text == b"nap": time.sleep(0.3)
     if text == b"sleep": time.sleep(60)
     if text == b"log": print("a line", file=sys.stderr, flush=True)
-    if text == b"huge": os.write(1, b"\\xff" * 8)
+    if text.startswith(b"env "): say(os.environb.get(text[4:], b"-") + b" %d" % os.getpid())
+    elif text == b"huge": os.write(1, b"\\xff" * 8)
     else: say(b"%d %d " % (os.getpid(), count) + text)
 """
 
@@ -86,6 +89,9 @@ class Agent:
     def send(self, kind, payload=b"", ident=0, flags=0, deadline=0):
         header = HEADER.pack(MAGIC, VERSION, kind, flags, ident, len(payload), 0, deadline)
         self.sock.sendall(header + payload)
+
+    def environment(self, *variables):
+        self.send(ENVIRONMENT, b"".join(each + b"\0" for each in variables))
 
     def request(self, payload, **kwargs):
         self.last_id += 1
@@ -225,6 +231,49 @@ def test_deadline(agent, how):
     assert a.ask(b"x", deadline=200000)[0] == ERROR
 
 
+def test_deadline_kills_the_group(agent, tmp_path):
+    a = agent()
+    kind, _ = a.ask(f"(sleep 0.6; touch {tmp_path}/late) & sleep 60".encode(), deadline=200000)
+    assert kind == ERROR
+    time.sleep(0.7)
+    assert not (tmp_path / "late").exists()
+
+
+def test_deadline_counts_from_the_header(agent):
+    a = agent()
+    start = time.monotonic()
+    a.send(REQUEST, b"sleep ", 1, MORE, deadline=1000000)
+    time.sleep(0.9)
+    a.send(REQUEST, b"60", 1)
+    assert a.receive()[0] == ERROR
+    assert 1 <= time.monotonic() - start < 1.7
+
+
+def test_deadline_that_is_kept(agent):
+    """It ends with its request, and the longest there is never ends."""
+    a = agent()
+    assert a.ask(b"echo x", deadline=300000) == (RESPONSE, b"x\n")
+    assert a.ask(b"sleep 0.5; echo y") == (RESPONSE, b"y\n")
+    a.request(b"sleep 60", deadline=300000)
+    a.send(CANCEL, ident=a.last_id)
+    assert a.ask(b"sleep 0.5; echo z") == (RESPONSE, b"z\n")
+    assert a.ask(b"sleep 0.1; echo x", deadline=(1 << 64) - 1) == (RESPONSE, b"x\n")
+
+
+@pytest.mark.parametrize("command", [
+    b"yes >&2", b"trap '' TERM INT HUP; while :; do sleep 60; done", b"kill -STOP $$"])
+def test_deadline_of_a_command_that_resists(agent, command):
+    a = agent()
+    kind, text = a.ask(command, deadline=300000)
+    assert kind == ERROR and b"time was over" in text
+    assert a.ask(b"echo over") == (RESPONSE, b"over\n")
+
+
+def test_deadline_of_a_command_that_does_not_read(agent):
+    a = agent("--exec", "sleep", "60")
+    assert a.ask(bytes(PAYLOAD_MAX), deadline=300000)[0] == ERROR
+
+
 def test_cancel_kills_the_group_and_answers_nothing(agent, tmp_path):
     a = agent()
     a.request(f"(sleep 0.5; touch {tmp_path}/late) & sleep 60".encode())
@@ -330,6 +379,125 @@ def test_handler_is_killed_and_replaced_on_deadline_and_cancel(agent):
     a.request(b"sleep")
     a.send(CANCEL, ident=a.last_id)
     assert a.ask(b"y")[1].endswith(b"1 y")
+
+
+def test_handler_is_waited_for_each_time(agent):
+    """Its first message, which is empty, is never taken for an answer."""
+    a = agent("--wait", *handler("wait"))
+    assert a.ask(b"die")[0] == ERROR
+    assert a.ask(b"one")[1].endswith(b"1 one")
+    assert a.ask(b"sleep", deadline=800000)[0] == ERROR
+    a.send(QUIESCE, ident=3)
+    start = time.monotonic()
+    assert a.receive() == (QUIESCED, 0, 3, b"")
+    assert time.monotonic() - start >= 0.2  # not while it starts
+    assert a.ask(b"two")[1].endswith(b"1 two")
+
+
+# --- variables
+
+
+def test_environment_of_commands(agent):
+    a = agent()
+    own = a.ask(b"env | sort")[1]
+    a.environment(b"GREETING=hello there", b"HOME=/nowhere", b"EMPTY=", b"SUM=1+1=2")
+    assert a.ask(b'echo "$GREETING,$HOME,${EMPTY-unset},$SUM"') == (
+        RESPONSE, b"hello there,/nowhere,,1+1=2\n")
+    names = sorted(line.split(b"=")[0] for line in a.ask(b"env")[1].splitlines())
+    assert names.count(b"HOME") == 1 and b"PATH" in names
+    # Others take their place, and what was hidden comes back.
+    a.environment(b"OTHER=1")
+    assert a.ask(b'echo "${GREETING-unset} $OTHER"') == (RESPONSE, b"unset 1\n")
+    a.environment()
+    assert a.ask(b"env | sort") == (RESPONSE, own)
+    assert a.logs == b""
+
+
+def test_environment_says_where_commands_are(agent, tmp_path):
+    (tmp_path / "greet").write_text("#!/bin/sh\necho hello")
+    (tmp_path / "greet").chmod(0o755)
+    a = agent("--exec", "greet")
+    assert a.ask(b"")[0] == ERROR
+    a.environment(b"PATH=" + bytes(tmp_path))
+    assert a.ask(b"") == (RESPONSE, b"hello\n")
+
+
+def test_environment_of_a_request_under_way(agent):
+    """It is for those that come after it."""
+    a = agent()
+    a.request(b"sleep 0.2; echo ${A-unset}")
+    a.environment(b"A=1")
+    assert a.receive() == (RESPONSE, 0, 1, b"unset\n")
+    assert a.ask(b"echo ${A-unset}") == (RESPONSE, b"1\n")
+    a.send(REQUEST, b"echo ", 5, MORE)
+    a.environment(b"A=2")
+    a.send(REQUEST, b"$A", 5)
+    assert a.receive() == (RESPONSE, 0, 5, b"2\n")
+
+
+def test_environment_sizes(agent):
+    a = agent()
+    largest = b"A=" + b"v" * (65536 - 3)
+    a.environment(largest)
+    # Beside the longest command of a shell, too.
+    assert a.ask(b"echo ${#A}" + b" " * 131061) == (RESPONSE, b"65533\n")
+    a.environment(largest + b"v")
+    assert a.ask(b"echo ${A-unset}") == (RESPONSE, b"unset\n")
+    assert b"64 KiB" in a.logs
+    a.environment(*(b"V%d=%d" % (i, i) for i in range(5000)))
+    assert a.ask(b"echo $V0 $V2500 $V4999") == (RESPONSE, b"0 2500 4999\n")
+    a.logs = b""
+    a.send(ENVIRONMENT, b"A=1\0B=2")
+    assert a.ask(b"echo ${A-unset}") == (RESPONSE, b"unset\n")
+    assert b"NUL" in a.logs
+
+
+def test_environment_byte_by_byte(agent):
+    a = agent()
+    for byte in HEADER.pack(MAGIC, VERSION, ENVIRONMENT, 0, 0, 4, 0, 0) + b"A=1\0":
+        a.sock.sendall(bytes([byte]))
+    assert a.ask(b"echo $A") == (RESPONSE, b"1\n")
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_environment_of_a_handler(agent, wait):
+    """One that has other variables is started anew, once; the same ones again cost nothing."""
+    a = agent("--wait", *handler("wait")) if wait else agent(*handler())
+    first = a.ask(b"env A")[1].split()
+    assert first[0] == b"-"
+    a.environment(b"A=1")
+    second = a.ask(b"env A")[1].split()
+    assert second[0] == b"1" and second[1] != first[1]
+    a.environment(b"A=1")
+    assert a.ask(b"env A")[1].split() == second
+    a.request(b"sleep", deadline=800000)
+    a.environment(b"A=2")
+    assert a.receive()[0] == ERROR
+    assert a.ask(b"env A")[1].split()[0] == b"2"
+
+
+def test_environment_while_a_handler_answers(agent):
+    a = agent(*handler())
+    a.request(b"nap")
+    a.environment(b"A=3")
+    kind, _, _, text = a.receive()
+    assert kind == RESPONSE and text.endswith(b"1 nap")
+    assert a.ask(b"env A")[1].split()[0] == b"3"
+    assert a.ask(b"x")[1].endswith(b"2 x")
+
+
+def test_handler_is_new_when_quiesced(agent):
+    """So that clones of the template need not start it."""
+    a = agent("--wait", *handler("wait"))
+    a.environment(b"A=1")
+    a.send(QUIESCE, ident=1)
+    start = time.monotonic()
+    assert a.receive() == (QUIESCED, 0, 1, b"")
+    assert time.monotonic() - start >= 0.2
+    before = a.ask(b"env A")
+    a.send(RESTORED, b"r" * 16)
+    a.environment(b"A=1")
+    assert a.ask(b"env A") == before
 
 
 def test_handler_that_breaks_the_protocol(agent):
