@@ -17,6 +17,7 @@ struct prefault_range {
 	uint64_t padding[5];
 };
 
+#define PREFAULT_CAP   236
 #define PREFAULT_IOCTL _IOWR(KVMIO, 0xd5, struct prefault_range)
 
 /* KVM says in the range how far it came when a signal stops it. */
@@ -30,6 +31,11 @@ static int prefault_range(const struct vcpu *vcpu, struct prefault_range *range)
 
 int vm_prefault(struct vm *vm, uint64_t offset, uint64_t len)
 {
+	/* Which tables is for the registers to say. */
+	if (vm->vcpus[0].run->kvm_dirty_regs &&
+	    (ioctl(vm->fd, KVM_CHECK_EXTENSION, PREFAULT_CAP) <= 0 ||
+	     vcpu_flush(&vm->vcpus[0]) < 0))
+		return -EOPNOTSUPP;
 	for (unsigned i = 0; i < vm->memory.region_count; i++) {
 		const struct memory_region *r = &vm->memory.regions[i];
 		uint64_t start = offset > r->offset ? offset : r->offset;

@@ -27,6 +27,7 @@ struct vcpu {
 	pthread_t thread;
 	bool has_thread;
 	enum vcpu_state state;
+	bool fresh;       /* as KVM made it: nothing was set, it has not run */
 	bool parked;      /* the last exit was the park port: wait before going on */
 	bool io_pending;  /* the last exit's I/O is completed by the next KVM_RUN */
 	uint32_t tsc_khz; /* of the guest's TSC */
@@ -70,9 +71,22 @@ int vcpu_save(struct vcpu *vcpu, struct blob *out);
  * frequency), then vcpu_load() sets it. An MSR that cannot be set is an error that names it,
  * unless the vCPU holds the value already or it is on the skip list; skips are counted in
  * *skipped.
+ *
+ * The vCPU is stopped and its I/O complete. It may be loaded again, also when it has run: only a
+ * fresh one is spared what a new vCPU has already. Registers may be left in the run page
+ * (KVM_SYNC_REGS): the next KVM_RUN takes them, or vcpu_flush().
  */
 int vcpu_check(struct vcpu *vcpu, const void *state, size_t len);
 int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skipped);
+
+/*
+ * Gives KVM what vcpu_load() left in the run page: to be called before KVM is asked for registers
+ * or for anything that depends on them. No guest instruction runs. 0 or -errno with a sentence.
+ */
+int vcpu_flush(struct vcpu *vcpu);
+
+/* Whether KVM_RUN failed (with err) because KVM refuses what vcpu_load() left; then a sentence. */
+bool vcpu_refused(const struct vcpu *vcpu, int err);
 
 /*
  * Handles the exit that vcpu->run describes. VM lock held. Ends the machine (vm_end) for what

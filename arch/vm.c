@@ -269,12 +269,15 @@ static void vcpu_step(struct vcpu *vcpu)
 	struct vm *vm = vcpu->vm;
 	int ret, err;
 
+	vcpu->fresh = false;
 	pthread_mutex_unlock(&vm->lock);
 	ret = ioctl(vcpu->fd, KVM_RUN, 0);
 	err = errno;
 	pthread_mutex_lock(&vm->lock);
 	if (ret == 0) {
 		vcpu_handle_exit(vcpu);
+	} else if (vcpu_refused(vcpu, err)) {
+		vm_end(vm, VM_END_HOST, 0, "%s", error_text());
 	} else if (err == EINTR || err == EAGAIN) {
 		vcpu->io_pending = false;
 		vcpu_take_signals(vcpu, false);

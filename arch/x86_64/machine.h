@@ -24,6 +24,17 @@ struct msr_table {
 	struct kvm_msr_entry entries[MSRS_MAX];
 };
 
+/* The parts of a saved vCPU, pointing into the section. */
+struct vcpu_image {
+	uint32_t tsc_khz;
+	uint32_t cpuid_count;
+	uint64_t host_key;
+	uint64_t tsc;
+	const void *cpuid, *regs, *sregs, *xsave, *xcrs, *debug, *events, *mp_state, *lapic, *msrs;
+	uint32_t xsave_size;
+	uint32_t msr_count;
+};
+
 /* MSRs that are named in more than one file. */
 #define MSR_TSC          0x10u
 #define MSR_TSC_DEADLINE 0x6e0u
@@ -64,5 +75,12 @@ int msr_write(const struct vcpu *vcpu, uint32_t index, uint64_t value);
  * that KVM refuses is an error that names it, unless it is on the skip list; *skipped counts.
  */
 int msr_write_all(const struct vcpu *vcpu, struct msr_table *table, unsigned *skipped);
+
+/*
+ * The parts of a saved vCPU that may be left for the next KVM_RUN, as KVM_SYNC_X86_* bits, and that
+ * leave them there. vcpu_flush() and vcpu_refused() are arch/vcpu.h's.
+ */
+uint64_t vcpu_sync_parts(const struct vcpu *vcpu, const struct vcpu_image *image);
+void vcpu_sync(struct vcpu *vcpu, const struct vcpu_image *image, uint64_t parts);
 
 #endif

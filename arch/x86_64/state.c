@@ -17,17 +17,6 @@
 /* A guest tolerates this much difference in TSC frequency (parts per million). */
 #define TSC_TOLERANCE_PPM 250
 
-/* The parts of a saved vCPU, pointing into the section. */
-struct vcpu_image {
-	uint32_t tsc_khz;
-	uint32_t cpuid_count;
-	uint64_t host_key;
-	uint64_t tsc;
-	const void *cpuid, *regs, *sregs, *xsave, *xcrs, *debug, *events, *mp_state, *lapic, *msrs;
-	uint32_t xsave_size;
-	uint32_t msr_count;
-};
-
 /* --- Save --- */
 
 /* Appends the struct that a KVM_GET_* ioctl fills. */
@@ -121,9 +110,9 @@ static int vcpu_tsc_at_clock(struct vcpu *vcpu, uint64_t *tsc)
 int vcpu_save(struct vcpu *vcpu, struct blob *out)
 {
 	uint64_t tsc = 0;
-	int ret = vcpu_tsc_at_clock(vcpu, &tsc);
+	int ret = vcpu_flush(vcpu);
 
-	if (ret < 0)
+	if (ret < 0 || (ret = vcpu_tsc_at_clock(vcpu, &tsc)) < 0)
 		return ret;
 	blob_put_u64(out, cpuid_host_key());
 	blob_put_u64(out, tsc);
@@ -266,18 +255,26 @@ static int vcpu_set(struct vcpu *vcpu, unsigned long request, const char *what, 
 	return 0;
 }
 
-/* A kvmclock page that the guest has registered is told at once that the machine stood still. */
+/*
+ * Without EFER, which is among the system registers and may come after the MSRs. A kvmclock page
+ * that the guest has registered is told at once that the machine stood still.
+ */
 static int vcpu_load_msrs(struct vcpu *vcpu, const struct vcpu_image *image, unsigned *skipped)
 {
-	struct msr_table msrs = { .head.nmsrs = image->msr_count };
+	struct blob in = blob_reader(image->msrs, image->msr_count * sizeof(struct kvm_msr_entry));
+	struct msr_table msrs;
 	bool kvmclock = false;
 	int ret;
 
-	memcpy(msrs.entries, image->msrs, image->msr_count * sizeof(msrs.entries[0]));
-	for (uint32_t i = 0; i < image->msr_count; i++)
-		kvmclock |= (msrs.entries[i].index == MSR_KVMCLOCK ||
-			     msrs.entries[i].index == MSR_KVMCLOCK_OLD) &&
-			    msrs.entries[i].data & 1;
+	msrs.head = (struct kvm_msrs){ 0 };
+	for (uint32_t i = 0; i < image->msr_count; i++) {
+		struct kvm_msr_entry *msr = &msrs.entries[msrs.head.nmsrs];
+
+		blob_get(&in, msr, sizeof(*msr));
+		msrs.head.nmsrs += msr->index != MSR_EFER;
+		kvmclock |= (msr->index == MSR_KVMCLOCK || msr->index == MSR_KVMCLOCK_OLD) &&
+			    msr->data & 1;
+	}
 	ret = msr_write_all(vcpu, &msrs, skipped);
 	if (ret == 0 && kvmclock)
 		vcpu_clock_paused(vcpu);
@@ -308,48 +305,63 @@ static bool vcpu_is_new_mp_state(const struct vcpu *vcpu, const void *saved)
 	return vcpu->index == 0 && mp.mp_state == KVM_MP_STATE_RUNNABLE;
 }
 
-/* A call for each part that differs from a new vCPU's, in an order that vcpu_load() explains. */
-static int vcpu_load_late(struct vcpu *vcpu, const struct vcpu_image *image)
+/*
+ * A call for each part that differs from what a fresh vCPU has and is not among `later`, in an
+ * order that vcpu_load() explains.
+ */
+static int vcpu_load_late(struct vcpu *vcpu, const struct vcpu_image *image, uint64_t later)
 {
 	int ret;
 
-	if (!vcpu_is_new_xcrs(image->xcrs) &&
+	if (!(vcpu->fresh && vcpu_is_new_xcrs(image->xcrs)) &&
 	    (ret = vcpu_set(vcpu, KVM_SET_XCRS, "XCR0", image->xcrs)) < 0)
 		return ret;
 	if ((ret = vcpu_set(vcpu, KVM_SET_XSAVE, "FPU state", image->xsave)) < 0)
 		return ret;
-	if (!vcpu_is_new_debugregs(image->debug) &&
+	if (!(vcpu->fresh && vcpu_is_new_debugregs(image->debug)) &&
 	    (ret = vcpu_set(vcpu, KVM_SET_DEBUGREGS, "debug registers", image->debug)) < 0)
 		return ret;
-	if ((ret = vcpu_set(vcpu, KVM_SET_REGS, "registers", image->regs)) < 0 ||
+	if (!(later & KVM_SYNC_X86_REGS) &&
+	    (ret = vcpu_set(vcpu, KVM_SET_REGS, "registers", image->regs)) < 0)
+		return ret;
+	if (!(later & KVM_SYNC_X86_EVENTS) &&
 	    (ret = vcpu_set(vcpu, KVM_SET_VCPU_EVENTS, "pending events", image->events)) < 0)
 		return ret;
-	if (!vcpu_is_new_mp_state(vcpu, image->mp_state))
+	if (!(vcpu->fresh && vcpu_is_new_mp_state(vcpu, image->mp_state)))
 		ret = vcpu_set(vcpu, KVM_SET_MP_STATE, "MP state", image->mp_state);
 	return ret;
 }
 
 /*
  * The order KVM wants: CPUID decides what may be set at all; the APIC base is among the system
- * registers, so the local APIC follows them; the TSC comes before its deadline, which also
+ * registers, so the local APIC follows them unless it is right already; the TSC comes before its deadline, which also
  * needs the local APIC's timer mode; pending events come late and MP_STATE last.
  */
 int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skipped)
 {
 	struct vcpu_image image = { 0 };
 	struct cpuid_table cpuid;
+	uint64_t later;
 	int ret = vcpu_parse(vcpu, state, len, &image);
 
 	if (ret < 0)
 		return ret;
+	vcpu->run->kvm_dirty_regs = 0; /* of an earlier load */
+	later = vcpu_sync_parts(vcpu, &image);
 	vcpu_cpuid_of(&image, &cpuid);
-	if ((ret = vcpu_set(vcpu, KVM_SET_CPUID2, "CPUID", &cpuid)) < 0 ||
-	    (ret = vcpu_set(vcpu, KVM_SET_SREGS2, "system registers", image.sregs)) < 0 ||
-	    (ret = vcpu_set(vcpu, KVM_SET_LAPIC, "local APIC", image.lapic)) < 0 ||
+	if ((ret = vcpu_set(vcpu, KVM_SET_CPUID2, "CPUID", &cpuid)) < 0)
+		return ret;
+	if (!(later & KVM_SYNC_X86_SREGS) &&
+	    (ret = vcpu_set(vcpu, KVM_SET_SREGS2, "system registers", image.sregs)) < 0)
+		return ret;
+	if ((ret = vcpu_set(vcpu, KVM_SET_LAPIC, "local APIC", image.lapic)) < 0 ||
 	    (ret = vcpu_set_tsc(vcpu, &image)) < 0 ||
 	    (ret = vcpu_load_msrs(vcpu, &image, skipped)) < 0)
 		return ret;
-	ret = vcpu_load_late(vcpu, &image);
+	ret = vcpu_load_late(vcpu, &image, later);
+	if (ret == 0 && later)
+		vcpu_sync(vcpu, &image, later);
+	vcpu->fresh = false;
 	/* With vm_wait_in_place(): a page that is not there is not told to the guest either. */
 	if (ret == 0 && vcpu->vm->memory.on_demand)
 		msr_write(vcpu, MSR_ASYNC_PF, 0);

@@ -59,7 +59,7 @@ int vcpu_create(struct vcpu *vcpu, struct vm *vm, unsigned index)
 	int size = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0), ret;
 	void *run;
 
-	*vcpu = (struct vcpu){ .vm = vm, .index = index, .tsc_khz = vm->tsc_khz };
+	*vcpu = (struct vcpu){ .vm = vm, .index = index, .fresh = true, .tsc_khz = vm->tsc_khz };
 	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, index);
 	if (vcpu->fd < 0)
 		return failf(errno, "cannot create vCPU %u: %s", index, strerror(errno));
@@ -181,6 +181,7 @@ int vcpu_boot(struct vcpu *vcpu, const struct boot_regs *regs, struct host_cpuid
 
 	if (ret < 0)
 		return ret;
+	vcpu->fresh = false;
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid) < 0)
 		return failf(errno, "cannot set vCPU %u's CPUID: %s", vcpu->index, strerror(errno));
 	/* Refused where the CPU has no MTRRs; then there is nothing to enable. */

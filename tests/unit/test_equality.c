@@ -30,6 +30,7 @@
 #define LAPIC_TMCCT    0x390
 #define LAPIC_PERIODIC (1u << 17)
 #define MSR_DEADLINE   0x6e0
+#define XSTATE_BV      512 /* byte of the FPU state */
 
 static char directory[] = "/tmp/virga-equality.XXXXXX";
 
@@ -58,6 +59,23 @@ static uint32_t pair_u32(struct pair *p, const char *what)
 	if (a != b)
 		fail_msg("%s: %u became %u", what, a, b);
 	return a;
+}
+
+/*
+ * Equal but for the bits that say which components are in use: one with its initial values may be
+ * in use before KVM_RUN and not after. KVM writes those values out, so they are compared here.
+ */
+static void pair_fpu(struct pair *p)
+{
+	uint32_t len = pair_u32(p, "size of the FPU state");
+	uint8_t a, b;
+
+	pair_equal(p, XSTATE_BV, "FPU state");
+	blob_get(&p->a, &a, 1);
+	blob_get(&p->b, &b, 1);
+	if (b & ~a)
+		fail_msg("FPU components in use: 0x%x became 0x%x", a, b);
+	pair_equal(p, len - XSTATE_BV - 1, "the rest of the FPU state");
 }
 
 /* Equal but for the timer's count, which only falls, a periodic one from its initial count again. */
@@ -122,7 +140,7 @@ static void compare_vcpu(const struct state_section *a, const struct state_secti
 	pair_equal(&p, count * sizeof(struct kvm_cpuid_entry2), "CPUID");
 	pair_equal(&p, sizeof(struct kvm_regs), "registers");
 	pair_equal(&p, sizeof(struct kvm_sregs2), "system registers");
-	pair_equal(&p, pair_u32(&p, "size of the FPU state"), "FPU state");
+	pair_fpu(&p);
 	pair_equal(&p, sizeof(struct kvm_xcrs), "XCR0");
 	pair_equal(&p, sizeof(struct kvm_debugregs), "debug registers");
 	pair_equal(&p, sizeof(struct kvm_vcpu_events), "pending events");
