@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/kvm.h>
 #include <poll.h>
 #include <pthread.h>
@@ -339,6 +340,19 @@ static unsigned check_tasks(pid_t pid)
 	return count;
 }
 
+/* Who may, has ambient capabilities to lose. */
+static void make_ambient(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &head, caps) < 0)
+		return;
+	caps[0].inheritable = caps[0].permitted;
+	syscall(SYS_capset, &head, caps);
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_CHOWN, 0, 0);
+}
+
 static void test_every_thread(void **state)
 {
 	int started[2], ready[2], end[2];
@@ -353,6 +367,7 @@ static void test_every_thread(void **state)
 		pthread_t thread;
 
 		close(end[1]);
+		make_ambient();
 		if (confine_privileges() < 0 ||
 		    pthread_create(&thread, NULL, thread_stay, &started[1]) ||
 		    read(started[0], &byte, 1) != 1 || confine_vm_process() < 0 ||
