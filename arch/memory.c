@@ -74,9 +74,13 @@ int memory_map_cow(struct memory *m, uint64_t size, int fd)
 	memory_layout(m, size);
 	m->fd = fd;
 	m->cow = true;
-	/* Now, because a confined process cannot; without it a snapshot reads all memory. */
-	m->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	return memory_map(m, MAP_PRIVATE);
+}
+
+void memory_open_pagemap(struct memory *m)
+{
+	if (m->pagemap_fd < 0)
+		m->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 }
 
 int memory_map_empty(struct memory *m, uint64_t size)

@@ -46,6 +46,12 @@ int memory_create(struct memory *m, uint64_t size);
 int memory_map_cow(struct memory *m, uint64_t size, int fd);
 
 /*
+ * Opens what tells which of these pages are private, for a machine that may be saved; before
+ * confinement, which allows no opening. Without it all memory is read.
+ */
+void memory_open_pagemap(struct memory *m);
+
+/*
  * Private memory of size bytes without a file, with small pages: for who fills each page when it is
  * first touched. 0 or -errno.
  */

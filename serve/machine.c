@@ -294,10 +294,11 @@ static int machine_build(struct machine *m)
 		return failf(ENOMEM, "out of memory");
 	channel_set_events(m->channel, &events);
 	ret = m->options->snapshot ? machine_load_snapshot(m) : machine_boot(m);
-	if (ret == 0 && m->options->supervisor_fd >= 0)
-		ret = link_init(&m->link, &m->vm, &m->devices, m->channel,
-				m->options->supervisor_fd);
-	return ret;
+	if (ret < 0 || m->options->supervisor_fd < 0)
+		return ret;
+	if (m->vm.memory.cow)
+		memory_open_pagemap(&m->vm.memory);
+	return link_init(&m->link, &m->vm, &m->devices, m->channel, m->options->supervisor_fd);
 }
 
 /* Passes the answer on; why it could not becomes the end of the machine. */

@@ -109,6 +109,7 @@ static int trial_map_memory(void *opaque, struct snapshot *snapshot, struct memo
 		ret = snapshot_map_memory(snapshot, memory);
 		if (ret < 0)
 			return ret;
+		memory_open_pagemap(memory);
 		m.value = trial_forget_cache(memory) ? TRIAL_PAGEMAP : TRIAL_PAGEMAP_DIRTY;
 	}
 	m.id = (uintptr_t)memory->base;

@@ -61,6 +61,7 @@ struct live *live_load(const char *path)
 	if (snapshot_open(&snapshot, path) < 0)
 		fail_msg("%s", error_text());
 	assert_int_equal(snapshot_map_memory(&snapshot, &memory), 0);
+	memory_open_pagemap(&memory);
 	assert_int_equal(vm_create(&m->vm, &memory, snapshot.vcpu_count), 0);
 	live_devices(m);
 	if (snapshot_load(&snapshot, &m->vm, &m->devices) < 0)

@@ -216,6 +216,7 @@ static void check_cow(void)
 
 	digest_of(base, before);
 	assert_int_equal(memory_map_cow(&m, SIZE, base), 0);
+	memory_open_pagemap(&m);
 	assert_true(m.pagemap_fd >= 0);
 	pagemap_fd = m.pagemap_fd;
 	touch(&m, expected);
@@ -225,6 +226,7 @@ static void check_cow(void)
 
 	/* A clone of the clone, with pages of its own on top. */
 	assert_int_equal(memory_map_cow(&second, SIZE, fd), 0);
+	memory_open_pagemap(&second);
 	pagemap_fd = second.pagemap_fd;
 	fill(second.base + 50 * PAGE, 5);
 	fill(expected + 50 * PAGE, 5);
@@ -266,6 +268,7 @@ static void test_private_runs(void **state)
 
 	(void)state;
 	assert_int_equal(memory_map_cow(&m, SIZE, make_base()), 0);
+	memory_open_pagemap(&m);
 	touch(&m, expected);
 	for (unsigned way = 0; way < 2; way++) {
 		struct private_pages pages;
