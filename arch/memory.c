@@ -29,18 +29,43 @@ void memory_layout(struct memory *m, uint64_t size)
 	}
 }
 
-/* Maps m->fd whole; takes it back (closes) on failure. */
+static bool memory_is_aligned(const void *base)
+{
+	return (uintptr_t)base % MEMORY_ALIGNMENT == 0;
+}
+
+/* An aligned place in a larger stretch of addresses. MAP_FAILED with errno. */
+static void *memory_map_within(struct memory *m, int flags)
+{
+	const uint64_t len = m->size + MEMORY_ALIGNMENT;
+	void *place =
+		mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (place == MAP_FAILED)
+		return place;
+	m->place = place;
+	m->place_len = len;
+	return mmap((void *)(((uintptr_t)place + MEMORY_ALIGNMENT - 1) &
+			     ~(uintptr_t)(MEMORY_ALIGNMENT - 1)),
+		    m->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, m->fd, 0);
+}
+
+/*
+ * Maps m->fd whole; takes it back (closes) on failure. Kernels that use huge pages for a file align
+ * a mapping of it by themselves.
+ */
 static int memory_map(struct memory *m, int flags)
 {
-	void *base = mmap(NULL, m->size + MEMORY_ALIGNMENT, PROT_NONE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *base;
 
-	if (base != MAP_FAILED) {
-		m->reservation = base;
-		base = mmap((void *)(((uintptr_t)base + MEMORY_ALIGNMENT - 1) &
-				     ~(uintptr_t)(MEMORY_ALIGNMENT - 1)),
-			    m->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED | MAP_NORESERVE,
-			    m->fd, 0);
+	flags |= MAP_NORESERVE;
+	base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, flags, m->fd, 0);
+	if (base != MAP_FAILED && memory_is_aligned(base)) {
+		m->place = base;
+		m->place_len = m->size;
+	} else if (base != MAP_FAILED) {
+		munmap(base, m->size);
+		base = memory_map_within(m, flags);
 	}
 	if (base == MAP_FAILED) {
 		int err = errno;
@@ -97,8 +122,8 @@ int memory_map_empty(struct memory *m, uint64_t size)
 
 void memory_destroy(struct memory *m)
 {
-	if (m->reservation)
-		munmap(m->reservation, m->size + MEMORY_ALIGNMENT);
+	if (m->place)
+		munmap(m->place, m->place_len);
 	if (m->fd >= 0)
 		close(m->fd);
 	if (m->pagemap_fd >= 0)

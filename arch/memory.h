@@ -22,12 +22,13 @@ struct memory_region {
 };
 
 struct memory {
-	uint8_t *base;     /* at MEMORY_ALIGNMENT; size bytes */
-	void *reservation; /* what base was aligned in, MEMORY_ALIGNMENT bytes longer */
-	uint64_t size;     /* bytes of RAM in all */
-	int fd;            /* backing file, owned; -1 for none */
-	int pagemap_fd;    /* /proc/self/pagemap for finding private pages, owned; -1 for none */
-	bool cow;          /* mapped MAP_PRIVATE: writes stay in this process */
+	uint8_t *base; /* at MEMORY_ALIGNMENT; size bytes */
+	void *place;   /* the addresses taken: base is in them, aligned */
+	uint64_t place_len;
+	uint64_t size;  /* bytes of RAM in all */
+	int fd;         /* backing file, owned; -1 for none */
+	int pagemap_fd; /* /proc/self/pagemap for finding private pages, owned; -1 for none */
+	bool cow;       /* mapped MAP_PRIVATE: writes stay in this process */
 	bool on_demand; /* without a file: somebody else fills each page when it is first touched */
 	unsigned region_count;
 	struct memory_region regions[MEMORY_REGIONS_MAX];

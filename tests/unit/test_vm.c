@@ -57,9 +57,24 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	return call_fails() ? -1 : __real_ioctl(fd, request, arg);
 }
 
+/* The next mapping of guest memory is put beside a multiple of MEMORY_ALIGNMENT. */
+static bool misalign;
+
 void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
-	return call_fails() ? MAP_FAILED : __real_mmap(addr, len, prot, flags, fd, offset);
+	char *place;
+
+	if (call_fails())
+		return MAP_FAILED;
+	if (!misalign || addr)
+		return __real_mmap(addr, len, prot, flags, fd, offset);
+	misalign = false;
+	place = __real_mmap(NULL, len + 2 * MEMORY_ALIGNMENT, PROT_NONE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(place, MAP_FAILED);
+	munmap(place, len + 2 * MEMORY_ALIGNMENT);
+	place += MEMORY_ALIGNMENT - (uintptr_t)place % MEMORY_ALIGNMENT + 4096;
+	return __real_mmap(place, len, prot, flags | MAP_FIXED, fd, offset);
 }
 
 int __wrap_memfd_create(const char *name, unsigned flags)
@@ -145,6 +160,24 @@ static void test_memory_bounds(void **state)
 	memory_destroy(&m);
 }
 
+/* Whether the kernel aligns the mapping or not. */
+static void test_memory_alignment(void **state)
+{
+	struct memory m;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		misalign = i == 0;
+		assert_int_equal(memory_create(&m, 16 * MIB), 0);
+		assert_false(misalign);
+		assert_int_equal((uintptr_t)m.base % MEMORY_ALIGNMENT, 0);
+		assert_true((uint8_t *)m.place <= m.base &&
+			    m.base + m.size <= (uint8_t *)m.place + m.place_len);
+		m.base[0] = m.base[16 * MIB - 1] = 1;
+		memory_destroy(&m);
+	}
+}
+
 static void bus_note(void *opaque, uint64_t offset, void *data, unsigned len, bool write)
 {
 	uint64_t *last = opaque;
@@ -218,6 +251,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_create_fails_at_every_call),
 		cmocka_unit_test(test_memory_bounds),
+		cmocka_unit_test(test_memory_alignment),
 		cmocka_unit_test(test_bus),
 		cmocka_unit_test(test_end_status),
 		cmocka_unit_test(test_first_end_wins),
