@@ -210,10 +210,12 @@ static void vcpu_kick(struct vcpu *vcpu)
 		pthread_kill(vcpu->thread, VM_KICK_SIGNAL);
 }
 
+/* Not the one whose exit is being handled: it looks at the machine's state before it goes on. */
 static void vm_kick_all(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
-		vcpu_kick(&vm->vcpus[i]);
+		if (&vm->vcpus[i] != vm->current)
+			vcpu_kick(&vm->vcpus[i]);
 }
 
 int vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque)
