@@ -27,10 +27,12 @@ struct vcpu {
 	pthread_t thread;
 	bool has_thread;
 	enum vcpu_state state;
-	bool fresh;       /* as KVM made it: nothing was set, it has not run */
-	bool parked;      /* the last exit was the park port: wait before going on */
-	bool io_pending;  /* the last exit's I/O is completed by the next KVM_RUN */
-	uint32_t tsc_khz; /* of the guest's TSC */
+	bool fresh;         /* as KVM made it: nothing was set, it has not run */
+	bool parked;        /* the last exit was the park port: wait before going on */
+	bool io_pending;    /* the last exit's I/O is completed by the next KVM_RUN */
+	uint32_t tsc_khz;   /* of the guest's TSC */
+	bool tsc_known;     /* tsc_ahead was read by vcpu_load(), and the guest has not run since */
+	uint64_t tsc_ahead; /* the guest's TSC minus the host's */
 };
 
 /* How a cold boot enters the guest. */

@@ -271,7 +271,7 @@ static void vcpu_step(struct vcpu *vcpu)
 	struct vm *vm = vcpu->vm;
 	int ret, err;
 
-	vcpu->fresh = false;
+	vcpu->fresh = vcpu->tsc_known = false;
 	pthread_mutex_unlock(&vm->lock);
 	ret = ioctl(vcpu->fd, KVM_RUN, 0);
 	err = errno;

@@ -72,9 +72,10 @@ int msr_write(const struct vcpu *vcpu, uint32_t index, uint64_t value);
 
 /*
  * Writes, in order, those whose value the vCPU does not hold already (and uses up the table). One
- * that KVM refuses is an error that names it, unless it is on the skip list; *skipped counts.
+ * that KVM refuses is an error that names it, unless it is on the skip list; *skipped counts. The
+ * TSC, which is set before, is read on the way (tsc_ahead).
  */
-int msr_write_all(const struct vcpu *vcpu, struct msr_table *table, unsigned *skipped);
+int msr_write_all(struct vcpu *vcpu, struct msr_table *table, unsigned *skipped);
 
 /*
  * The parts of a saved vCPU that may be left for the next KVM_RUN, as KVM_SYNC_X86_* bits, and that

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <x86intrin.h>
 
 #include "arch/error.h"
 #include "arch/vm.h"
@@ -159,16 +160,24 @@ static bool msr_is_skippable(uint32_t index)
 
 /*
  * Drops from the table what the vCPU holds already: most of it on a new vCPU, and with it what
- * KVM would refuse to set on any host. One call for all; an MSR that cannot be read stays.
+ * KVM would refuse to set on any host. One call for all, and for the TSC too, which the identity
+ * needs; an MSR that cannot be read stays.
  */
-static int msr_drop_held(const struct vcpu *vcpu, struct msr_table *table)
+static int msr_drop_held(struct vcpu *vcpu, struct msr_table *table)
 {
-	struct msr_table held = *table;
-	int n = ioctl(vcpu->fd, KVM_GET_MSRS, &held);
-	uint32_t kept = 0;
+	struct msr_table held;
+	uint32_t count = table->head.nmsrs, kept = 0;
+	int n;
 
+	held.head = (struct kvm_msrs){ .nmsrs = count };
+	memcpy(held.entries, table->entries, count * sizeof(held.entries[0]));
+	msr_append(&held, MSR_TSC, 0);
+	n = ioctl(vcpu->fd, KVM_GET_MSRS, &held);
 	if (n < 0)
 		return failf(errno, "cannot read MSRs: %s", strerror(errno));
+	vcpu->tsc_known = (uint32_t)n > count;
+	if (vcpu->tsc_known)
+		vcpu->tsc_ahead = held.entries[count].data - __rdtsc();
 	for (uint32_t i = 0; i < table->head.nmsrs; i++)
 		if (i >= (uint32_t)n || held.entries[i].data != table->entries[i].data)
 			table->entries[kept++] = table->entries[i];
@@ -176,7 +185,7 @@ static int msr_drop_held(const struct vcpu *vcpu, struct msr_table *table)
 	return 0;
 }
 
-int msr_write_all(const struct vcpu *vcpu, struct msr_table *table, unsigned *skipped)
+int msr_write_all(struct vcpu *vcpu, struct msr_table *table, unsigned *skipped)
 {
 	int ret = msr_drop_held(vcpu, table);
 

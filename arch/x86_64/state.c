@@ -229,16 +229,16 @@ static int vcpu_set_tsc(struct vcpu *vcpu, const struct vcpu_image *image)
 {
 	uint64_t offset;
 	struct kvm_device_attr attr = vcpu_tsc_attr(&offset);
+	uint32_t khz;
 	bool scale;
 	int ret = vcpu_check_tsc(vcpu, image->tsc_khz, &scale);
 
 	if (ret < 0)
 		return ret;
-	if (scale && ioctl(vcpu->fd, KVM_SET_TSC_KHZ, image->tsc_khz) < 0)
-		return failf(errno, "cannot run the TSC at %u kHz: %s", image->tsc_khz,
-			     strerror(errno));
-	if (scale)
-		vcpu->tsc_khz = image->tsc_khz;
+	khz = scale ? image->tsc_khz : vcpu->vm->tsc_khz;
+	if (khz != vcpu->tsc_khz && ioctl(vcpu->fd, KVM_SET_TSC_KHZ, khz) < 0)
+		return failf(errno, "cannot run the TSC at %u kHz: %s", khz, strerror(errno));
+	vcpu->tsc_khz = khz;
 	offset = image->tsc - vcpu->vm->clock_tsc;
 	if (!scale && ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr) == 0)
 		return 0;
@@ -377,8 +377,9 @@ void vcpu_clock_paused(struct vcpu *vcpu)
 int vcpu_tsc(struct vcpu *vcpu, uint64_t *tsc, uint32_t *khz)
 {
 	*khz = vcpu->tsc_khz;
+	*tsc = __rdtsc() + vcpu->tsc_ahead;
 	/* Asked for, not computed: there are KVMs that take an offset and do not apply it. */
-	if (msr_read(vcpu, MSR_TSC, tsc) < 0)
+	if (!vcpu->tsc_known && msr_read(vcpu, MSR_TSC, tsc) < 0)
 		return failf(EIO, "cannot read vCPU %u's TSC", vcpu->index);
 	return 0;
 }

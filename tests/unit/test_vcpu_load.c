@@ -263,6 +263,27 @@ static void test_apic_base(void **state)
 	assert_loaded();
 }
 
+/* What loading noted is what KVM says when it is asked again. */
+static void test_tsc(void **state)
+{
+	uint64_t noted, asked;
+	uint32_t khz;
+
+	(void)state;
+	load();
+	assert_true(vcpu->tsc_known);
+	assert_int_equal(vcpu_tsc(vcpu, &noted, &khz), 0);
+	vcpu->tsc_known = false;
+	assert_int_equal(vcpu_tsc(vcpu, &asked, &khz), 0);
+	assert_true(asked > noted && asked - noted < 100ull * khz);
+	memset(saved.data + TSC_AT, 0x01, 7); /* some other time */
+	load();
+	assert_int_equal(vcpu_tsc(vcpu, &noted, &khz), 0);
+	vcpu->tsc_known = false;
+	assert_int_equal(vcpu_tsc(vcpu, &asked, &khz), 0);
+	assert_true(asked > noted && asked - noted < 100ull * khz);
+}
+
 static void test_what_kvm_refuses(void **state)
 {
 	struct kvm_sregs2 sregs = get_sregs();
@@ -287,6 +308,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_pdptrs, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_task_priority, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_apic_base, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_tsc, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_what_kvm_refuses, set_up, tear_down),
 	};
 
