@@ -43,18 +43,23 @@ int confine_privileges(void)
 	return confine_capabilities();
 }
 
-int confine_vm_process(void)
+int confine_vm_process(bool supervised)
 {
-	struct sock_fprog program = {
-		.len = sizeof(confine_filter_vm) / sizeof(confine_filter_vm[0]),
-		.filter = (struct sock_filter *)confine_filter_vm,
+	const struct sock_fprog alone = {
+		.len = sizeof(confine_filter_alone) / sizeof(confine_filter_alone[0]),
+		.filter = (struct sock_filter *)confine_filter_alone,
+	};
+	const struct sock_fprog with_supervisor = {
+		.len = sizeof(confine_filter_supervised) / sizeof(confine_filter_supervised[0]),
+		.filter = (struct sock_filter *)confine_filter_supervised,
 	};
 	int ret = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ? 0 : confine_privileges();
 	long thread;
 
 	if (ret < 0)
 		return ret;
-	thread = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+	thread = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC,
+			 supervised ? &with_supervisor : &alone);
 	if (thread > 0)
 		return failf(EBUSY,
 			     "cannot filter system calls: thread %ld has a filter of its own",

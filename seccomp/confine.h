@@ -7,6 +7,8 @@
 #ifndef VIRGA_SECCOMP_CONFINE_H
 #define VIRGA_SECCOMP_CONFINE_H
 
+#include <stdbool.h>
+
 /*
  * No new privileges, no capabilities, no core dump, no access by ptrace. Capabilities belong to
  * a thread: to be called before the first other thread is made. 0 or -errno with a sentence.
@@ -15,9 +17,10 @@ int confine_privileges(void);
 
 /*
  * The system call filter, for all threads of the process (TSYNC); calls confine_privileges() if
- * nobody has. A call that the filter does not know ends the process with SIGSYS. No thread
+ * nobody has. Without a supervisor nobody can pause or save the machine, and what only that needs is
+ * forbidden too. A call that the filter does not know ends the process with SIGSYS. No thread
  * can be made afterwards. 0 or -errno with a sentence. Cannot be undone.
  */
-int confine_vm_process(void);
+int confine_vm_process(bool supervised);
 
 #endif

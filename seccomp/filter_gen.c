@@ -45,43 +45,12 @@ struct rule {
 
 /* The VM process: KVM, devices and guest memory, everything open already. */
 static const struct rule vm_process[] = {
-	/* The vCPUs */
+	/* The vCPUs; registers for a crash report */
 	IOCTL(KVM_RUN,			"run the guest"),
 	IOCTL(KVM_SIGNAL_MSI,		"interrupts"),
 	IOCTL(KVM_SET_GSI_ROUTING,	"interrupts through irqfds"),
-	IOCTL(KVM_KVMCLOCK_CTRL,	"tell the guest that it was paused"),
-
-	/* Saving; registers also for a crash report */
-	IOCTL(KVM_CHECK_EXTENSION,	"size of the FPU state"),
-	IOCTL(KVM_GET_REGS,		"state"),
-	IOCTL(KVM_GET_SREGS,		"state"),
-	IOCTL(KVM_GET_SREGS2,		"state"),
-	IOCTL(KVM_GET_FPU,		"state"),
-	IOCTL(KVM_GET_XSAVE,		"state"),
-	IOCTL(KVM_GET_XSAVE2,		"state"),
-	IOCTL(KVM_GET_XCRS,		"state"),
-	IOCTL(KVM_GET_DEBUGREGS,	"state"),
-	IOCTL(KVM_GET_VCPU_EVENTS,	"state"),
-	IOCTL(KVM_GET_MP_STATE,		"state"),
-	IOCTL(KVM_GET_LAPIC,		"state"),
-	IOCTL(KVM_GET_CPUID2,		"state"),
-	IOCTL(KVM_GET_MSRS,		"state"),
-	IOCTL(KVM_GET_MSR_INDEX_LIST,	"state"),
-	IOCTL(KVM_GET_TSC_KHZ,		"state"),
-	IOCTL(KVM_GET_CLOCK,		"state"),
-	IOCTL(KVM_GET_NESTED_STATE,	"state"),
-	IOCTL(KVM_GET_DEVICE_ATTR,	"state: TSC offset"),
-	IOCTL(FILTER_PAGEMAP_SCAN,	"a clone's own pages"),
-	ALLOW(pread64,			"a clone's own pages, backing files"),
-	ALLOW(pwrite64,			"snapshot files"),
-	ALLOW(pwritev,			"snapshot files"),
-	ALLOW(lseek,			"holes in guest memory"),
-	ALLOW(ftruncate,		"snapshot files"),
-	ALLOW(fallocate,		"snapshot files, memory given back"),
-	ALLOW(copy_file_range,		"snapshot files"),
-	ALLOW(fsync,			"snapshot files"),
-	ALLOW(fdatasync,		"snapshot files"),
-	ALLOW(fstat,			"sizes of what was passed"),
+	IOCTL(KVM_GET_REGS,		"crash report"),
+	IOCTL(KVM_GET_SREGS,		"crash report"),
 
 	/* Descriptors that are open */
 	ALLOW(read,			"back ends, wake-ups"),
@@ -94,18 +63,10 @@ static const struct rule vm_process[] = {
 	ALLOW(epoll_wait,		"loop thread"),
 	ALLOW(epoll_pwait,		"loop thread"),
 	ALLOW(epoll_ctl,		"loop thread"),
-	ALLOW(recvmsg,			"supervisor"),
-	ALLOW(sendmsg,			"supervisor"),
-	ALLOW(memfd_create,		"an answer on its way to the supervisor"),
+	ALLOW(sendmsg,			"an answer on its way to the parent"),
+	ALLOW(memfd_create,		"the same, a long one"),
 	IOCTL(FIONREAD,			"back ends"),
 	IOCTL(TIOCGWINSZ,		"the first output by stdio (musl)"),
-	DEVICE(accept4,	 "virtio_vsock", "connections from the host"),
-	DEVICE(recvfrom, "virtio_vsock", "connections from the host"),
-	DEVICE(shutdown, "virtio_vsock", "half-closed streams"),
-	/* Only along a connection: without a destination address. */
-	WHEN(sendto, 4, ~0ull, 0,	"streams"),
-	WHEN(fcntl, 1, LOW32, F_GETFL,	"descriptors that were passed"),
-	WHEN(fcntl, 1, LOW32, F_SETFL,	"descriptors that were passed"),
 
 	/* Memory: never executable, and no file is mapped any more */
 	WHEN(mmap, 2, PROT_EXEC, 0,	"memory allocation"),
@@ -133,12 +94,53 @@ static const struct rule vm_process[] = {
 	ALLOW(clock_nanosleep,		"time"),
 	ALLOW(nanosleep,		"time"),
 	ALLOW(setitimer,		"time-outs"),
-	ALLOW(timer_settime,		"time-outs"),
-	ALLOW(timerfd_settime,		"time-outs"),
-	ALLOW(uname,			"the host that a snapshot was made on"),
-	ALLOW(getrandom,		"generation ids"),
 	ALLOW(exit,			"threads"),
 	ALLOW(exit_group,		"the end"),
+};
+
+/* What more it needs when a supervisor can have it paused and saved and passes it connections. */
+static const struct rule supervised[] = {
+	IOCTL(KVM_KVMCLOCK_CTRL,	"tell the guest that it was paused"),
+	IOCTL(KVM_CHECK_EXTENSION,	"size of the FPU state"),
+	IOCTL(KVM_GET_SREGS2,		"state"),
+	IOCTL(KVM_GET_FPU,		"state"),
+	IOCTL(KVM_GET_XSAVE,		"state"),
+	IOCTL(KVM_GET_XSAVE2,		"state"),
+	IOCTL(KVM_GET_XCRS,		"state"),
+	IOCTL(KVM_GET_DEBUGREGS,	"state"),
+	IOCTL(KVM_GET_VCPU_EVENTS,	"state"),
+	IOCTL(KVM_GET_MP_STATE,		"state"),
+	IOCTL(KVM_GET_LAPIC,		"state"),
+	IOCTL(KVM_GET_CPUID2,		"state"),
+	IOCTL(KVM_GET_MSRS,		"state"),
+	IOCTL(KVM_GET_MSR_INDEX_LIST,	"state"),
+	IOCTL(KVM_GET_TSC_KHZ,		"state"),
+	IOCTL(KVM_GET_CLOCK,		"state"),
+	IOCTL(KVM_GET_NESTED_STATE,	"state"),
+	IOCTL(KVM_GET_DEVICE_ATTR,	"state: TSC offset"),
+	ALLOW(uname,			"the host that a snapshot was made on"),
+	IOCTL(FILTER_PAGEMAP_SCAN,	"a clone's own pages"),
+	ALLOW(pread64,			"a clone's own pages, backing files"),
+	ALLOW(pwrite64,			"snapshot files"),
+	ALLOW(pwritev,			"snapshot files"),
+	ALLOW(lseek,			"holes in guest memory"),
+	ALLOW(ftruncate,		"snapshot files"),
+	ALLOW(fallocate,		"snapshot files, memory given back"),
+	ALLOW(copy_file_range,		"snapshot files"),
+	ALLOW(fsync,			"snapshot files"),
+	ALLOW(fdatasync,		"snapshot files"),
+	ALLOW(fstat,			"sizes of what was passed"),
+	ALLOW(recvmsg,			"supervisor"),
+	DEVICE(accept4,	 "virtio_vsock", "connections from the host"),
+	DEVICE(recvfrom, "virtio_vsock", "connections from the host"),
+	DEVICE(shutdown, "virtio_vsock", "half-closed streams"),
+	/* Only along a connection: without a destination address. */
+	WHEN(sendto, 4, ~0ull, 0,	"streams"),
+	WHEN(fcntl, 1, LOW32, F_GETFL,	"descriptors that were passed"),
+	WHEN(fcntl, 1, LOW32, F_SETFL,	"descriptors that were passed"),
+	ALLOW(timer_settime,		"time-outs"),
+	ALLOW(timerfd_settime,		"time-outs"),
+	ALLOW(getrandom,		"generation ids"),
 };
 /* clang-format on */
 
@@ -171,7 +173,18 @@ static int filter_add(scmp_filter_ctx ctx, const struct rule *rule)
 	return seccomp_rule_add_exact_array(ctx, SCMP_ACT_ALLOW, rule->syscall, count, cmp);
 }
 
-static scmp_filter_ctx filter_build(const struct rule *rules, size_t count, char **devices)
+static void filter_add_all(scmp_filter_ctx ctx, const struct rule *rules, size_t count,
+			   char **devices)
+{
+	for (size_t i = 0; i < count; i++) {
+		int ret = filter_has_device(&rules[i], devices) ? filter_add(ctx, &rules[i]) : 0;
+
+		if (ret < 0)
+			filter_fail(rules[i].reason, ret);
+	}
+}
+
+static scmp_filter_ctx filter_build(bool with_supervisor, char **devices)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int ret;
@@ -185,13 +198,10 @@ static scmp_filter_ctx filter_build(const struct rule *rules, size_t count, char
 	ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (ret < 0)
 		filter_fail("binary tree", ret);
-	for (size_t i = 0; i < count; i++) {
-		if (!filter_has_device(&rules[i], devices))
-			continue;
-		ret = filter_add(ctx, &rules[i]);
-		if (ret < 0)
-			filter_fail(rules[i].reason, ret);
-	}
+	filter_add_all(ctx, vm_process, sizeof(vm_process) / sizeof(vm_process[0]), devices);
+	if (with_supervisor)
+		filter_add_all(ctx, supervised, sizeof(supervised) / sizeof(supervised[0]),
+			       devices);
 	return ctx;
 }
 
@@ -215,14 +225,19 @@ static void filter_print(const char *name, scmp_filter_ctx ctx)
 	close(fd);
 }
 
+static void filter_generate(const char *name, bool with_supervisor, char **devices)
+{
+	scmp_filter_ctx ctx = filter_build(with_supervisor, devices);
+
+	filter_print(name, ctx);
+	seccomp_release(ctx);
+}
+
 int main(int argc, char **argv)
 {
-	scmp_filter_ctx ctx =
-		filter_build(vm_process, sizeof(vm_process) / sizeof(vm_process[0]), argv + 1);
-
 	(void)argc;
 	printf("/* Generated by seccomp/filter_gen.c. */\n#include <linux/filter.h>\n\n");
-	filter_print("vm", ctx);
-	seccomp_release(ctx);
+	filter_generate("alone", false, argv + 1);
+	filter_generate("supervised", true, argv + 1);
 	return fflush(stdout) == EOF;
 }

@@ -11,7 +11,8 @@ int confine_privileges(void)
 	return 0;
 }
 
-int confine_vm_process(void)
+int confine_vm_process(bool supervised)
 {
+	(void)supervised;
 	return confine_privileges();
 }

@@ -52,14 +52,14 @@ static void leave(int status)
 }
 
 /* The wait status of a child that confines itself and makes one call. */
-static int confined(long (*make)(void))
+static int confined(long (*make)(void), bool supervised)
 {
 	pid_t pid = fork();
 	int status;
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		if (confine_vm_process() < 0) {
+		if (confine_vm_process(supervised) < 0) {
 			notef("%s", error_text());
 			leave(CHILD_BROKEN);
 		}
@@ -156,19 +156,48 @@ static const struct call forbidden[] = {
 	CALL(mmap_file), CALL(tiocsti), CALL(create_vm), CALL(memory_region), CALL(set_regs),
 	CALL(fcntl_dup), CALL(x32), CALL(ia32),
 };
+
+static long call_get_msrs(void) { return ioctl(0, KVM_GET_MSRS, NULL); }
+static long call_get_xsave(void) { return ioctl(0, KVM_GET_XSAVE, NULL); }
+static long call_pagemap_scan(void) { return ioctl(0, 0xc0606610, NULL); }
+static long call_pread(void) { return pread(0, NULL, 0, 0); }
+static long call_pwrite(void) { return pwrite(0, NULL, 0, 0); }
+static long call_lseek(void) { return lseek(0, 0, SEEK_CUR); }
+static long call_ftruncate(void) { return ftruncate(0, 0); }
+static long call_fsync(void) { return fsync(0); }
+static long call_recvmsg(void) { return recvmsg(0, NULL, 0); }
+static long call_accept(void) { return accept4(0, NULL, NULL, 0); }
+static long call_sendto(void) { return sendto(0, "", 1, 0, NULL, 0); }
+static const struct call forbidden_alone[] = {
+	CALL(get_msrs), CALL(get_xsave), CALL(pagemap_scan), CALL(pread), CALL(pwrite), CALL(lseek),
+	CALL(ftruncate), CALL(fsync), CALL(recvmsg), CALL(accept), CALL(sendto),
+};
 /* clang-format on */
+
+static void check_forbidden(const struct call *call, bool supervised)
+{
+	int status = confined(call->make, supervised);
+
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
+		fail_msg("%s: wait status 0x%x, not SIGSYS", call->name, (unsigned)status);
+	assert_false(WCOREDUMP(status));
+}
 
 static void test_forbidden_calls_kill(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++) {
-		int status = confined(forbidden[i].make);
-
-		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
-			fail_msg("%s: wait status 0x%x, not SIGSYS", forbidden[i].name,
-				 (unsigned)status);
-		assert_false(WCOREDUMP(status));
+		check_forbidden(&forbidden[i], false);
+		check_forbidden(&forbidden[i], true);
 	}
+}
+
+/* Without a supervisor nobody saves the machine or brings it connections. */
+static void test_forbidden_alone(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(forbidden_alone) / sizeof(forbidden_alone[0]); i++)
+		check_forbidden(&forbidden_alone[i], false);
 }
 
 /* --- Needed --- */
@@ -212,14 +241,29 @@ static long need_signals(void)
 static long need_time(void)
 {
 	struct timespec ts = { 0, 1000 };
-	char bytes[16];
 
 	if (clock_gettime(CLOCK_MONOTONIC, &ts) || syscall(SYS_clock_gettime, CLOCK_REALTIME, &ts))
 		return -1;
 	ts = (struct timespec){ 0, 1000 };
-	if (nanosleep(&ts, NULL) || clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL))
-		return -1;
+	return nanosleep(&ts, NULL) || clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL) ? -1 : 0;
+}
+
+static long need_random(void)
+{
+	char bytes[16];
+
 	return syscall(SYS_getrandom, bytes, sizeof(bytes), 0) == sizeof(bytes) ? 0 : -1;
+}
+
+/* An answer that is too long for one message. */
+static long need_payload(void)
+{
+	struct msghdr message = { 0 };
+	int fd = memfd_create("payload", MFD_CLOEXEC);
+
+	if (fd < 0 || write(fd, "x", 1) != 1 || close(fd))
+		return -1;
+	return sendmsg(-1, &message, MSG_NOSIGNAL) < 0 && errno == EBADF ? 0 : -1;
 }
 
 static long need_poll(void)
@@ -230,33 +274,9 @@ static long need_poll(void)
 }
 
 /* An ioctl that is let through reaches the descriptor: there is none. */
-static long need_ioctls(void)
+static long try_ioctls(const unsigned *requests, size_t count)
 {
-	static const unsigned requests[] = {
-		KVM_RUN,
-		KVM_SIGNAL_MSI,
-		KVM_SET_GSI_ROUTING,
-		KVM_KVMCLOCK_CTRL,
-		KVM_GET_REGS,
-		KVM_GET_SREGS,
-		KVM_GET_XSAVE,
-		KVM_GET_XSAVE2,
-		KVM_GET_XCRS,
-		KVM_GET_DEBUGREGS,
-		KVM_GET_VCPU_EVENTS,
-		KVM_GET_MP_STATE,
-		KVM_GET_LAPIC,
-		KVM_GET_CPUID2,
-		KVM_GET_MSRS,
-		KVM_GET_MSR_INDEX_LIST,
-		KVM_GET_TSC_KHZ,
-		KVM_GET_CLOCK,
-		KVM_CHECK_EXTENSION,
-		FIONREAD,
-		0xc0606610 /* PAGEMAP_SCAN */,
-	};
-
-	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+	for (size_t i = 0; i < count; i++) {
 		/* As glibc extends the number, and as musl does. */
 		if (syscall(SYS_ioctl, -1, (unsigned long)requests[i], 0) != -1 || errno != EBADF ||
 		    syscall(SYS_ioctl, -1, (long)(int)requests[i], 0) != -1 || errno != EBADF)
@@ -265,20 +285,58 @@ static long need_ioctls(void)
 	return 0;
 }
 
+static long need_ioctls(void)
+{
+	static const unsigned requests[] = {
+		KVM_RUN, KVM_SIGNAL_MSI, KVM_SET_GSI_ROUTING, KVM_GET_REGS, KVM_GET_SREGS, FIONREAD,
+	};
+
+	return try_ioctls(requests, sizeof(requests) / sizeof(requests[0]));
+}
+
+static long need_state(void)
+{
+	static const unsigned requests[] = {
+		KVM_KVMCLOCK_CTRL,   KVM_GET_SREGS2,
+		KVM_GET_XSAVE,       KVM_GET_XSAVE2,
+		KVM_GET_XCRS,        KVM_GET_DEBUGREGS,
+		KVM_GET_VCPU_EVENTS, KVM_GET_MP_STATE,
+		KVM_GET_LAPIC,       KVM_GET_CPUID2,
+		KVM_GET_MSRS,        KVM_GET_MSR_INDEX_LIST,
+		KVM_GET_TSC_KHZ,     KVM_GET_CLOCK,
+		KVM_CHECK_EXTENSION, 0xc0606610 /* PAGEMAP_SCAN */,
+	};
+
+	return try_ioctls(requests, sizeof(requests) / sizeof(requests[0]));
+}
+
+static void check_needed(const struct call *call, bool supervised)
+{
+	int status = confined(call->make, supervised);
+
+	if (status)
+		fail_msg("%s: wait status 0x%x", call->name, (unsigned)status);
+}
+
 static void test_needed_calls_work(void **state)
 {
-	static const struct call needed[] = {
-		{ "memory", need_memory }, { "file", need_file }, { "signals", need_signals },
-		{ "time", need_time },     { "poll", need_poll }, { "ioctls", need_ioctls },
+	static const struct call always[] = {
+		{ "memory", need_memory }, { "signals", need_signals }, { "time", need_time },
+		{ "poll", need_poll },     { "ioctls", need_ioctls },   { "payload", need_payload },
+	};
+	static const struct call supervised[] = {
+		{ "file", need_file },
+		{ "random", need_random },
+		{ "state", need_state },
 	};
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
-		int status = confined(needed[i].make);
-
-		if (status)
-			fail_msg("%s: wait status 0x%x", needed[i].name, (unsigned)status);
+	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++) {
+		check_needed(&always[i], false);
+		check_needed(&always[i], true);
 	}
+	for (size_t i = 0; i < sizeof(supervised) / sizeof(supervised[0]); i++)
+		check_needed(&supervised[i], true);
 }
 
 /* --- Seen from outside --- */
@@ -370,7 +428,7 @@ static void test_every_thread(void **state)
 		make_ambient();
 		if (confine_privileges() < 0 ||
 		    pthread_create(&thread, NULL, thread_stay, &started[1]) ||
-		    read(started[0], &byte, 1) != 1 || confine_vm_process() < 0 ||
+		    read(started[0], &byte, 1) != 1 || confine_vm_process(true) < 0 ||
 		    write(ready[1], "", 1) != 1 || read(end[0], &byte, 1) != 1)
 			leave(CHILD_BROKEN);
 		leave(CHILD_OK);
@@ -392,6 +450,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_forbidden_calls_kill),
+		cmocka_unit_test(test_forbidden_alone),
 		cmocka_unit_test(test_needed_calls_work),
 		cmocka_unit_test(test_every_thread),
 	};
