@@ -130,29 +130,35 @@ static void loop_dispatch(struct loop *l, const struct epoll_event *events, int 
 	loop_sweep(l);
 }
 
-int loop_run(struct loop *l, pthread_mutex_t *lock)
+int loop_step(struct loop *l, pthread_mutex_t *lock, int timeout_ms)
 {
 	struct epoll_event events[LOOP_BATCH];
-	bool stopping = false;
+	int n = epoll_wait(l->epoll_fd, events, LOOP_BATCH, timeout_ms);
 
-	while (!stopping) {
-		int n = epoll_wait(l->epoll_fd, events, LOOP_BATCH, -1);
+	if (n < 0)
+		return errno == EINTR ? 0 : -errno;
+	pthread_mutex_lock(lock);
+	loop_dispatch(l, events, n);
+	pthread_mutex_unlock(lock);
+	return n;
+}
 
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		pthread_mutex_lock(lock);
-		loop_dispatch(l, events, n);
-		stopping = l->stopping;
-		pthread_mutex_unlock(lock);
-	}
-	return 0;
+/* `stopping` is read without the lock: whoever sets it wakes the loop afterwards. */
+int loop_run(struct loop *l, pthread_mutex_t *lock)
+{
+	int ret;
+
+	do
+		ret = loop_step(l, lock, -1);
+	while (ret >= 0 && !__atomic_load_n(&l->stopping, __ATOMIC_ACQUIRE));
+	return ret < 0 ? ret : 0;
 }
 
 void loop_stop(struct loop *l)
 {
 	uint64_t one = 1;
 
-	l->stopping = true;
+	__atomic_store_n(&l->stopping, true, __ATOMIC_RELEASE);
 	if (l->wake_fd >= 0 && write(l->wake_fd, &one, sizeof(one)) < 0)
 		notef("cannot wake the loop thread: %s", strerror(errno));
 }

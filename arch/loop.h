@@ -42,6 +42,12 @@ void loop_remove(struct loop *l, struct loop_watch *w);
  */
 int loop_run(struct loop *l, pthread_mutex_t *lock);
 
+/*
+ * One batch: waits for events, timeout_ms at most (-1: for ever), and runs their handlers under
+ * `lock`. How many there were, or -errno when epoll fails.
+ */
+int loop_step(struct loop *l, pthread_mutex_t *lock, int timeout_ms);
+
 /* Makes loop_run() return. Any thread, under the lock. */
 void loop_stop(struct loop *l);
 

@@ -113,11 +113,36 @@ int memory_map_empty(struct memory *m, uint64_t size)
 	int ret;
 
 	memory_layout(m, size);
-	m->on_demand = true;
 	ret = memory_map(m, MAP_PRIVATE | MAP_ANONYMOUS);
 	if (ret == 0)
 		madvise(m->base, m->size, MADV_NOHUGEPAGE);
+	m->on_demand = true;
 	return ret;
+}
+
+int memory_reserve(struct memory *m, uint64_t size)
+{
+	int ret = memory_map_empty(m, size);
+
+	m->on_demand = false;
+	if (ret == 0)
+		m->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	return ret;
+}
+
+int memory_lay(struct memory *m, int fd)
+{
+	void *base = mmap(m->base, m->size, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0);
+
+	if (m->fd >= 0)
+		close(m->fd);
+	m->fd = fd;
+	m->cow = true;
+	if (base == MAP_FAILED)
+		return failf(errno, "cannot map %llu MiB of guest memory: %s",
+			     (unsigned long long)(m->size >> 20), strerror(errno));
+	return 0;
 }
 
 void memory_destroy(struct memory *m)

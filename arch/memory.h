@@ -58,6 +58,18 @@ void memory_open_pagemap(struct memory *m);
  */
 int memory_map_empty(struct memory *m, uint64_t size);
 
+/*
+ * The same for who does not know yet what will lie there: a machine is made around the addresses,
+ * memory_lay() puts a snapshot over them. 0 or -errno.
+ */
+int memory_reserve(struct memory *m, uint64_t size);
+
+/*
+ * Maps fd over the addresses of m as memory_map_cow() would; what lay there is gone, KVM's slots
+ * stay. Takes ownership of fd, on failure too. Works confined. 0 or -errno.
+ */
+int memory_lay(struct memory *m, int fd);
+
 /* Unmaps and closes. Safe on a zeroed struct. */
 void memory_destroy(struct memory *m);
 

@@ -33,6 +33,8 @@ struct vcpu {
 	uint32_t tsc_khz;   /* of the guest's TSC */
 	bool tsc_known;     /* tsc_ahead was read by vcpu_load(), and the guest has not run since */
 	uint64_t tsc_ahead; /* the guest's TSC minus the host's */
+	const void *cpuid;  /* that was set, in the state it came from; NULL: none */
+	uint32_t cpuid_count;
 };
 
 /* How a cold boot enters the guest. */
@@ -89,6 +91,25 @@ int vcpu_flush(struct vcpu *vcpu);
 
 /* Whether KVM_RUN failed (with err) because KVM refuses what vcpu_load() left; then a sentence. */
 bool vcpu_refused(const struct vcpu *vcpu, int err);
+
+/*
+ * Where in a saved state the guest's CPUID is, and how many bytes of it there are. 0 or -EINVAL with
+ * a sentence.
+ */
+int vcpu_saved_cpuid(const void *state, size_t len, const void **cpuid, size_t *cpuid_len);
+
+/*
+ * Sets CPUID from a saved state, which stays as long as the vCPU. vcpu_load() of any state with the
+ * same CPUID then leaves that out: it is the dearest part.
+ */
+int vcpu_load_cpuid(struct vcpu *vcpu, const void *state, size_t len);
+
+/*
+ * Runs a few instructions of virga's own in the page at LAYOUT_STUB, so that what KVM does when a
+ * vCPU is entered for the first time is done. CPUID is set; all other state is to be loaded
+ * afterwards, memory laid. 0 or -errno with a sentence.
+ */
+int vcpu_run_stub(struct vcpu *vcpu);
 
 /*
  * Handles the exit that vcpu->run describes. VM lock held. Ends the machine (vm_end) for what

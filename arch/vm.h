@@ -78,6 +78,8 @@ struct vm {
 	pthread_cond_t changed; /* the machine's state, or a vCPU's to VCPU_STOPPED */
 	enum vm_state state;
 	bool pause_wanted;
+	bool terse;        /* no registers on stderr when the guest crashes */
+	bool held;         /* vm_hold(): vm_run() returns once everything is stopped */
 	bool wake_pending; /* a used buffer was published since the guest last parked */
 	bool poll_pending; /* vm_poll_later() */
 	struct vm_end end;
@@ -86,6 +88,7 @@ struct vm {
 	struct vm_poll polls[VM_POLLS_MAX];
 	unsigned virtio_slots; /* virtio-mmio slots taken so far, from 0 */
 	uint32_t tsc_khz;      /* of a new vCPU's TSC */
+	uint64_t host_key;     /* cpuid_host_key(), once it was asked for */
 	uint64_t clock_tsc;    /* the host's TSC when the clock was read or set last */
 	unsigned vcpu_count;
 	struct vcpu vcpus[VM_VCPUS_MAX];
@@ -109,10 +112,17 @@ void vm_destroy(struct vm *vm);
 int vm_threads_start(struct vm *vm);
 
 /*
- * Runs from VM_CREATED until the machine ends, vCPU 0 on the calling thread, and joins the
- * threads. After vm_threads_start(). Returns vm->end.reason.
+ * Runs a machine that was created or is held until it ends, vCPU 0 on the calling thread, and joins
+ * the threads; or until vm_hold(), then it is VM_STOPPED and may be run again. After
+ * vm_threads_start(). Returns vm->end.reason: VM_END_NONE when it is held.
  */
 enum vm_end_reason vm_run(struct vm *vm);
+
+/*
+ * Has vm_run() pause the machine as vm_pause() does and return. For who runs a machine a piece at a
+ * time. An exit or loop handler's to call; VM lock held. Ignored when the machine has ended.
+ */
+void vm_hold(struct vm *vm);
 
 /* Blocks the signals listed above in the calling thread; once, before any thread is made. */
 void vm_block_signals(void);
@@ -130,6 +140,9 @@ void vm_resume(struct vm *vm);
 /* Ends the machine; the first caller wins. fmt: the sentence for stderr, "" for none. VM lock held. */
 void vm_end(struct vm *vm, enum vm_end_reason reason, uint8_t code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
+
+/* A paused machine is to be loaded anew: drops wake-ups and waits of what ran before. */
+void vm_forget(struct vm *vm);
 
 /* The exit status of run, restore, clone and invoke for an end. */
 int vm_end_status(const struct vm_end *end);

@@ -20,6 +20,7 @@
 #define LAYOUT_PAGE_SIZE           4096u
 
 /* Boot-time structures in conventional memory. */
+#define LAYOUT_STUB                0x1000u /* a page for vcpu_run_stub(), before there is a guest */
 #define LAYOUT_BOOT_GDT            0x500u
 #define LAYOUT_PVH_INFO            0x6000u /* hvm_start_info, module list, memory map: one page */
 #define LAYOUT_ZERO_PAGE           0x7000u

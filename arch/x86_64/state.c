@@ -196,6 +196,14 @@ static void vcpu_cpuid_of(const struct vcpu_image *image, struct cpuid_table *ta
 	memcpy(table->entries, image->cpuid, image->cpuid_count * sizeof(table->entries[0]));
 }
 
+/* Whether that CPUID was set already, so that KVM has taken it. */
+static bool vcpu_has_cpuid(const struct vcpu *vcpu, const struct vcpu_image *image)
+{
+	return vcpu->cpuid && vcpu->cpuid_count == image->cpuid_count &&
+	       memcmp(vcpu->cpuid, image->cpuid,
+		      image->cpuid_count * sizeof(struct kvm_cpuid_entry2)) == 0;
+}
+
 int vcpu_check(struct vcpu *vcpu, const void *state, size_t len)
 {
 	struct cpuid_table saved, host;
@@ -213,7 +221,9 @@ int vcpu_check(struct vcpu *vcpu, const void *state, size_t len)
 			     "vcpu %u: %u bytes of FPU state, this host needs %d: restore it "
 			     "on a host like its own",
 			     vcpu->index, image.xsave_size, xsave_size);
-	if (image.host_key == cpuid_host_key())
+	if (!vcpu->vm->host_key)
+		vcpu->vm->host_key = cpuid_host_key();
+	if (image.host_key == vcpu->vm->host_key || vcpu_has_cpuid(vcpu, &image))
 		return 0;
 	vcpu_cpuid_of(&image, &saved);
 	ret = cpuid_host(vcpu->vm, vcpu->index, vcpu->vm->vcpu_count, &host);
@@ -332,15 +342,49 @@ static int vcpu_load_late(struct vcpu *vcpu, const struct vcpu_image *image, uin
 	return ret;
 }
 
+static int vcpu_set_cpuid(struct vcpu *vcpu, const struct vcpu_image *image)
+{
+	struct cpuid_table cpuid;
+	int ret;
+
+	if (vcpu_has_cpuid(vcpu, image))
+		return 0;
+	vcpu_cpuid_of(image, &cpuid);
+	ret = vcpu_set(vcpu, KVM_SET_CPUID2, "CPUID", &cpuid);
+	if (ret < 0)
+		return ret;
+	vcpu->cpuid = image->cpuid;
+	vcpu->cpuid_count = image->cpuid_count;
+	return 0;
+}
+
+int vcpu_saved_cpuid(const void *state, size_t len, const void **cpuid, size_t *cpuid_len)
+{
+	const struct vcpu nobody = { .fd = -1 };
+	struct vcpu_image image = { 0 };
+	int ret = vcpu_parse(&nobody, state, len, &image);
+
+	*cpuid = image.cpuid;
+	*cpuid_len = image.cpuid_count * sizeof(struct kvm_cpuid_entry2);
+	return ret;
+}
+
+int vcpu_load_cpuid(struct vcpu *vcpu, const void *state, size_t len)
+{
+	struct vcpu_image image = { 0 };
+	int ret = vcpu_parse(vcpu, state, len, &image);
+
+	return ret < 0 ? ret : vcpu_set_cpuid(vcpu, &image);
+}
+
 /*
  * The order KVM wants: CPUID decides what may be set at all; the APIC base is among the system
- * registers, so the local APIC follows them unless it is right already; the TSC comes before its deadline, which also
- * needs the local APIC's timer mode; pending events come late and MP_STATE last.
+ * registers, so the local APIC follows them unless it is right already; the TSC comes before its
+ * deadline, which also needs the local APIC's timer mode; pending events come late and MP_STATE last.
  */
 int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skipped)
 {
 	struct vcpu_image image = { 0 };
-	struct cpuid_table cpuid;
 	uint64_t later;
 	int ret = vcpu_parse(vcpu, state, len, &image);
 
@@ -348,8 +392,8 @@ int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skippe
 		return ret;
 	vcpu->run->kvm_dirty_regs = 0; /* of an earlier load */
 	later = vcpu_sync_parts(vcpu, &image);
-	vcpu_cpuid_of(&image, &cpuid);
-	if ((ret = vcpu_set(vcpu, KVM_SET_CPUID2, "CPUID", &cpuid)) < 0)
+	ret = vcpu_set_cpuid(vcpu, &image);
+	if (ret < 0)
 		return ret;
 	if (!(later & KVM_SYNC_X86_SREGS) &&
 	    (ret = vcpu_set(vcpu, KVM_SET_SREGS2, "system registers", image.sregs)) < 0)
