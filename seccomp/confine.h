@@ -7,7 +7,15 @@
 #ifndef VIRGA_SECCOMP_CONFINE_H
 #define VIRGA_SECCOMP_CONFINE_H
 
-#include <stdbool.h>
+/* What the process is, and so which filter it gets. */
+enum confine_role {
+	/* A machine that nobody can pause or save or bring a connection: the narrowest. */
+	CONFINE_ALONE,
+	/* One whose supervisor can. */
+	CONFINE_SUPERVISED,
+	/* A shell of the function host, which may also load a machine's state. */
+	CONFINE_SHELL,
+};
 
 /*
  * No new privileges, no capabilities, no core dump, no access by ptrace. Capabilities belong to
@@ -17,10 +25,9 @@ int confine_privileges(void);
 
 /*
  * The system call filter, for all threads of the process (TSYNC); calls confine_privileges() if
- * nobody has. Without a supervisor nobody can pause or save the machine, and what only that needs is
- * forbidden too. A call that the filter does not know ends the process with SIGSYS. No thread
+ * nobody has. A call that the filter does not know ends the process with SIGSYS. No thread
  * can be made afterwards. 0 or -errno with a sentence. Cannot be undone.
  */
-int confine_vm_process(bool supervised);
+int confine_process(enum confine_role role);
 
 #endif

@@ -23,23 +23,29 @@
 /* _IOWR('f', 16, struct pm_scan_arg) of Linux 6.7; older headers lack it. */
 #define FILTER_PAGEMAP_SCAN _IOC(_IOC_READ | _IOC_WRITE, 'f', 16, 96)
 
-/* A condition on one argument: (value & mask) == wanted, of the low 32 bits where so masked. */
+/* KVM_PRE_FAULT_MEMORY of Linux 6.11 */
+#define FILTER_PRE_FAULT    _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0xd5, 64)
+
+/* Allowed when (value & mask) == wanted for each argument that has a condition. */
 struct rule {
 	int syscall;
 	const char *reason;
 	const char *device; /* only when this class is built in; NULL for always */
-	bool conditional;
-	unsigned arg;
-	uint64_t mask;
-	uint64_t wanted;
+	unsigned count;
+	struct scmp_arg_cmp cmp[2];
 };
 
 #define LOW32 0xffffffffull
 
 /* clang-format off */
-#define ALLOW(name, reason)			 { SCMP_SYS(name), reason, NULL, false, 0, 0, 0 }
-#define DEVICE(name, device, reason)		 { SCMP_SYS(name), reason, device, false, 0, 0, 0 }
-#define WHEN(name, arg, mask, wanted, reason)	 { SCMP_SYS(name), reason, NULL, true, arg, mask, wanted }
+#define IS(arg, mask, wanted)			 { arg, SCMP_CMP_MASKED_EQ, mask, wanted }
+#define ALLOW(name, reason)			 { SCMP_SYS(name), reason, NULL, 0, { { 0 } } }
+#define DEVICE(name, device, reason)		 { SCMP_SYS(name), reason, device, 0, { { 0 } } }
+#define WHEN(name, arg, mask, wanted, reason)	 { SCMP_SYS(name), reason, NULL, 1, { IS(arg, mask, wanted) } }
+/* Never executable; of these flags, which say what is mapped and where, those. */
+#define MAP(mask, flags, reason)		 { SCMP_SYS(mmap), reason, NULL, 2, { \
+	IS(2, PROT_EXEC, 0), IS(3, mask, flags) } }
+#define MAP_ALL					 (MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED | MAP_FIXED)
 /* The C libraries differ in how they extend an ioctl's number: only its low half counts. */
 #define IOCTL(request, reason)			 WHEN(ioctl, 1, LOW32, request, reason)
 
@@ -69,7 +75,7 @@ static const struct rule vm_process[] = {
 	IOCTL(TIOCGWINSZ,		"the first output by stdio (musl)"),
 
 	/* Memory: never executable, and no file is mapped any more */
-	WHEN(mmap, 2, PROT_EXEC, 0,	"memory allocation"),
+	MAP(MAP_ANONYMOUS | MAP_PRIVATE, MAP_ANONYMOUS | MAP_PRIVATE, "memory allocation"),
 	WHEN(mprotect, 2, PROT_EXEC, 0,	"memory allocation"),
 	ALLOW(munmap,			"memory allocation"),
 	ALLOW(mremap,			"memory allocation"),
@@ -142,7 +148,47 @@ static const struct rule supervised[] = {
 	ALLOW(timerfd_settime,		"time-outs"),
 	ALLOW(getrandom,		"generation ids"),
 };
+
+/* What more a shell of the function host needs: it gets a template, and gets it again, confined. */
+static const struct rule shell[] = {
+	ALLOW(recvmsg,			"the front"),
+	ALLOW(getrandom,		"generation ids"),
+	ALLOW(pread64,			"long requests; a template's bytes"),
+	MAP(MAP_ALL, MAP_PRIVATE | MAP_FIXED, "a template's memory over the reserved addresses"),
+	IOCTL(FILTER_PAGEMAP_SCAN,	"a clone's own pages"),
+	IOCTL(FILTER_PRE_FAULT,		"second-level tables"),
+	IOCTL(KVM_CHECK_EXTENSION,	"size of the FPU state"),
+	IOCTL(KVM_KVMCLOCK_CTRL,	"tell the guest that it was paused"),
+	IOCTL(KVM_GET_MSRS,		"the guest's TSC; what a vCPU holds already"),
+	IOCTL(KVM_SET_CLOCK,		"loading"),
+	IOCTL(KVM_SET_SREGS,		"loading"),
+	IOCTL(KVM_SET_SREGS2,		"loading"),
+	IOCTL(KVM_SET_REGS,		"loading"),
+	IOCTL(KVM_SET_XSAVE,		"loading"),
+	IOCTL(KVM_SET_XCRS,		"loading"),
+	IOCTL(KVM_SET_DEBUGREGS,	"loading"),
+	IOCTL(KVM_SET_VCPU_EVENTS,	"loading"),
+	IOCTL(KVM_SET_MP_STATE,		"loading"),
+	IOCTL(KVM_SET_LAPIC,		"loading"),
+	IOCTL(KVM_SET_MSRS,		"loading"),
+	IOCTL(KVM_SET_TSC_KHZ,		"loading"),
+	IOCTL(KVM_SET_DEVICE_ATTR,	"loading: TSC offset"),
+};
 /* clang-format on */
+
+struct role {
+	const char *name;
+	const struct rule *rules; /* beside those of every VM process */
+	size_t count;
+};
+
+#define COUNT(rules) (sizeof(rules) / sizeof((rules)[0]))
+
+static const struct role roles[] = {
+	{ "alone", NULL, 0 },
+	{ "supervised", supervised, COUNT(supervised) },
+	{ "shell", shell, COUNT(shell) },
+};
 
 static void filter_fail(const char *what, int ret)
 {
@@ -161,30 +207,21 @@ static bool filter_has_device(const struct rule *rule, char **devices)
 	return false;
 }
 
-/* mmap has a second condition: the memory is anonymous. */
-static int filter_add(scmp_filter_ctx ctx, const struct rule *rule)
-{
-	struct scmp_arg_cmp cmp[2] = {
-		{ rule->arg, SCMP_CMP_MASKED_EQ, rule->mask, rule->wanted },
-		{ 3, SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS | MAP_PRIVATE, MAP_ANONYMOUS | MAP_PRIVATE },
-	};
-	unsigned count = !rule->conditional ? 0 : rule->syscall == SCMP_SYS(mmap) ? 2 : 1;
-
-	return seccomp_rule_add_exact_array(ctx, SCMP_ACT_ALLOW, rule->syscall, count, cmp);
-}
-
-static void filter_add_all(scmp_filter_ctx ctx, const struct rule *rules, size_t count,
-			   char **devices)
+static void filter_add(scmp_filter_ctx ctx, const struct rule *rules, size_t count, char **devices)
 {
 	for (size_t i = 0; i < count; i++) {
-		int ret = filter_has_device(&rules[i], devices) ? filter_add(ctx, &rules[i]) : 0;
+		int ret;
 
+		if (!filter_has_device(&rules[i], devices))
+			continue;
+		ret = seccomp_rule_add_exact_array(ctx, SCMP_ACT_ALLOW, rules[i].syscall,
+						   rules[i].count, rules[i].cmp);
 		if (ret < 0)
 			filter_fail(rules[i].reason, ret);
 	}
 }
 
-static scmp_filter_ctx filter_build(bool with_supervisor, char **devices)
+static scmp_filter_ctx filter_build(const struct role *role, char **devices)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int ret;
@@ -198,10 +235,8 @@ static scmp_filter_ctx filter_build(bool with_supervisor, char **devices)
 	ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (ret < 0)
 		filter_fail("binary tree", ret);
-	filter_add_all(ctx, vm_process, sizeof(vm_process) / sizeof(vm_process[0]), devices);
-	if (with_supervisor)
-		filter_add_all(ctx, supervised, sizeof(supervised) / sizeof(supervised[0]),
-			       devices);
+	filter_add(ctx, vm_process, COUNT(vm_process), devices);
+	filter_add(ctx, role->rules, role->count, devices);
 	return ctx;
 }
 
@@ -225,19 +260,15 @@ static void filter_print(const char *name, scmp_filter_ctx ctx)
 	close(fd);
 }
 
-static void filter_generate(const char *name, bool with_supervisor, char **devices)
-{
-	scmp_filter_ctx ctx = filter_build(with_supervisor, devices);
-
-	filter_print(name, ctx);
-	seccomp_release(ctx);
-}
-
 int main(int argc, char **argv)
 {
 	(void)argc;
 	printf("/* Generated by seccomp/filter_gen.c. */\n#include <linux/filter.h>\n\n");
-	filter_generate("alone", false, argv + 1);
-	filter_generate("supervised", true, argv + 1);
+	for (size_t i = 0; i < COUNT(roles); i++) {
+		scmp_filter_ctx ctx = filter_build(&roles[i], argv + 1);
+
+		filter_print(roles[i].name, ctx);
+		seccomp_release(ctx);
+	}
 	return fflush(stdout) == EOF;
 }

@@ -325,7 +325,7 @@ static int machine_run(struct machine *m)
 
 	if (ret < 0 || (ret = vm_threads_start(&m->vm)) < 0)
 		return ret;
-	ret = confine_vm_process(m->options->supervisor_fd >= 0);
+	ret = confine_process(m->options->supervisor_fd >= 0 ? CONFINE_SUPERVISED : CONFINE_ALONE);
 	if (ret < 0)
 		return ret;
 	/* From here on what the guest wrote is read: rings of a restored machine, to begin with. */

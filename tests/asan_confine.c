@@ -11,8 +11,8 @@ int confine_privileges(void)
 	return 0;
 }
 
-int confine_vm_process(bool supervised)
+int confine_process(enum confine_role role)
 {
-	(void)supervised;
+	(void)role;
 	return confine_privileges();
 }

@@ -52,14 +52,14 @@ static void leave(int status)
 }
 
 /* The wait status of a child that confines itself and makes one call. */
-static int confined(long (*make)(void), bool supervised)
+static int confined(long (*make)(void), enum confine_role role)
 {
 	pid_t pid = fork();
 	int status;
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		if (confine_vm_process(supervised) < 0) {
+		if (confine_process(role) < 0) {
 			notef("%s", error_text());
 			leave(CHILD_BROKEN);
 		}
@@ -131,6 +131,14 @@ static long call_mmap_file(void)
 {
 	return syscall(SYS_mmap, NULL, 4096, PROT_READ, MAP_PRIVATE, 0, 0);
 }
+static long call_mmap_shared(void)
+{
+	return syscall(SYS_mmap, NULL, 4096, PROT_READ, MAP_SHARED | MAP_FIXED, 0, 0);
+}
+static long call_mmap_exec_file(void)
+{
+	return syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, 0, 0);
+}
 static long call_tiocsti(void) { return ioctl(0, TIOCSTI, "x"); }
 static long call_create_vm(void) { return ioctl(0, KVM_CREATE_VM, 0); }
 static long call_memory_region(void) { return ioctl(0, KVM_SET_USER_MEMORY_REGION, NULL); }
@@ -147,14 +155,15 @@ static long call_ia32(void)
 }
 
 #define CALL(name) { #name, call_##name }
+#define COUNT(calls) (sizeof(calls) / sizeof((calls)[0]))
 static const struct call forbidden[] = {
 	CALL(open), CALL(openat), CALL(creat), CALL(unlink), CALL(mkdir), CALL(socket),
 	CALL(socketpair), CALL(connect), CALL(bind), CALL(sendto_address), CALL(execve),
 	CALL(fork), CALL(clone), CALL(clone3), CALL(unshare), CALL(ptrace), CALL(process_vm),
 	CALL(prctl), CALL(kill), CALL(tgkill), CALL(setuid), CALL(chroot), CALL(bpf),
 	CALL(io_uring), CALL(dup), CALL(setrlimit), CALL(mprotect_exec), CALL(mmap_exec),
-	CALL(mmap_file), CALL(tiocsti), CALL(create_vm), CALL(memory_region), CALL(set_regs),
-	CALL(fcntl_dup), CALL(x32), CALL(ia32),
+	CALL(mmap_file), CALL(mmap_shared), CALL(mmap_exec_file), CALL(tiocsti), CALL(create_vm),
+	CALL(memory_region), CALL(fcntl_dup), CALL(x32), CALL(ia32),
 };
 
 static long call_get_msrs(void) { return ioctl(0, KVM_GET_MSRS, NULL); }
@@ -170,13 +179,20 @@ static long call_accept(void) { return accept4(0, NULL, NULL, 0); }
 static long call_sendto(void) { return sendto(0, "", 1, 0, NULL, 0); }
 static const struct call forbidden_alone[] = {
 	CALL(get_msrs), CALL(get_xsave), CALL(pagemap_scan), CALL(pread), CALL(pwrite), CALL(lseek),
-	CALL(ftruncate), CALL(fsync), CALL(recvmsg), CALL(accept), CALL(sendto),
+	CALL(ftruncate), CALL(fsync), CALL(recvmsg), CALL(accept), CALL(sendto), CALL(set_regs),
 };
+/* Nobody saves a shell or brings it a connection. */
+static const struct call forbidden_shell[] = {
+	CALL(get_xsave), CALL(pwrite), CALL(lseek), CALL(ftruncate), CALL(fsync), CALL(accept),
+	CALL(sendto),
+};
+/* Nobody loads a machine that runs. */
+static const struct call forbidden_supervised[] = { CALL(set_regs) };
 /* clang-format on */
 
-static void check_forbidden(const struct call *call, bool supervised)
+static void check_forbidden(const struct call *call, enum confine_role role)
 {
-	int status = confined(call->make, supervised);
+	int status = confined(call->make, role);
 
 	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
 		fail_msg("%s: wait status 0x%x, not SIGSYS", call->name, (unsigned)status);
@@ -186,18 +202,23 @@ static void check_forbidden(const struct call *call, bool supervised)
 static void test_forbidden_calls_kill(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++) {
-		check_forbidden(&forbidden[i], false);
-		check_forbidden(&forbidden[i], true);
+	for (size_t i = 0; i < COUNT(forbidden); i++) {
+		check_forbidden(&forbidden[i], CONFINE_ALONE);
+		check_forbidden(&forbidden[i], CONFINE_SUPERVISED);
+		check_forbidden(&forbidden[i], CONFINE_SHELL);
 	}
 }
 
 /* Without a supervisor nobody saves the machine or brings it connections. */
-static void test_forbidden_alone(void **state)
+static void test_forbidden_by_role(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < sizeof(forbidden_alone) / sizeof(forbidden_alone[0]); i++)
-		check_forbidden(&forbidden_alone[i], false);
+	for (size_t i = 0; i < COUNT(forbidden_alone); i++)
+		check_forbidden(&forbidden_alone[i], CONFINE_ALONE);
+	for (size_t i = 0; i < COUNT(forbidden_supervised); i++)
+		check_forbidden(&forbidden_supervised[i], CONFINE_SUPERVISED);
+	for (size_t i = 0; i < COUNT(forbidden_shell); i++)
+		check_forbidden(&forbidden_shell[i], CONFINE_SHELL);
 }
 
 /* --- Needed --- */
@@ -310,9 +331,37 @@ static long need_state(void)
 	return try_ioctls(requests, sizeof(requests) / sizeof(requests[0]));
 }
 
-static void check_needed(const struct call *call, bool supervised)
+static long need_load(void)
 {
-	int status = confined(call->make, supervised);
+	static const unsigned requests[] = {
+		KVM_SET_CLOCK,     KVM_SET_SREGS,
+		KVM_SET_SREGS2,    KVM_SET_REGS,
+		KVM_SET_XSAVE,     KVM_SET_XCRS,
+		KVM_SET_DEBUGREGS, KVM_SET_VCPU_EVENTS,
+		KVM_SET_MP_STATE,  KVM_SET_LAPIC,
+		KVM_GET_MSRS,      KVM_SET_MSRS,
+		KVM_SET_TSC_KHZ,   KVM_SET_DEVICE_ATTR,
+		KVM_KVMCLOCK_CTRL, 0xc0606610 /* PAGEMAP_SCAN */,
+	};
+
+	return try_ioctls(requests, COUNT(requests));
+}
+
+/* A file that was passed, over addresses that were kept for it. */
+static long need_template(void)
+{
+	void *at = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = memfd_create("template", MFD_CLOEXEC);
+
+	if (at == MAP_FAILED || write(fd, "template", 8) != 8)
+		return -1;
+	at = mmap(at, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0);
+	return at != MAP_FAILED && memcmp(at, "template", 8) == 0 ? 0 : -1;
+}
+
+static void check_needed(const struct call *call, enum confine_role role)
+{
+	int status = confined(call->make, role);
 
 	if (status)
 		fail_msg("%s: wait status 0x%x", call->name, (unsigned)status);
@@ -329,14 +378,22 @@ static void test_needed_calls_work(void **state)
 		{ "random", need_random },
 		{ "state", need_state },
 	};
+	static const struct call shell[] = {
+		{ "random", need_random },
+		{ "template", need_template },
+		{ "load", need_load },
+	};
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++) {
-		check_needed(&always[i], false);
-		check_needed(&always[i], true);
+	for (size_t i = 0; i < COUNT(always); i++) {
+		check_needed(&always[i], CONFINE_ALONE);
+		check_needed(&always[i], CONFINE_SUPERVISED);
+		check_needed(&always[i], CONFINE_SHELL);
 	}
-	for (size_t i = 0; i < sizeof(supervised) / sizeof(supervised[0]); i++)
-		check_needed(&supervised[i], true);
+	for (size_t i = 0; i < COUNT(supervised); i++)
+		check_needed(&supervised[i], CONFINE_SUPERVISED);
+	for (size_t i = 0; i < COUNT(shell); i++)
+		check_needed(&shell[i], CONFINE_SHELL);
 }
 
 /* --- Seen from outside --- */
@@ -428,7 +485,7 @@ static void test_every_thread(void **state)
 		make_ambient();
 		if (confine_privileges() < 0 ||
 		    pthread_create(&thread, NULL, thread_stay, &started[1]) ||
-		    read(started[0], &byte, 1) != 1 || confine_vm_process(true) < 0 ||
+		    read(started[0], &byte, 1) != 1 || confine_process(CONFINE_SUPERVISED) < 0 ||
 		    write(ready[1], "", 1) != 1 || read(end[0], &byte, 1) != 1)
 			leave(CHILD_BROKEN);
 		leave(CHILD_OK);
@@ -450,7 +507,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_forbidden_calls_kill),
-		cmocka_unit_test(test_forbidden_alone),
+		cmocka_unit_test(test_forbidden_by_role),
 		cmocka_unit_test(test_needed_calls_work),
 		cmocka_unit_test(test_every_thread),
 	};
