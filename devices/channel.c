@@ -262,6 +262,20 @@ static void channel_clear(struct channel *c)
 	c->out_first = 0;
 }
 
+void channel_wipe(struct channel *c)
+{
+	if (c->answer)
+		explicit_bzero(c->answer, c->answer_size);
+	if (c->out)
+		explicit_bzero(c->out, c->out_size);
+	explicit_bzero(c->log, sizeof(c->log));
+	free(c->answer);
+	free(c->out);
+	c->answer = c->out = NULL;
+	c->answer_size = c->out_size = 0;
+	channel_clear(c);
+}
+
 void channel_break(struct channel *c, const char *why)
 {
 	if (!c->state.open)

@@ -103,6 +103,16 @@ void devices_stop(struct devices *devices)
 	devices_stop_first(devices, devices->count);
 }
 
+void devices_clear(struct devices *devices)
+{
+	for (unsigned i = 0; i < devices->count; i++) {
+		struct device *dev = &devices->list[i];
+
+		if (dev->class->clear)
+			dev->class->clear(dev);
+	}
+}
+
 int device_save(struct device *dev, struct blob *out)
 {
 	const struct device_class *class = dev->class;

@@ -51,6 +51,9 @@ struct device_class {
 	int (*start)(struct device *dev);
 	void (*stop)(struct device *dev);
 
+	/* Drops what it has done since create(), so that a state can be loaded over it. Optional. */
+	void (*clear)(struct device *dev);
+
 	/* State beyond the fields, appended after them. Optional. Machine paused, VM lock held. */
 	int (*save)(struct device *dev, struct blob *out);
 	/* The fields are loaded; range-checks them, reads what save() appended. 0 or -errno. */
@@ -72,6 +75,9 @@ void devices_destroy(struct devices *devices);
 /* Calls start (stop) of each; start undoes itself on failure. VM lock held. */
 int devices_start(struct devices *devices);
 void devices_stop(struct devices *devices);
+
+/* Calls clear of each. The devices are stopped; VM lock held. */
+void devices_clear(struct devices *devices);
 
 /* Appends fields and extra state of one device / loads it; a sentence names the device. */
 int device_save(struct device *dev, struct blob *out);

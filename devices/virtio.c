@@ -156,13 +156,20 @@ static void virtio_use_features(struct virtio *v)
 	}
 }
 
-static void virtio_reset(struct virtio *v)
+void virtio_clear(struct virtio *v)
 {
-	v->state.status = 0;
-	v->state.driver_features = 0;
-	virtio_ack(v, v->state.isr);
+	v->state = (struct virtio_state){ 0 };
 	for (unsigned i = 0; i < v->class->queue_count; i++)
 		virtqueue_init(&v->queues[i], &v->vm->memory);
+}
+
+static void virtio_reset(struct virtio *v)
+{
+	uint32_t generation = v->state.config_generation;
+
+	virtio_ack(v, v->state.isr);
+	virtio_clear(v);
+	v->state.config_generation = generation;
 	v->class->reset(v);
 }
 

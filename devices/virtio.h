@@ -134,6 +134,9 @@ void virtio_again(struct virtio *v);
 void virtio_start(struct virtio *v);
 void virtio_stop(struct virtio *v);
 
+/* Forgets the driver without telling the device, before fields are loaded over it. Stopped. */
+void virtio_clear(struct virtio *v);
+
 /* After loading the fields: checks them and maps the queues. 0 or -EINVAL with a sentence. */
 int virtio_restored(struct virtio *v);
 

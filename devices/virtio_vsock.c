@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The vsock device (virtio 1.2, 5.10): moves packets between its rings and
- * devices/vsock.c, ends the function channel's connection, saves and restores.
+ * devices/vsock.c, saves and restores.
  *
  * A snapshot keeps connection 0, the function channel, as it is. Of every other one it keeps the
  * ports, and the restored machine's guest gets an RST for them: TRANSPORT_RESET would make Linux
@@ -15,6 +15,7 @@
 #include "devices/device.h"
 #include "devices/virtio_mmio.h"
 #include "devices/vsock.h"
+#include "devices/vsock_channel.h"
 #include "devices/vsock_unix.h"
 
 #define VSOCK_QUEUE_RX      0 /* packets for the guest */
@@ -27,9 +28,6 @@
  * takes 278 messages (Linux, default size), and must not fill it.
  */
 #define VSOCK_QUESTIONS_MAX 128
-
-/* The channel takes all it gets at once, so this costs no memory. */
-#define VSOCK_CHANNEL_BUF   (1u << 20)
 
 struct virtio_vsock {
 	struct virtio_mmio mmio;
@@ -190,64 +188,7 @@ static const struct virtio_class virtio_vsock_virtio_class = {
 	.config_read = virtio_vsock_config_read,
 };
 
-/* --- The end of connection 0: the function channel --- */
-
-static ssize_t virtio_vsock_channel_read(struct vsock_conn *c, const struct iovec *iov,
-					 unsigned count)
-{
-	struct channel *channel = c->opaque;
-	ssize_t done = 0;
-
-	for (unsigned i = 0; i < count; i++) {
-		const void *data;
-		size_t len = channel_pending(channel, &data);
-
-		if (len > iov[i].iov_len)
-			len = iov[i].iov_len;
-		if (len == 0)
-			break;
-		memcpy(iov[i].iov_base, data, len);
-		channel_consume(channel, len);
-		done += (ssize_t)len;
-	}
-	return done ? done : -EAGAIN;
-}
-
-static ssize_t virtio_vsock_channel_write(struct vsock_conn *c, const struct iovec *iov,
-					  unsigned count)
-{
-	ssize_t done = 0;
-
-	for (unsigned i = 0; i < count; i++) {
-		int ret = channel_receive(c->opaque, iov[i].iov_base, iov[i].iov_len);
-
-		if (ret)
-			return ret;
-		done += (ssize_t)iov[i].iov_len;
-	}
-	return done;
-}
-
-/* Half a channel is of no use. */
-static void virtio_vsock_channel_shutdown(struct vsock_conn *c, unsigned flags)
-{
-	(void)flags;
-	vsock_reset(c);
-}
-
-static bool virtio_vsock_channel_close(struct vsock_conn *c, bool drain)
-{
-	(void)drain;
-	channel_closed(c->opaque);
-	return false;
-}
-
-static const struct vsock_end virtio_vsock_channel_end = {
-	.read = virtio_vsock_channel_read,
-	.write = virtio_vsock_channel_write,
-	.shutdown = virtio_vsock_channel_shutdown,
-	.close = virtio_vsock_channel_close,
-};
+/* --- Connections that the guest begins --- */
 
 static void virtio_vsock_channel_wake(void *opaque)
 {
@@ -258,8 +199,6 @@ static void virtio_vsock_channel_wake(void *opaque)
 		vsock_readable(c);
 }
 
-/* --- Connections that the guest begins --- */
-
 static bool virtio_vsock_connect(void *opaque, struct vsock_conn *c)
 {
 	struct virtio_vsock *vv = opaque;
@@ -268,7 +207,7 @@ static bool virtio_vsock_connect(void *opaque, struct vsock_conn *c)
 		c->opaque = vv->channel;
 		c->buf_alloc = VSOCK_CHANNEL_BUF;
 		channel_opened(vv->channel);
-		vsock_accept(c, &virtio_vsock_channel_end);
+		vsock_accept(c, &vsock_channel_end);
 		return true;
 	}
 	/* A guest that gives up before the answer asks no more questions for it. */
@@ -358,6 +297,17 @@ static void virtio_vsock_stop(struct device *dev)
 	virtio_stop(&vv->virtio);
 }
 
+/* Host sockets are closed with what they had not taken. */
+static void virtio_vsock_clear(struct device *dev)
+{
+	struct virtio_vsock *vv = dev->state;
+
+	channel_wipe(vv->channel);
+	vsock_drop(&vv->vsock);
+	virtio_clear(&vv->virtio);
+	vv->stalled = false;
+}
+
 /* --- Save and restore --- */
 
 /* Whether the guest knows of the connection, so that it has to hear of its end. */
@@ -411,23 +361,6 @@ static int virtio_vsock_restore_conns(struct vsock *v, struct blob *in)
 	return 0;
 }
 
-/* What was saved of the channel's connection is checked as if the guest had written it. */
-static bool virtio_vsock_channel_valid(const struct vsock_conn *c)
-{
-	switch (c->state) {
-	case VSOCK_FREE:
-	case VSOCK_RESET:
-		return c->due == 0;
-	case VSOCK_OPEN:
-		return c->asked <= 1 && (c->due & ~VSOCK_DUE_ALL) == 0 &&
-		       !(c->due & VSOCK_DUE_REQUEST) && c->guest_shut == 0 && c->host_shut == 0 &&
-		       c->host_port == CHANNEL_PORT && c->buf_alloc == VSOCK_CHANNEL_BUF &&
-		       c->received == c->fwd_cnt;
-	default:
-		return false;
-	}
-}
-
 static int virtio_vsock_restore(struct device *dev, struct blob *in)
 {
 	struct virtio_vsock *vv = dev->state;
@@ -436,7 +369,7 @@ static int virtio_vsock_restore(struct device *dev, struct blob *in)
 
 	if (ret)
 		return ret;
-	if (!virtio_vsock_channel_valid(c) || vv->vsock.next_port < VSOCK_PORT_FIRST ||
+	if (!vsock_channel_valid(c) || vv->vsock.next_port < VSOCK_PORT_FIRST ||
 	    vv->vsock.next_port >= 2 * VSOCK_PORT_FIRST)
 		return failf(EINVAL, "virtio_vsock: its saved function channel is not valid");
 	ret = virtio_vsock_restore_conns(&vv->vsock, in);
@@ -449,7 +382,7 @@ static int virtio_vsock_restore(struct device *dev, struct blob *in)
 				     "end only");
 	if (c->state == VSOCK_OPEN) {
 		c->opaque = vv->channel;
-		c->end = &virtio_vsock_channel_end;
+		c->end = &vsock_channel_end;
 	}
 	vsock_restored(&vv->vsock);
 	return 0;
@@ -491,6 +424,7 @@ const struct device_class virtio_vsock_class = {
 	.destroy = virtio_vsock_destroy,
 	.start = virtio_vsock_start,
 	.stop = virtio_vsock_stop,
+	.clear = virtio_vsock_clear,
 	.save = virtio_vsock_save,
 	.restore = virtio_vsock_restore,
 };

@@ -106,11 +106,21 @@ void vsock_drained(struct vsock_conn *c)
 		vsock_free(c, false);
 }
 
-void vsock_clear(struct vsock *v)
+static void vsock_free_all(struct vsock *v, bool drain)
 {
 	for (unsigned i = v->top; i-- > 0;)
-		vsock_free(&v->conns[i], true);
+		vsock_free(&v->conns[i], drain);
 	v->reset_count = 0;
+}
+
+void vsock_clear(struct vsock *v)
+{
+	vsock_free_all(v, true);
+}
+
+void vsock_drop(struct vsock *v)
+{
+	vsock_free_all(v, false);
 }
 
 void vsock_restored(struct vsock *v)

@@ -159,6 +159,9 @@ void vsock_init(struct vsock *v, const struct vsock_owner *owner);
 /* Ends every connection without a word to the guest, which has reset the device. */
 void vsock_clear(struct vsock *v);
 
+/* The same, and what the guest had sent and the host has not taken yet goes too. */
+void vsock_drop(struct vsock *v);
+
 /* After loading connections: works out what follows from their saved members. */
 void vsock_restored(struct vsock *v);
 
