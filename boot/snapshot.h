@@ -95,6 +95,13 @@ struct snapshot {
 int snapshot_open(struct snapshot *s, const char *path);
 void snapshot_close(struct snapshot *s);
 
+/*
+ * The same of one that is in memory, without `config`: the bytes of `state` (moved into s, on failure
+ * too), of `working-set` (none: no data), and memory_fd, owned from here on. name is for messages.
+ */
+int snapshot_adopt(struct snapshot *s, const char *name, struct blob *state,
+		   const struct blob *working_set, int memory_fd);
+
 /* The checksum at the end of `state`, which `working-set` names the snapshot by. */
 uint64_t snapshot_state_checksum(const struct snapshot *s);
 
@@ -107,6 +114,12 @@ int snapshot_map_memory(struct snapshot *s, struct memory *memory);
  * Skipped MSRs are said once.
  */
 int snapshot_load(struct snapshot *s, struct vm *vm, struct devices *devices);
+
+/*
+ * The second phase alone, for a machine that was loaded from s before, is paused and has its
+ * memory back: it is then as snapshot_load() left it.
+ */
+int snapshot_reload(struct snapshot *s, struct vm *vm, struct devices *devices);
 
 /*
  * Reads `memory` and compares its digest. -EBADMSG with a sentence when it differs. Before

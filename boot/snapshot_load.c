@@ -193,3 +193,16 @@ int snapshot_load(struct snapshot *s, struct vm *vm, struct devices *devices)
 
 	return ret < 0 ? ret : snapshot_commit(s, vm, devices, &machine);
 }
+
+int snapshot_reload(struct snapshot *s, struct vm *vm, struct devices *devices)
+{
+	struct snapshot_machine machine;
+	int ret = snapshot_section(&s->state, s->path, "machine", SNAPSHOT_MACHINE_VERSION,
+				   snapshot_machine_fields, &machine, NULL);
+
+	if (ret < 0)
+		return ret;
+	vm_forget(vm);
+	devices_clear(devices);
+	return snapshot_commit(s, vm, devices, &machine);
+}

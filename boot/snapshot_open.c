@@ -127,20 +127,15 @@ static int snapshot_check_machine(struct snapshot *s)
 	return 0;
 }
 
-/* config, state and memory belong together. */
-static int snapshot_check_files(struct snapshot *s, uint64_t memory_len)
+static int snapshot_check_memory(struct snapshot *s, uint64_t memory_len)
 {
 	struct snapshot_memory memory;
-	struct snapshot_config config;
 	struct blob rest;
 	int ret = snapshot_section(&s->state, s->path, "memory", SNAPSHOT_MEMORY_VERSION,
 				   snapshot_memory_fields, &memory, &rest);
 
 	if (ret == 0)
 		ret = snapshot_check_extents(s, memory.extent_count, &rest);
-	if (ret == 0)
-		ret = snapshot_section(&s->state, s->path, "config", SNAPSHOT_CONFIG_VERSION,
-				       snapshot_config_fields, &config, NULL);
 	if (ret)
 		return ret;
 	if (memory.file_len != s->memory_size || memory_len != s->memory_size)
@@ -149,13 +144,24 @@ static int snapshot_check_files(struct snapshot *s, uint64_t memory_len)
 			"%s/memory: has %llu bytes, its state says %llu; copy the snapshot again",
 			s->path, (unsigned long long)memory_len,
 			(unsigned long long)memory.file_len);
+	memcpy(s->memory_digest, memory.digest, DIGEST_LEN);
+	return 0;
+}
+
+static int snapshot_check_config(const struct snapshot *s)
+{
+	struct snapshot_config config;
+	int ret = snapshot_section(&s->state, s->path, "config", SNAPSHOT_CONFIG_VERSION,
+				   snapshot_config_fields, &config, NULL);
+
+	if (ret)
+		return ret;
 	if (config.len != s->config.len ||
 	    config.checksum != digest64(s->config.data, s->config.len))
 		return failf(
 			EINVAL,
 			"%s/config: is not the one that the snapshot was made with; put it back",
 			s->path);
-	memcpy(s->memory_digest, memory.digest, DIGEST_LEN);
 	return 0;
 }
 
@@ -179,9 +185,46 @@ static int snapshot_check_working_set(struct snapshot *s, const struct blob *fil
 {
 	char name[PATH_MAX];
 
+	if (!file->data)
+		return 0;
 	snprintf(name, sizeof(name), "%s/working-set", s->path);
 	return working_set_parse(&s->working_set, name, file->data, file->len,
 				 snapshot_state_checksum(s), s->memory_size);
+}
+
+/* `raw` and the length of memory are what they should be, and fit the working set. */
+static int snapshot_check_parts(struct snapshot *s, uint64_t memory_len,
+				const struct blob *working_set)
+{
+	char name[PATH_MAX];
+	int ret;
+
+	snprintf(name, sizeof(name), "%s/state", s->path);
+	ret = state_parse(&s->state, name, s->raw.data, s->raw.len);
+	if (ret == 0)
+		ret = snapshot_check_machine(s);
+	if (ret == 0)
+		ret = snapshot_check_memory(s, memory_len);
+	return ret < 0 ? ret : snapshot_check_working_set(s, working_set);
+}
+
+int snapshot_adopt(struct snapshot *s, const char *name, struct blob *state,
+		   const struct blob *working_set, int memory_fd)
+{
+	struct stat st = { 0 };
+	int ret;
+
+	*s = (struct snapshot){ .path = strdup(name), .raw = *state, .memory_fd = memory_fd };
+	*state = (struct blob){ 0 };
+	if (!s->path)
+		ret = failf(ENOMEM, "out of memory");
+	else if (fstat(memory_fd, &st) < 0)
+		ret = failf(errno, "%s: its memory cannot be read: %s", name, strerror(errno));
+	else
+		ret = snapshot_check_parts(s, (uint64_t)st.st_size, working_set);
+	if (ret < 0)
+		snapshot_close(s);
+	return ret;
 }
 
 int snapshot_open(struct snapshot *s, const char *path)
@@ -209,18 +252,10 @@ int snapshot_open(struct snapshot *s, const char *path)
 	if (ret >= 0)
 		ret = snapshot_read_working_set(s, dir_fd, &working_set);
 	close(dir_fd);
-	if (ret >= 0) {
-		char name[PATH_MAX];
-
-		snprintf(name, sizeof(name), "%s/state", path);
-		ret = state_parse(&s->state, name, s->raw.data, s->raw.len);
-	}
+	if (ret >= 0)
+		ret = snapshot_check_parts(s, memory_len, &working_set);
 	if (ret == 0)
-		ret = snapshot_check_machine(s);
-	if (ret == 0)
-		ret = snapshot_check_files(s, memory_len);
-	if (ret == 0 && working_set.data)
-		ret = snapshot_check_working_set(s, &working_set);
+		ret = snapshot_check_config(s);
 	blob_fini(&working_set);
 	if (ret < 0)
 		snapshot_close(s);
