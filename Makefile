@@ -66,7 +66,7 @@ LDFLAGS := -nostartfiles -static -Wl,-pie -Wl,--no-dynamic-linker -Wl,-z,text -W
 	-Wl,-z,now -Wl,-z,noexecstack -Wl,-z,noseparate-code -Wl,--hash-style=gnu -Wl,--gc-sections \
 	-Wl,--build-id -Wl,--fatal-warnings \
 	$(musl)/rcrt1.o $(musl)/crti.o
-libraries := $(DEPS)/lib/libjansson.a
+libraries := $(DEPS)/lib/libjansson.a $(DEPS)/lib/libcap-ng.a $(DEPS)/lib/libhttp_parser.a
 
 guest_flags := -O2 -g0 -ffreestanding -nostdlib -static -fno-pic -no-pie -fno-stack-protector \
 	-fno-asynchronous-unwind-tables -mno-red-zone -mgeneral-regs-only -std=gnu11 -I. $(warnings) \

@@ -26,6 +26,7 @@
 #include "serve/invoke.h"
 #include "serve/machine.h"
 #include "serve/options.h"
+#include "serve/serve.h"
 #include "serve/supervisor.h"
 #include "serve/template.h"
 #include "serve/template_store.h"
@@ -167,6 +168,8 @@ static const struct command commands[] = {
 	{ COMMAND_INVOKE, "invoke", "DIR",
 	  "Sends one request to a fresh clone and writes its answer to stdout.", STATUS_VIRGA,
 	  command_invoke },
+	{ COMMAND_SERVE, "serve", "", "Serves functions by HTTP, a machine for every request.",
+	  STATUS_BAD_INPUT, serve_command },
 	{ COMMAND_TEMPLATE_BUILD, "template build", "NAME|DIR",
 	  "Boots a guest, warms it up and makes a template that clones start fast from.",
 	  STATUS_BAD_INPUT, template_build_command },

@@ -98,7 +98,7 @@ static void message_take_fds(struct message *m, struct msghdr *msg)
 	}
 }
 
-int message_receive(int fd, struct message *m)
+static int message_get(int fd, struct message *m, int flags)
 {
 	struct message_header head = { 0 };
 	struct iovec parts[2] = { { .iov_base = &head, .iov_len = sizeof(head) } };
@@ -116,7 +116,7 @@ int message_receive(int fd, struct message *m)
 	parts[1] = (struct iovec){ .iov_base = m->text, .iov_len = MESSAGE_TEXT_MAX };
 	/* A peer that died with messages unread: that is told once, before what it had sent. */
 	do
-		len = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		len = recvmsg(fd, &msg, flags | MSG_CMSG_CLOEXEC);
 	while (len < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (len < 0)
 		return -errno;
@@ -133,6 +133,16 @@ int message_receive(int fd, struct message *m)
 	m->text_len = (uint32_t)((size_t)len - sizeof(head));
 	m->text[m->text_len] = '\0';
 	return 1;
+}
+
+int message_receive(int fd, struct message *m)
+{
+	return message_get(fd, m, MSG_DONTWAIT);
+}
+
+int message_wait(int fd, struct message *m)
+{
+	return message_get(fd, m, 0);
 }
 
 void message_close_fds(struct message *m)

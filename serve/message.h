@@ -20,6 +20,13 @@ enum message_type {
 	MESSAGE_CONNECTED, /* id: of MESSAGE_CONNECT; value: 0 and one fd, or an errno */
 	MESSAGE_REQUEST, /* id; value: ms the guest has; text: the request; answered by MESSAGE_ANSWER */
 	MESSAGE_QUIESCE, /* answered by MESSAGE_QUIESCED when the guest has */
+	/* front -> spawner (serve/spawner.h) */
+	MESSAGE_TEMPLATE = 32, /* id; fds: memory and parts, sealed; text: its name */
+	MESSAGE_FORGET,        /* id of a template */
+	MESSAGE_SPAWN, /* id of the shell; value: its template; text: "armed" or "bare"; its fd */
+	MESSAGE_KILL,  /* id of a shell */
+	/* front -> shell (serve/invocation.h) */
+	MESSAGE_INVOKE = 48, /* answered by MESSAGE_ANSWER */
 	/* VM process -> supervisor */
 	MESSAGE_STOPPED = 64,
 	MESSAGE_RUNNING,
@@ -30,7 +37,10 @@ enum message_type {
 	MESSAGE_ANSWER, /* value: channel type; id: us from start; text, or a memfd: the payload */
 	MESSAGE_ENDED,  /* id: vm_end_reason; value: exit status; text: sentence */
 	MESSAGE_QUIESCED,
+	MESSAGE_SHELL, /* of a shell: it waits for MESSAGE_INVOKE; value: 0, or an errno and text */
 	MESSAGE_MEMORY, /* of a trial clone (serve/trial.h); id: its address; value, fd */
+	/* spawner -> front */
+	MESSAGE_DEAD, /* id of a shell; value: its wait status */
 };
 
 #define MESSAGE_TEXT_MAX 16384
@@ -65,6 +75,9 @@ int message_try(int fd, const struct message *m);
  * one (its fds are closed). Descriptors get CLOEXEC.
  */
 int message_receive(int fd, struct message *m);
+
+/* The same, waiting for one; -EAGAIN only when fd does not block. */
+int message_wait(int fd, struct message *m);
 
 /* Closes the descriptors of a received message that nobody took (taken ones are set to -1). */
 void message_close_fds(struct message *m);

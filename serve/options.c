@@ -16,8 +16,8 @@
 #define BOOT_COMMANDS  (COMMAND_RUN | COMMAND_TEMPLATE_BUILD)
 #define STORE_COMMANDS                                                             \
 	(COMMAND_TEMPLATE_BUILD | COMMAND_TEMPLATE_LIST | COMMAND_TEMPLATE_CHECK | \
-	 COMMAND_TEMPLATE_RM)
-#define ALL_COMMANDS 0xfffu
+	 COMMAND_TEMPLATE_RM | COMMAND_SERVE | COMMAND_INVOKE)
+#define ALL_COMMANDS 0x3fffu
 
 struct option_spec {
 	const char *name;
@@ -43,7 +43,12 @@ static const struct option_spec option_specs[] = {
 	  "unix socket for QMP" },
 	{ "name", 0, "TEXT", BOOT_COMMANDS | COMMAND_RESTORE | COMMAND_CLONE, true,
 	  "what to call the machine" },
-	{ "config", 0, "FILE", BOOT_COMMANDS, false, "JSON with these keys; options override it" },
+	{ "config", 0, "FILE", BOOT_COMMANDS | COMMAND_SERVE, false,
+	  "JSON, of run and template build with these keys; options override it" },
+	{ "listen", 0, "ADDR:PORT|unix:PATH", COMMAND_SERVE, false,
+	  "where to serve; may be repeated (127.0.0.1:9001)" },
+	{ "host", 0, "ADDR:PORT|unix:PATH", COMMAND_INVOKE | COMMAND_STATUS, false,
+	  "the running host to ask ($XDG_RUNTIME_DIR/virga.sock)" },
 	{ "print-config", 0, NULL, COMMAND_RUN, false, "print the configuration as JSON and end" },
 	{ "count", 'n', "N", COMMAND_CLONE, false, "how many clones (1)" },
 	{ "request", 0, "TEXT", COMMAND_CLONE, false,
@@ -64,8 +69,10 @@ static const struct option_spec option_specs[] = {
 	{ "store", 0, "DIR", STORE_COMMANDS, false,
 	  "where templates are kept ($XDG_DATA_HOME/virga)" },
 	{ "json", 0, NULL,
-	  COMMAND_CLONE | COMMAND_INSPECT | COMMAND_DEVICES | COMMAND_TEMPLATE_LIST, false,
-	  "for machines: JSON" },
+	  COMMAND_CLONE | COMMAND_INSPECT | COMMAND_DEVICES | COMMAND_TEMPLATE_LIST |
+		  COMMAND_STATUS,
+	  false, "for machines: JSON" },
+	{ "watch", 0, NULL, COMMAND_STATUS, false, "again every second, until Ctrl-C" },
 	{ "timing", 0, NULL, START_COMMANDS, false, "say on stderr what took how long" },
 	{ "help", 'h', NULL, ALL_COMMANDS, false, "this text" },
 };
@@ -113,13 +120,19 @@ static int option_count(const char *option, const char *text, unsigned max, unsi
 	return 0;
 }
 
-static int option_request_file(struct options *o, const char *path)
+/* One more of an option that may be repeated. */
+static int option_add(const char *name, const char *value, const char **list, unsigned *count,
+		      unsigned max)
 {
-	if (o->request_file_count == OPTIONS_REQUESTS_MAX)
-		return failf(EINVAL, "option --warm-request: given more than %u times",
-			     OPTIONS_REQUESTS_MAX);
-	o->request_files[o->request_file_count++] = path;
+	if (*count == max)
+		return failf(EINVAL, "option --%s: given more than %u times", name, max);
+	list[(*count)++] = value;
 	return 0;
+}
+
+static bool option_repeats(const char *name)
+{
+	return strcmp(name, "warm-request") == 0 || strcmp(name, "listen") == 0;
 }
 
 /* An option that is no key of the configuration. */
@@ -133,7 +146,10 @@ static int option_apply(struct options *o, const char *name, const char *value)
 	if (strcmp(name, "warm") == 0)
 		return option_count("--warm", value, OPTIONS_WARM_MAX, &o->warm);
 	if (strcmp(name, "warm-request") == 0)
-		return option_request_file(o, value);
+		return option_add(name, value, o->request_files, &o->request_file_count,
+				  OPTIONS_REQUESTS_MAX);
+	if (strcmp(name, "listen") == 0)
+		return option_add(name, value, o->listen, &o->listen_count, OPTIONS_LISTEN_MAX);
 	if (strcmp(name, "timeout") == 0)
 		return option_seconds(name, value, &o->timeout_ms);
 	if (strcmp(name, "ready-timeout") == 0) {
@@ -146,6 +162,12 @@ static int option_apply(struct options *o, const char *name, const char *value)
 		o->request = value;
 	else if (strcmp(name, "store") == 0)
 		o->store = value;
+	else if (strcmp(name, "config") == 0)
+		o->config_file = value;
+	else if (strcmp(name, "host") == 0)
+		o->host = value;
+	else if (strcmp(name, "watch") == 0)
+		o->watch = true;
 	else if (strcmp(name, "data") == 0)
 		o->data = value;
 	else if (strcmp(name, "json") == 0)
@@ -282,7 +304,7 @@ static int options_parse_all(struct options *o, const struct command *command, i
 			o->help = true;
 			return 0;
 		}
-		if ((o->set >> i & 1) && strcmp(option_specs[i].name, "warm-request") != 0)
+		if ((o->set >> i & 1) && !option_repeats(option_specs[i].name))
 			return failf(EINVAL, "option --%s: given twice; give it once",
 				     option_specs[i].name);
 		o->set |= 1ull << i;

@@ -27,12 +27,15 @@ enum command_id {
 	COMMAND_TEMPLATE_LIST = 1 << 9,
 	COMMAND_TEMPLATE_CHECK = 1 << 10,
 	COMMAND_TEMPLATE_RM = 1 << 11,
+	COMMAND_SERVE = 1 << 12,
+	COMMAND_STATUS = 1 << 13,
 };
 
 #define OPTIONS_TIMEOUT_DEFAULT_MS 30000u
 #define OPTIONS_CLONES_MAX         10000u
 #define OPTIONS_WARM_MAX           1000000u
 #define OPTIONS_REQUESTS_MAX       16u
+#define OPTIONS_LISTEN_MAX         8u
 
 struct options {
 	struct config config;
@@ -43,11 +46,15 @@ struct options {
 	const char *data;    /* invoke --data: TEXT or @FILE; NULL for none */
 	uint32_t timeout_ms;
 	uint32_t ready_timeout_s;
-	const char *store;                               /* of templates; NULL: the default */
-	unsigned warm;                                   /* template build --warm */
+	const char *store;                      /* of templates; NULL: the default */
+	const char *config_file;                /* --config; NULL: none */
+	const char *listen[OPTIONS_LISTEN_MAX]; /* serve --listen; borrowed from argv */
+	unsigned listen_count;
+	const char *host; /* --host: address of a running host; NULL: the user's own */
+	unsigned warm;    /* template build --warm */
 	const char *request_files[OPTIONS_REQUESTS_MAX]; /* --warm-request; borrowed from argv */
 	unsigned request_file_count;
-	bool json, keep, timing, now, verify, print_config;
+	bool json, keep, timing, now, verify, print_config, watch;
 	bool help;        /* --help was given; nothing else was checked */
 	uint64_t main_us; /* set by main: monotonic_us() at its entry, and CPU time before it */
 	uint64_t process_us;

@@ -78,6 +78,22 @@ static int store_make(const char *path)
 	return ret;
 }
 
+int template_store_dir(const struct options *options, bool make, char **path)
+{
+	int ret = 0;
+
+	*path = store_dir(options);
+	if (!*path)
+		return -ENOENT;
+	if (make)
+		ret = store_make(*path);
+	if (ret == 0)
+		return 0;
+	free(*path);
+	*path = NULL;
+	return ret;
+}
+
 int template_store_path(const struct options *options, const char *name, bool make, char **path)
 {
 	char *store;
@@ -91,12 +107,10 @@ int template_store_path(const struct options *options, const char *name, bool ma
 	ret = store_check_name(name);
 	if (ret < 0)
 		return ret;
-	store = store_dir(options);
-	if (!store)
-		return -ENOENT;
-	if (make)
-		ret = store_make(store);
-	if (ret == 0 && asprintf(path, "%s/%s", store, name) < 0) {
+	ret = template_store_dir(options, make, &store);
+	if (ret < 0)
+		return ret;
+	if (asprintf(path, "%s/%s", store, name) < 0) {
 		*path = NULL;
 		ret = failf(ENOMEM, "out of memory");
 	}

@@ -15,6 +15,9 @@
  */
 int template_store_path(const struct options *options, const char *name, bool make, char **path);
 
+/* The store's own path, the caller's to free; make: as above. 0 or -errno with a sentence. */
+int template_store_dir(const struct options *options, bool make, char **path);
+
 /* The verbs list, check and rm: the exit status, every sentence printed. */
 int template_list_command(const struct options *options);
 int template_check_command(const struct options *options);

@@ -2,7 +2,7 @@
 # Test programs, sanitizers, lint and the targets that run them. Included by the Makefile.
 # Tests are linked with glibc and Debian's libraries: cmocka and the sanitizers need them.
 
-test_libraries := -ljansson -lpthread
+test_libraries := -ljansson -lcap-ng -lhttp_parser -lpthread
 unit_sources   := $(wildcard tests/unit/test_*.c)
 unit_helpers   := $(filter-out $(unit_sources),$(wildcard tests/unit/*.c))
 test_flags     := -O1 -fno-omit-frame-pointer $(common_flags) $(kernel_headers)

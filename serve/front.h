@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The front of the function host: the process that has the connections, the functions and the
+ * pools. One loop, one thread (and that of the log). Its parent holds the listening sockets and
+ * starts another when it dies (serve/serve.h).
+ */
+#ifndef VIRGA_SERVE_FRONT_H
+#define VIRGA_SERVE_FRONT_H
+
+#include <stdbool.h>
+
+#include "serve/address.h"
+#include "serve/host_config.h"
+#include "serve/options.h"
+
+#define FRONT_LISTEN_MAX (HOST_LISTEN_MAX + 1u) /* and the user's own */
+
+struct front_options {
+	const struct options *options; /* of the command: store, config file */
+	const struct host_config *config;
+	int listen_fds[FRONT_LISTEN_MAX]; /* the parent's */
+	char listen_names[FRONT_LISTEN_MAX][ADDRESS_TEXT_MAX];
+	unsigned listen_count;
+	bool again; /* another front was there before */
+};
+
+/*
+ * The life of a front, in a process of its own: SIGTERM drains it, a second one ends it at once,
+ * SIGHUP has it look at the configuration and at all templates anew. Prints its sentences. The exit
+ * status: 0, 1 or 2 as of any command; 1 and 2 only before it has served.
+ */
+int front_main(const struct front_options *options);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Functions as the front knows them: configuration, the version of the template that new
+ * requests get, the requests that run and wait, counters. Plain data of the front's one thread;
+ * serve/pool.h moves it.
+ */
+#ifndef VIRGA_SERVE_FUNCTION_H
+#define VIRGA_SERVE_FUNCTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "boot/sealed.h"
+#include "serve/histogram.h"
+#include "serve/host_config.h"
+#include "serve/invocation.h"
+#include "serve/timers.h"
+
+struct invocation;
+struct pool;
+struct pool_shell;
+
+/* What the machines of a template have in common with those of others: a bare shell fits all. */
+struct shape {
+	struct shape *next;
+	uint64_t key;
+	struct pool_shell *ready; /* bare shells that wait */
+	unsigned ready_count;
+	unsigned building;
+	uint64_t refused_until_us; /* none is built before: the last one failed */
+};
+
+/* A template in memory. Freed with its last user: a function, a shell. */
+struct version {
+	struct version *next;
+	uint32_t id; /* the spawner's name for it */
+	unsigned users;
+	struct sealed sealed;
+	struct shape *shape;
+	char name[80]; /* of the template, for messages */
+	char tag[16];  /* short id, for X-Amz-Executed-Version */
+	uint64_t memory_size;
+	unsigned vcpu_count;
+	uint32_t written_pages; /* of its working set; 0: it has none */
+	uint32_t read_pages;
+};
+
+/* Why a request did not go the way that its function was set up for. */
+enum fallback {
+	FALLBACK_NO_SHELL,       /* none was ready: it waited for one to be made */
+	FALLBACK_BARE,           /* no armed clone was ready, but a bare shell */
+	FALLBACK_NO_WORKING_SET, /* the template has none: pages are copied one fault at a time */
+	FALLBACK_COUNT,
+};
+
+/* What served a request. */
+enum tier { TIER_ARMED, TIER_BARE, TIER_BUILT, TIER_KEPT, TIER_COUNT };
+
+/* How a request ended, as counted and logged. */
+enum result {
+	RESULT_OK,
+	RESULT_FUNCTION_ERROR, /* the guest's fault: 200 with X-Amz-Function-Error */
+	RESULT_TIMEOUT,
+	RESULT_THROTTLED,   /* 429 */
+	RESULT_BAD_REQUEST, /* 400, 413 */
+	RESULT_HOST_ERROR,  /* 500 */
+	RESULT_CANCELLED,   /* the client hung up */
+	RESULT_COUNT,
+};
+
+struct function_stats {
+	uint64_t results[RESULT_COUNT];
+	uint64_t fallbacks[FALLBACK_COUNT];
+	uint64_t tiers[TIER_COUNT];
+	uint64_t builds; /* armed clones made */
+	uint64_t build_failures;
+	uint64_t resets;
+	uint64_t retired;                     /* armed clones that nobody needed */
+	struct histogram latency[TIER_COUNT]; /* request whole to answer, of results OK */
+	struct histogram build;
+};
+
+struct function {
+	struct function *next;
+	struct pool *pool;
+	struct function_config config; /* owned */
+	struct version *version;       /* NULL: its template is not there (any more) */
+	bool removed;                  /* goes when nothing runs any more */
+	bool stale;                    /* its template may have changed */
+	bool listed;                   /* in the configuration; else it is there for its template */
+
+	struct invocation *first, *last; /* that wait, oldest first */
+	unsigned waiting;
+	unsigned active; /* that run */
+
+	struct pool_shell *armed; /* that wait, newest first */
+	unsigned armed_count;
+	struct pool_shell *kept; /* by policy keep, last used first */
+	unsigned kept_count;
+	unsigned building;
+	unsigned alive; /* shells in all states that are this function's */
+	uint64_t refused_until_us;
+
+	/* The controller (serve/pool_control.c). */
+	unsigned target;        /* armed clones wanted now */
+	unsigned arrived;       /* requests in this tick */
+	double rate;            /* requests a second, smoothed */
+	double refill_credit;   /* shells that may be built by pool_refill */
+	uint64_t used_until_us; /* the target is not lowered before */
+
+	struct function_stats stats;
+};
+
+/* How an invocation ended. What it points to is there for the call. */
+struct invocation_end {
+	enum outcome outcome;
+	const struct answer_head *head; /* NULL: no shell answered */
+	const char *log;
+	size_t log_len;
+	const void *data;
+	size_t len;
+	bool timed_out; /* while it ran */
+	bool throttled; /* its time was over before it could run */
+};
+
+/* A request on its way through the host. Owned by whoever asked for it (serve/api.c). */
+struct invocation {
+	struct invocation *next, *previous; /* of those that wait */
+	struct function *function;
+	struct pool_shell *shell; /* NULL: it waits */
+	struct timer timer;       /* its time-out */
+	uint64_t id;
+	uint64_t deadline_us;
+	const void *payload; /* borrowed */
+	size_t payload_len;
+	enum tier tier;
+	bool waited;      /* no shell was ready */
+	uint64_t sent_ns; /* CLOCK_MONOTONIC: given to a shell */
+	/* Called once, with its answer or with what went wrong. The invocation is not used after. */
+	void (*done)(struct invocation *inv, const struct invocation_end *end);
+	void *opaque;
+};
+
+const char *tier_name(enum tier tier);
+const char *result_name(enum result result);
+const char *fallback_name(enum fallback fallback);
+
+#endif

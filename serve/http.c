@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Connections of the front (serve/http.h): accepting, reading, answering, time-outs. What the
+ * parser finds is put in its place by serve/http_request.c.
+ */
+#include "serve/http.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "arch/error.h"
+#include "arch/vm.h"
+#include "serve/http_request.h"
+
+/* --- The list: oldest use first --- */
+
+static void http_unlink(struct http_conn *c)
+{
+	struct http_server *s = c->server;
+
+	*(c->previous ? &c->previous->next : &s->first) = c->next;
+	*(c->next ? &c->next->previous : &s->last) = c->previous;
+}
+
+static void http_link(struct http_conn *c)
+{
+	struct http_server *s = c->server;
+
+	c->next = NULL;
+	c->previous = s->last;
+	*(s->last ? &s->last->next : &s->first) = c;
+	s->last = c;
+}
+
+static bool http_idle(const struct http_conn *c)
+{
+	return c->state == HTTP_READING && c->in_len == 0 && !c->head_done;
+}
+
+/* --- Life of a connection --- */
+
+static void http_free(struct http_conn *c)
+{
+	c->server->heap_bytes -= c->heap_size;
+	free(c->heap);
+	free(c->out);
+	free(c);
+}
+
+/* Closes it; the memory goes when nobody on the stack uses it. */
+static void http_close(struct http_conn *c)
+{
+	struct http_server *s = c->server;
+
+	if (c->state == HTTP_DEAD)
+		return;
+	if (c->state == HTTP_HANDLING)
+		s->handler->gone(s->handler->opaque, c);
+	c->state = HTTP_DEAD;
+	timer_clear(s->timers, &c->timer);
+	loop_remove(s->loop, c->watch);
+	close(c->fd);
+	http_unlink(c);
+	s->count--;
+	if (!c->pumping)
+		http_free(c);
+}
+
+static void http_wait(struct http_conn *c, unsigned ms)
+{
+	timer_set(c->server->timers, &c->timer, monotonic_us() + ms * 1000ull);
+}
+
+static void http_expect_events(struct http_conn *c, uint32_t events)
+{
+	if (events != c->events)
+		loop_modify(c->server->loop, c->watch, events);
+	c->events = events;
+}
+
+/* A request begins. */
+static void http_first_byte(struct http_conn *c)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	c->first_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	http_wait(c, HTTP_HEAD_MS);
+}
+
+/* Ready for the next request; what came of it already lies at the start of `in`. */
+static void http_begin(struct http_conn *c)
+{
+	size_t left = c->in_len - c->in_at;
+
+	memmove(c->in, c->in + c->in_at, left);
+	c->in_len = left;
+	http_request_begin(c);
+	c->state = HTTP_READING;
+	http_expect_events(c, EPOLLIN | EPOLLRDHUP);
+	if (left)
+		http_first_byte(c);
+	else
+		http_wait(c, HTTP_IDLE_MS);
+	http_unlink(c);
+	http_link(c);
+}
+
+/* --- Answers --- */
+
+/* Sends what waits. False when the connection is closed. */
+static bool http_flush(struct http_conn *c)
+{
+	ssize_t n = send(c->fd, c->out + c->out_at, c->out_len - c->out_at,
+			 MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (n < 0 && errno != EAGAIN && errno != EINTR) {
+		c->server->broken++;
+		http_close(c);
+		return false;
+	}
+	c->out_at += n > 0 ? (size_t)n : 0;
+	if (c->out_at < c->out_len)
+		return true;
+	free(c->out);
+	c->out = NULL;
+	if (c->close) {
+		http_close(c);
+		return false;
+	}
+	http_begin(c);
+	return true;
+}
+
+/* Keeps the rest of an answer until the client takes it. */
+static void http_keep(struct http_conn *c, const struct iovec parts[2], size_t sent)
+{
+	size_t total = parts[0].iov_len + parts[1].iov_len, at = 0;
+
+	c->out = malloc(total - sent);
+	if (!c->out) {
+		c->server->broken++;
+		http_close(c);
+		return;
+	}
+	for (int i = 0; i < 2; i++) {
+		size_t skip = sent < parts[i].iov_len ? sent : parts[i].iov_len;
+
+		memcpy(c->out + at, (const char *)parts[i].iov_base + skip,
+		       parts[i].iov_len - skip);
+		at += parts[i].iov_len - skip;
+		sent -= skip;
+	}
+	c->out_len = at;
+	c->out_at = 0;
+	http_expect_events(c, EPOLLOUT | EPOLLRDHUP);
+	http_wait(c, HTTP_WRITE_MS);
+}
+
+/* RFC 9110, 5.6.7; made once a second. */
+static const char *http_date(struct http_server *s)
+{
+	struct timespec now;
+	struct tm tm;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (now.tv_sec != s->date_s && gmtime_r(&now.tv_sec, &tm)) {
+		s->date_s = now.tv_sec;
+		strftime(s->date, sizeof(s->date), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+	}
+	return s->date;
+}
+
+void http_respond(struct http_conn *c, unsigned status, const char *head, const void *data,
+		  size_t len)
+{
+	struct http_server *s = c->server;
+	bool no_body = status == 204 || c->parser.method == HTTP_HEAD;
+	struct iovec parts[2] = { { .iov_base = NULL },
+				  { .iov_base = (void *)(uintptr_t)data,
+				    .iov_len = no_body ? 0 : len } };
+	struct msghdr msg = { .msg_iov = parts, .msg_iovlen = 2 };
+	char text[HTTP_HEAD_MAX], length[40] = "";
+	ssize_t sent;
+	int n;
+
+	c->close |= s->draining || !http_should_keep_alive(&c->parser);
+	if (status != 204)
+		snprintf(length, sizeof(length), "Content-Length: %zu\r\n", len);
+	n = snprintf(text, sizeof(text), "HTTP/1.1 %u %s\r\nDate: %s\r\n%s%s%s\r\n", status,
+		     http_status_str((enum http_status)status), http_date(s), length,
+		     c->close ? "Connection: close\r\n" : "", head);
+	parts[0] = (struct iovec){ text, n < (int)sizeof(text) ? (size_t)n : 0 };
+	c->state = HTTP_WRITING;
+	c->opaque = NULL;
+	sent = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if ((sent < 0 && errno != EAGAIN && errno != EINTR) || parts[0].iov_len == 0) {
+		s->broken++;
+		http_close(c);
+	} else if (sent < 0 || (size_t)sent < parts[0].iov_len + parts[1].iov_len) {
+		http_keep(c, parts, sent < 0 ? 0 : (size_t)sent);
+	} else if (c->close) {
+		http_close(c);
+	} else {
+		http_begin(c);
+		http_pump(c);
+	}
+}
+
+/* --- Requests --- */
+
+static void http_handle(struct http_conn *c)
+{
+	struct http_server *s = c->server;
+
+	timer_clear(s->timers, &c->timer);
+	c->state = HTTP_HANDLING;
+	if (c->refuse)
+		c->close = true;
+	s->handler->request(s->handler->opaque, c);
+}
+
+/* The client waits for a word before it sends the body (RFC 9110, 10.1.1). */
+static void http_continue(struct http_conn *c)
+{
+	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+	c->expects = false;
+	if (send(c->fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		c->server->broken += errno != EAGAIN;
+}
+
+/* Handles what lies in `in`: requests that came together are answered one after the other. */
+void http_pump(struct http_conn *c)
+{
+	if (c->pumping)
+		return;
+	c->pumping = true;
+	while (c->state == HTTP_READING && c->in_at < c->in_len) {
+		c->in_at += http_request_parse(c, c->in + c->in_at, c->in_len - c->in_at);
+		if (!c->whole && !c->refuse)
+			break;
+		http_handle(c);
+	}
+	c->pumping = false;
+	if (c->state == HTTP_DEAD)
+		http_free(c);
+	else if (c->state == HTTP_READING && c->expects)
+		http_continue(c);
+}
+
+/* More of a body than fits into `in`. */
+static ssize_t http_read_body(struct http_conn *c)
+{
+	struct http_server *s = c->server;
+	size_t want = sizeof(s->scratch);
+	ssize_t n;
+
+	if (!(c->parser.flags & F_CHUNKED) && c->parser.content_length < want)
+		want = (size_t)c->parser.content_length;
+	n = recv(c->fd, s->scratch, want, MSG_DONTWAIT);
+	if (n <= 0)
+		return n;
+	/* A request that follows the last chunk is not kept: its sender has to send it again. */
+	c->close |= http_request_parse(c, s->scratch, (size_t)n) < (size_t)n;
+	if (c->whole || c->refuse)
+		http_handle(c);
+	return n;
+}
+
+static ssize_t http_read_head(struct http_conn *c)
+{
+	ssize_t n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
+
+	if (n > 0) {
+		if (c->in_len == 0)
+			http_first_byte(c);
+		c->in_len += (size_t)n;
+		http_pump(c);
+	}
+	return n;
+}
+
+static void http_readable(struct http_conn *c)
+{
+	bool full = c->in_len == sizeof(c->in);
+	ssize_t n;
+
+	if (full && !c->head_done) {
+		c->refuse = 431;
+		http_handle(c);
+		return;
+	}
+	n = full ? http_read_body(c) : http_read_head(c);
+	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+		return;
+	c->server->broken += !http_idle(c);
+	http_close(c);
+}
+
+static void http_event(void *opaque, uint32_t events)
+{
+	struct http_conn *c = opaque;
+
+	if (events & EPOLLIN && c->state == HTTP_READING) {
+		http_readable(c);
+	} else if (events & (EPOLLHUP | EPOLLERR) ||
+		   (events & EPOLLRDHUP && c->state != HTTP_WRITING)) {
+		c->server->broken += c->state != HTTP_READING;
+		http_close(c);
+	} else if (events & EPOLLRDHUP) {
+		c->close = true;
+		http_expect_events(c, EPOLLOUT);
+	} else if (events & EPOLLOUT) {
+		if (c->state == HTTP_WRITING && http_flush(c))
+			http_pump(c);
+	} else if (events & EPOLLIN) {
+		/* It was answered nothing yet: the next request waits in the socket. */
+		http_expect_events(c, EPOLLRDHUP);
+	}
+}
+
+static void http_timeout(void *opaque)
+{
+	struct http_conn *c = opaque;
+
+	if (http_idle(c) || c->state == HTTP_WRITING) {
+		c->server->broken += c->state == HTTP_WRITING;
+		http_close(c);
+		return;
+	}
+	c->refuse = 408;
+	http_handle(c);
+}
+
+/* --- New ones --- */
+
+void http_accept_one(struct http_server *s, int fd)
+{
+	struct http_conn *c = malloc(sizeof(*c));
+	int one = 1;
+
+	if (!c) {
+		close(fd);
+		return;
+	}
+	memset(c, 0, offsetof(struct http_conn, in));
+	c->server = s;
+	c->fd = fd;
+	c->timer = (struct timer){ .expired = http_timeout, .opaque = c };
+	c->events = EPOLLIN | EPOLLRDHUP;
+	/* Fails for unix sockets, which need none. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	c->watch = loop_add(s->loop, fd, c->events, http_event, c);
+	if (!c->watch) {
+		close(fd);
+		free(c);
+		return;
+	}
+	s->count++;
+	s->accepted++;
+	http_link(c);
+	http_begin(c);
+}
+
+bool http_make_room(struct http_server *s)
+{
+	struct http_conn *c = s->first;
+
+	if (s->count < HTTP_CONNECTIONS_MAX)
+		return true;
+	while (c && !http_idle(c))
+		c = c->next;
+	if (c)
+		http_close(c);
+	return c != NULL;
+}
+
+/* --- Life of the server --- */
+
+int http_init(struct http_server *s, struct loop *loop, struct timers *timers,
+	      const struct http_handler *handler)
+{
+	s->loop = loop;
+	s->timers = timers;
+	s->handler = handler;
+	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return s->spare_fd < 0 ? failf(errno, "/dev/null: %s", strerror(errno)) : 0;
+}
+
+void http_drain(struct http_server *s)
+{
+	struct http_conn *next;
+
+	http_stop_listening(s);
+	s->draining = true;
+	for (struct http_conn *c = s->first; c; c = next) {
+		next = c->next;
+		if (http_idle(c))
+			http_close(c);
+	}
+}
+
+void http_fini(struct http_server *s)
+{
+	struct http_conn *next;
+
+	http_stop_listening(s);
+	for (struct http_conn *c = s->first; c; c = next) {
+		next = c->next;
+		http_close(c);
+	}
+	if (s->spare_fd >= 0)
+		close(s->spare_fd);
+	s->spare_fd = -1;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Listening and accepting (serve/http.h). When there are too many, or no descriptor is left, a client
+ * is turned away with a word rather than left waiting.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "arch/error.h"
+#include "serve/http_request.h"
+
+#define HTTP_ACCEPTS 16 /* connections that are accepted before others have their turn */
+
+static const char http_full[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
+				"Retry-After: 1\r\nContent-Length: 0\r\n\r\n";
+
+struct http_listener {
+	struct http_listener *next;
+	struct http_server *server;
+	struct loop_watch *watch;
+	int fd;
+};
+
+/* No descriptor is left: the spare one turns the client away, who would wait for ever else. */
+static int http_accept_spare(struct http_server *s, int listen_fd)
+{
+	int fd;
+
+	if (s->spare_fd < 0)
+		return -1;
+	close(s->spare_fd);
+	fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0) {
+		s->turned_away++;
+		(void)!send(fd, http_full, sizeof(http_full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		close(fd);
+	}
+	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return fd;
+}
+
+static void http_accept(void *opaque, uint32_t events)
+{
+	struct http_listener *l = opaque;
+	struct http_server *s = l->server;
+
+	(void)events;
+	for (unsigned i = 0; i < HTTP_ACCEPTS; i++) {
+		int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE) &&
+		    http_accept_spare(s, l->fd) >= 0)
+			continue;
+		if (fd < 0)
+			return;
+		if (http_make_room(s)) {
+			http_accept_one(s, fd);
+			continue;
+		}
+		s->turned_away++;
+		(void)!send(fd, http_full, sizeof(http_full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		close(fd);
+	}
+}
+
+int http_listen(struct http_server *s, int fd)
+{
+	struct http_listener *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return failf(ENOMEM, "out of memory");
+	*l = (struct http_listener){ .next = s->listeners, .server = s, .fd = fd };
+	l->watch = loop_add(s->loop, fd, EPOLLIN, http_accept, l);
+	if (!l->watch) {
+		free(l);
+		return -ENOMEM;
+	}
+	s->listeners = l;
+	return 0;
+}
+
+void http_stop_listening(struct http_server *s)
+{
+	while (s->listeners) {
+		struct http_listener *l = s->listeners;
+
+		s->listeners = l->next;
+		loop_remove(s->loop, l->watch);
+		free(l);
+	}
+}

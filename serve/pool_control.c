@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * When shells are made and ended (serve/pool.h). Both cost a CPU for most of a millisecond, and p99 is
+ * decided by what else runs while a request is answered: so they wait until no request came or
+ * was answered for POOL_QUIET_US, but not for ever, and for nothing when a request waits.
+ *
+ * How many armed clones a function should have follows the rate at which its requests come: what
+ * comes while a used one is replaced, and some more.
+ */
+#include <errno.h>
+
+#include "arch/error.h"
+#include "arch/vm.h"
+#include "serve/pool.h"
+
+#define CONTROL_TICK_US  100000u
+#define CONTROL_RISE     0.5       /* of the way to a higher rate, in one tick */
+#define CONTROL_FALL     0.05      /* to a lower one */
+#define CONTROL_COVER_S  0.025     /* armed clones are there for the requests of so long */
+#define CONTROL_KEEP_US  10000000u /* a target is held so long after it was needed */
+#define CONTROL_RETRY_US 20000u
+#define CONTROL_PAUSE_US 1000u /* between two looks */
+#define CONTROL_STILL    0.05  /* requests a second that count as none */
+
+/* --- How many --- */
+
+static unsigned control_target(const struct function *f)
+{
+	double wanted = f->config.pool_min + f->rate * CONTROL_COVER_S + 0.5;
+
+	return wanted < f->config.pool_max ? (unsigned)wanted : f->config.pool_max;
+}
+
+static void control_function(struct pool *pool, struct function *f, uint64_t now_us)
+{
+	double seen = f->arrived * (1e6 / CONTROL_TICK_US);
+	unsigned target;
+
+	f->arrived = 0;
+	f->rate += (seen - f->rate) * (seen > f->rate ? CONTROL_RISE : CONTROL_FALL);
+	if (f->rate < CONTROL_STILL)
+		f->rate = 0;
+	f->refill_credit += f->config.pool_refill * (CONTROL_TICK_US / 1e6);
+	if (f->refill_credit > f->config.pool_refill)
+		f->refill_credit = f->config.pool_refill;
+	target = control_target(f);
+	if (target >= f->target) {
+		f->target = target;
+		f->used_until_us = now_us + CONTROL_KEEP_US;
+	} else if (now_us >= f->used_until_us) {
+		f->target = target;
+	}
+	if (f->armed_count + f->building != f->target)
+		pool_want_work(pool);
+}
+
+static bool control_busy(const struct function *f)
+{
+	return f->rate > 0 || f->arrived || f->target > control_target(f) ||
+	       f->refill_credit < f->config.pool_refill;
+}
+
+static void control_tick(void *opaque)
+{
+	struct pool *pool = opaque;
+	uint64_t now_us = monotonic_us();
+	bool again = false;
+
+	for (struct function *f = pool->functions; f; f = f->next) {
+		control_function(pool, f, now_us);
+		again |= control_busy(f);
+	}
+	if (again)
+		timer_set(pool->timers, &pool->tick, now_us + CONTROL_TICK_US);
+}
+
+void pool_arrived(struct pool *pool, struct function *f)
+{
+	f->arrived++;
+	if (!pool->tick.place)
+		timer_set(pool->timers, &pool->tick, pool->last_us + CONTROL_TICK_US);
+}
+
+/* --- Work --- */
+
+/* One armed clone more for f, if it wants one. */
+static bool control_refill(struct pool *pool, struct function *f, uint64_t now_us)
+{
+	if (pool->draining || !f->version || f->armed_count + f->building >= f->target ||
+	    now_us < f->refused_until_us || f->refill_credit < 1)
+		return false;
+	if (pool_build(pool, f, NULL) < 0) {
+		f->refused_until_us = now_us + CONTROL_RETRY_US;
+		return false;
+	}
+	f->refill_credit -= 1;
+	return true;
+}
+
+static bool control_refill_bare(struct pool *pool, struct shape *shape, uint64_t now_us)
+{
+	if (pool->draining || shape->ready_count + shape->building >= pool->bare ||
+	    now_us < shape->refused_until_us)
+		return false;
+	if (pool_build(pool, NULL, shape) < 0) {
+		shape->refused_until_us = now_us + CONTROL_RETRY_US;
+		return false;
+	}
+	return true;
+}
+
+/* Shells for the future, a few at once. Functions take turns. */
+static void control_refill_all(struct pool *pool, uint64_t now_us)
+{
+	bool more = true;
+
+	while (more && pool->building < POOL_REFILLS_MAX) {
+		more = false;
+		for (struct function *f = pool->functions; f; f = f->next)
+			if (pool->building < POOL_REFILLS_MAX)
+				more |= control_refill(pool, f, now_us);
+		for (struct shape *s = pool->shapes; s; s = s->next)
+			if (pool->building < POOL_REFILLS_MAX)
+				more |= control_refill_bare(pool, s, now_us);
+	}
+}
+
+static void control_retire(struct function *f)
+{
+	while (f->armed_count > f->target) {
+		f->stats.retired++;
+		pool_let_go(f->armed);
+	}
+}
+
+static uint64_t control_earlier(uint64_t a_us, uint64_t b_us)
+{
+	return a_us < b_us ? a_us : b_us;
+}
+
+/* When there is something to do next, in a quiet moment; UINT64_MAX: nothing. */
+static uint64_t control_next(const struct pool *pool)
+{
+	uint64_t at_us = pool->held_count ? 0 : UINT64_MAX;
+	bool room = !pool->draining && pool->building < POOL_REFILLS_MAX;
+
+	for (const struct function *f = pool->functions; f; f = f->next) {
+		if (f->armed_count > f->target)
+			at_us = 0;
+		if (room && f->version && f->armed_count + f->building < f->target &&
+		    f->refill_credit >= 1)
+			at_us = control_earlier(at_us, f->refused_until_us);
+	}
+	for (const struct shape *s = pool->shapes; s; s = s->next)
+		if (room && s->ready_count + s->building < pool->bare)
+			at_us = control_earlier(at_us, s->refused_until_us);
+	return at_us;
+}
+
+/* Orders that the spawner could not take. */
+static bool control_kill_again(struct pool *pool)
+{
+	bool again = false;
+
+	for (unsigned i = 0; i < pool->shells_max; i++) {
+		if (pool->shells[i].kill_wanted)
+			pool_kill(&pool->shells[i]);
+		again |= pool->shells[i].kill_wanted;
+	}
+	return again;
+}
+
+/* Requests that still wait for a shell: each end of one may have made room. */
+static void control_serve(struct pool *pool)
+{
+	for (struct function *f = pool->functions; f && pool->waiting; f = f->next)
+		if (f->waiting)
+			pool_dispatch(pool, f);
+}
+
+/* What can wait for a quiet moment. */
+static void control_upkeep(struct pool *pool, bool quiet, uint64_t now_us)
+{
+	for (unsigned n = pool->held_count; n; n--)
+		if (quiet || pool->held_count > POOL_HELD_MAX / 2)
+			pool_let_go(pool->held);
+	for (struct function *f = pool->functions; f; f = f->next)
+		control_retire(f);
+	control_refill_all(pool, now_us);
+	pool->since_us = 0;
+}
+
+static void control_work(void *opaque)
+{
+	struct pool *pool = opaque;
+	uint64_t now_us = monotonic_us(), next_us;
+	bool quiet = !pool->waiting && now_us - pool->last_us >= POOL_QUIET_US;
+
+	pool->kills_wanted = pool->kills_wanted && control_kill_again(pool);
+	control_serve(pool);
+	if (quiet || (pool->since_us && now_us - pool->since_us >= POOL_OVERDUE_US))
+		control_upkeep(pool, quiet, now_us);
+	function_sweep(pool);
+	next_us = pool->kills_wanted ? now_us : control_next(pool);
+	if (next_us == UINT64_MAX)
+		return;
+	if (!pool->since_us)
+		pool->since_us = now_us;
+	if (next_us < now_us + CONTROL_PAUSE_US)
+		next_us = now_us + CONTROL_PAUSE_US;
+	timer_set(pool->timers, &pool->work, next_us);
+}
+
+void pool_want_work(struct pool *pool)
+{
+	uint64_t now_us = monotonic_us(), at_us = pool->last_us + POOL_QUIET_US;
+
+	if (!pool->since_us)
+		pool->since_us = now_us;
+	if (!pool->work.place || pool->work.at_us > at_us)
+		timer_set(pool->timers, &pool->work, at_us);
+}
+
+void pool_make_room(struct pool *pool, const struct function *f)
+{
+	const struct function *most = NULL;
+
+	if (pool->held) {
+		while (pool->held)
+			pool_let_go(pool->held);
+		return;
+	}
+	for (const struct function *other = pool->functions; other; other = other->next)
+		if (other != f && other->armed_count + other->kept_count &&
+		    (!most ||
+		     other->armed_count + other->kept_count > most->armed_count + most->kept_count))
+			most = other;
+	if (most)
+		pool_let_go(most->armed ? most->armed : most->kept);
+	else if (pool->shapes && pool->shapes->ready)
+		pool_let_go(pool->shapes->ready);
+}
+
+void pool_control_init(struct pool *pool)
+{
+	pool->work = (struct timer){ .expired = control_work, .opaque = pool };
+	pool->tick = (struct timer){ .expired = control_tick, .opaque = pool };
+}
+
+void pool_drain(struct pool *pool)
+{
+	pool->draining = true;
+	for (struct function *f = pool->functions; f; f = f->next)
+		f->target = 0;
+	pool_want_work(pool);
+}

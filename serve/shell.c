@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a shell (serve/shell.h), in the order of shell_main(): built, confined,
+ * then one invocation after the other.
+ */
+#include "serve/shell.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "arch/error.h"
+#include "arch/x86_64/layout.h"
+#include "boot/identity.h"
+#include "boot/rewind.h"
+#include "boot/sealed.h"
+#include "devices/channel.h"
+#include "devices/device.h"
+#include "seccomp/confine.h"
+#include "serve/invocation.h"
+#include "serve/payload.h"
+
+struct shell {
+	struct vm vm;
+	struct devices devices;
+	struct channel *channel;
+	struct snapshot *snapshot; /* that is loaded; NULL in a bare shell */
+	struct snapshot laid;      /* of a bare shell that was given one */
+	struct rewind rewind;      /* made when it is needed first */
+	int fd;
+
+	/* The invocation. */
+	uint64_t id;
+	enum policy policy;
+	uint32_t flags;
+	bool busy; /* it waits for its answer */
+	uint64_t stages_ns[SHELL_STAGES];
+	uint32_t log_len; /* bytes said so far; the last INVOCATION_LOG_MAX of them are in log */
+	char log[INVOCATION_LOG_MAX];
+
+	struct message message; /* the one that came or goes */
+};
+
+static void shell_stage(struct shell *s, enum shell_stage stage)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	s->stages_ns[stage] = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* --- Answers --- */
+
+/* The log's last bytes, oldest first. */
+static void shell_put_log(const struct shell *s, struct message *m, struct answer_head *head)
+{
+	uint32_t len = s->log_len < INVOCATION_LOG_MAX ? s->log_len : INVOCATION_LOG_MAX;
+	uint32_t first = (s->log_len - len) % INVOCATION_LOG_MAX;
+	uint32_t part = len < INVOCATION_LOG_MAX - first ? len : INVOCATION_LOG_MAX - first;
+
+	head->log_len = len;
+	payload_put(m, s->log + first, part);
+	payload_put(m, s->log, len - part);
+}
+
+/* Sends what became of the invocation. A front that is gone is noticed when waiting for the next. */
+static void shell_send(struct shell *s, enum outcome outcome, const void *data, size_t len)
+{
+	struct message *m = &s->message;
+	struct answer_head head = { .outcome = outcome };
+	int put;
+
+	if (!s->busy)
+		return;
+	s->busy = false;
+	shell_stage(s, SHELL_ANSWERED);
+	memcpy(head.stages_ns, s->stages_ns, sizeof(head.stages_ns));
+	message_init(m, MESSAGE_ANSWER);
+	m->id = s->id;
+	m->text_len = sizeof(head);
+	shell_put_log(s, m, &head);
+	put = payload_put(m, data, len);
+	if (put < 0) {
+		head.outcome = OUTCOME_HOST;
+		len = strlen(error_text());
+		payload_put(m, error_text(), len);
+	}
+	head.payload_len = (uint32_t)len;
+	memcpy(m->text, &head, sizeof(head));
+	message_send(s->fd, m);
+	message_close_fds(m);
+}
+
+static void shell_send_text(struct shell *s, enum outcome outcome, const char *text)
+{
+	shell_send(s, outcome, text, strlen(text));
+}
+
+static bool shell_is_json(const void *data, size_t len)
+{
+	json_t *value = json_loadb(data, len, JSON_DECODE_ANY, NULL);
+
+	json_decref(value);
+	return value != NULL;
+}
+
+/* --- Channel events, VM lock held --- */
+
+static void shell_answer(void *opaque, enum channel_type type, const void *data, size_t len)
+{
+	struct shell *s = opaque;
+
+	if (type == CHANNEL_ERROR)
+		shell_send(s, OUTCOME_ERROR, data, len);
+	else if (s->flags & INVOKE_JSON && !shell_is_json(data, len))
+		shell_send_text(s, OUTCOME_ANSWER_JSON, "the answer is not JSON");
+	else
+		shell_send(s, OUTCOME_RESPONSE, data, len);
+	if (s->policy == POLICY_ONCE)
+		vm_end(&s->vm, VM_END_ANSWER, 0, "%s", "");
+	else
+		vm_hold(&s->vm);
+}
+
+static void shell_log(void *opaque, const void *data, size_t len)
+{
+	struct shell *s = opaque;
+	const char *text = data;
+
+	for (size_t i = 0; i < len; i++)
+		s->log[s->log_len++ % INVOCATION_LOG_MAX] = text[i];
+	/* Only the place in the ring and whether it is full count. */
+	if (s->log_len >= 2 * INVOCATION_LOG_MAX)
+		s->log_len -= INVOCATION_LOG_MAX;
+}
+
+static void shell_broken(void *opaque, const char *why)
+{
+	struct shell *s = opaque;
+
+	if (!s->busy)
+		return;
+	shell_send_text(s, OUTCOME_BROKEN, why);
+	vm_end(&s->vm, VM_END_ANSWER_ERROR, 0, "%s", why);
+}
+
+/* --- Building --- */
+
+static void shell_fetch_working_set(struct shell *s)
+{
+	const struct working_set *ws = &s->snapshot->working_set;
+
+	working_set_populate(ws, &s->vm.memory);
+	shell_stage(s, SHELL_POPULATED);
+}
+
+/* State into the vCPUs and devices; then what needs that state. */
+static int shell_load(struct shell *s)
+{
+	int ret = snapshot_load(s->snapshot, &s->vm, &s->devices);
+
+	if (ret == 0)
+		working_set_prefault(&s->snapshot->working_set, &s->vm);
+	shell_stage(s, SHELL_LOADED);
+	return ret;
+}
+
+/* What costs time once and does not depend on the template: CPUID, and the vCPU's first entry. */
+static int shell_warm_up(struct shell *s, const struct snapshot *shape)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; ret == 0 && i < s->vm.vcpu_count; i++) {
+		const struct state_section *section = state_find(&shape->state, "vcpu", i);
+
+		if (!section)
+			return failf(EINVAL, "%s: its state has no section vcpu %u", shape->path,
+				     i);
+		ret = vcpu_check(&s->vm.vcpus[i], section->data, section->len);
+		if (ret == 0)
+			ret = vcpu_load_cpuid(&s->vm.vcpus[i], section->data, section->len);
+	}
+	return ret < 0 ? ret : vcpu_run_stub(&s->vm.vcpus[0]);
+}
+
+static int shell_build(struct shell *s, const struct shell_options *options)
+{
+	const struct channel_events events = {
+		.answer = shell_answer,
+		.log = shell_log,
+		.broken = shell_broken,
+		.opaque = s,
+	};
+	struct device_host host = { .serial = "none" };
+	struct snapshot *snapshot = options->snapshot;
+	struct memory memory;
+	int ret;
+
+	s->channel = channel_new();
+	if (!s->channel)
+		return failf(ENOMEM, "out of memory");
+	channel_set_events(s->channel, &events);
+	host.channel = s->channel;
+	ret = options->armed ? snapshot_map_memory(snapshot, &memory)
+			     : memory_reserve(&memory, snapshot->memory_size);
+	if (ret == 0)
+		ret = vm_create(&s->vm, &memory, snapshot->vcpu_count);
+	if (ret == 0)
+		ret = devices_create(&s->devices, &s->vm, &host);
+	if (ret < 0)
+		return ret;
+	s->vm.terse = true;
+	if (!options->armed)
+		return shell_warm_up(s, snapshot);
+	s->snapshot = snapshot;
+	shell_fetch_working_set(s);
+	return shell_load(s);
+}
+
+static int shell_confine(struct shell *s)
+{
+	int ret = confine_privileges();
+
+	if (ret == 0)
+		ret = vm_threads_start(&s->vm);
+	return ret < 0 ? ret : confine_process(CONFINE_SHELL);
+}
+
+/* --- An invocation --- */
+
+/* The template that came with the invocation, over the reserved addresses. */
+static int shell_lay(struct shell *s, struct message *m)
+{
+	struct sealed sealed = { .memory_fd = -1, .parts_fd = -1 };
+	int ret;
+
+	if (m->fd_count < 2 || s->snapshot)
+		return failf(EPROTO, "a template came to a shell that has one, or without its "
+				     "descriptors");
+	sealed = (struct sealed){ .memory_fd = m->fds[0], .parts_fd = m->fds[1] };
+	m->fds[0] = m->fds[1] = -1;
+	ret = sealed_open(&sealed, "template", &s->laid);
+	sealed_close(&sealed);
+	if (ret < 0)
+		return ret;
+	s->snapshot = &s->laid;
+	if (s->laid.memory_size != s->vm.memory.size || s->laid.vcpu_count != s->vm.vcpu_count)
+		return failf(EINVAL, "a template of another shape came to a shell");
+	ret = memory_lay(&s->vm.memory, s->laid.memory_fd);
+	s->laid.memory_fd = -1;
+	return ret;
+}
+
+static int shell_arm(struct shell *s, struct message *m)
+{
+	int ret = shell_lay(s, m);
+
+	if (ret < 0)
+		return ret;
+	shell_stage(s, SHELL_MAPPED);
+	shell_fetch_working_set(s);
+	return shell_load(s);
+}
+
+/* Identity, environment and request are in the guest's queue before its next instruction. */
+static int shell_queue(struct shell *s, const struct invoke_head *head, const char *environment,
+		       const void *payload)
+{
+	const struct identity *identity;
+	int ret;
+
+	if (!channel_ready(s->channel))
+		return failf(ENOTCONN, "the template's guest had not said READY");
+	if (s->policy != POLICY_KEEP || s->vm.state == VM_CREATED) {
+		ret = identity_write(&s->vm, head->number);
+		if (ret < 0)
+			return ret;
+		identity = memory_at(&s->vm.memory, LAYOUT_IDENTITY, sizeof(*identity));
+		channel_restored(s->channel, identity->generation_id);
+		ret = head->environment_len
+			      ? channel_environment(s->channel, environment, head->environment_len)
+			      : 0;
+		if (ret < 0)
+			return ret;
+	}
+	ret = channel_request(s->channel, s->id, payload, head->payload_len, head->deadline_us);
+	if (ret == 0)
+		ret = devices_start(&s->devices);
+	shell_stage(s, SHELL_ENTERED);
+	return ret;
+}
+
+/* Runs the guest until it has answered or ended. */
+static void shell_run(struct shell *s)
+{
+	enum vm_end_reason reason = vm_run(&s->vm);
+	const char *text = s->vm.end.text;
+
+	if (!s->busy)
+		return;
+	if (reason == VM_END_CRASH)
+		shell_send_text(s, OUTCOME_CRASHED, text);
+	else if (reason == VM_END_POWEROFF || reason == VM_END_RESET || reason == VM_END_DEBUG_EXIT)
+		shell_send_text(s, OUTCOME_ENDED, text[0] ? text : "the guest ended");
+	else
+		shell_send_text(s, OUTCOME_HOST, text);
+}
+
+/* The head and what it counts; NULL with a sentence when they do not fit. */
+static const void *shell_parse(struct message *m, struct invoke_head *head,
+			       const char **environment, void **owned)
+{
+	size_t at = sizeof(*head);
+	uint32_t fds;
+
+	*owned = NULL;
+	if (m->text_len < at)
+		return failf(EPROTO, "an invocation without its head"), NULL;
+	memcpy(head, m->text, at);
+	fds = (head->flags & INVOKE_TEMPLATE ? 2 : 0) + (head->flags & INVOKE_MEMFD ? 1 : 0);
+	if (m->fd_count != fds || head->environment_len > INVOCATION_ENVIRONMENT_MAX ||
+	    head->environment_len > m->text_len - at || head->policy > POLICY_KEEP)
+		return failf(EPROTO, "an invocation whose head makes no sense"), NULL;
+	*environment = m->text + at;
+	return payload_at(m, at + head->environment_len, head->payload_len,
+			  head->flags & INVOKE_MEMFD ? m->fds[fds - 1] : -1, owned);
+}
+
+static void shell_begin(struct shell *s, const struct message *m)
+{
+	s->id = m->id;
+	s->busy = true;
+	s->log_len = 0;
+	shell_stage(s, SHELL_RECEIVED);
+	s->stages_ns[SHELL_MAPPED] = s->stages_ns[SHELL_POPULATED] = s->stages_ns[SHELL_LOADED] =
+		s->stages_ns[SHELL_RECEIVED];
+}
+
+static int shell_prepare(struct shell *s, struct message *m, const struct invoke_head *head,
+			 const char *environment, const void *payload)
+{
+	int ret = 0;
+
+	s->policy = head->policy;
+	s->flags = head->flags;
+	if (head->flags & INVOKE_TEMPLATE)
+		ret = shell_arm(s, m);
+	else if (!s->snapshot)
+		ret = failf(EPROTO, "an invocation came to a bare shell without a template");
+	if (ret < 0)
+		return ret;
+	pthread_mutex_lock(&s->vm.lock);
+	ret = shell_queue(s, head, environment, payload);
+	pthread_mutex_unlock(&s->vm.lock);
+	return ret;
+}
+
+/* False when it did not come to that: the shell is as it was. */
+static bool shell_invoke(struct shell *s, struct message *m)
+{
+	const char *environment;
+	struct invoke_head head;
+	const void *payload;
+	void *owned;
+	bool used;
+	int ret;
+
+	shell_begin(s, m);
+	payload = shell_parse(m, &head, &environment, &owned);
+	if (payload && head.flags & INVOKE_JSON && !shell_is_json(payload, head.payload_len))
+		shell_send_text(s, OUTCOME_NOT_JSON, "the request is not JSON");
+	used = s->busy;
+	ret = payload ? 0 : -EPROTO;
+	if (ret == 0 && used)
+		ret = shell_prepare(s, m, &head, environment, payload);
+	free(owned);
+	message_close_fds(m);
+	if (ret < 0)
+		shell_send_text(s, OUTCOME_HOST, error_text());
+	else if (used)
+		shell_run(s);
+	return used;
+}
+
+/* --- After it --- */
+
+/* Memory, vCPUs and devices as the template has them, and nothing else left of the request. */
+static int shell_reset(struct shell *s)
+{
+	int ret = s->rewind.known
+			  ? 0
+			  : rewind_init(&s->rewind, &s->vm.memory, &s->snapshot->working_set);
+
+	pthread_mutex_lock(&s->vm.lock);
+	devices_stop(&s->devices);
+	if (ret == 0)
+		ret = rewind_memory(&s->rewind, &s->vm.memory);
+	if (ret == 0)
+		ret = snapshot_reload(s->snapshot, &s->vm, &s->devices);
+	pthread_mutex_unlock(&s->vm.lock);
+	explicit_bzero(&s->message, sizeof(s->message));
+	explicit_bzero(s->log, sizeof(s->log));
+	return ret;
+}
+
+/* Tells the front that the shell waits, or why it does not. False when it cannot go on. */
+static bool shell_report(struct shell *s, int ret)
+{
+	message_init(&s->message, MESSAGE_SHELL);
+	s->message.value = (uint32_t)-ret;
+	if (ret < 0)
+		message_set_text(&s->message, error_text());
+	return message_send(s->fd, &s->message) == 0 && ret == 0;
+}
+
+/* Makes the shell ready for the next invocation. False when it is of no more use. */
+static bool shell_again(struct shell *s)
+{
+	int ret = 0;
+
+	if (s->policy == POLICY_ONCE || s->vm.state != VM_STOPPED)
+		return false;
+	if (s->policy == POLICY_RESET) {
+		ret = shell_reset(s);
+	} else {
+		pthread_mutex_lock(&s->vm.lock);
+		devices_stop(&s->devices);
+		pthread_mutex_unlock(&s->vm.lock);
+	}
+	return shell_report(s, ret);
+}
+
+/* Nothing more will be asked of it. The VM stands until the front finds the time to let it go. */
+static void shell_linger(struct shell *s)
+{
+	while (message_wait(s->fd, &s->message) == 1)
+		message_close_fds(&s->message);
+}
+
+void shell_main(const struct shell_options *options)
+{
+	struct shell s = {
+		.vm = { .kvm_fd = -1, .fd = -1 },
+		.laid = { .memory_fd = -1 },
+		.fd = options->fd,
+	};
+	int ret;
+
+	vm_block_signals();
+	ret = shell_build(&s, options);
+	if (ret == 0)
+		ret = shell_confine(&s);
+	if (!shell_report(&s, ret))
+		return;
+	while (message_wait(s.fd, &s.message) == 1) {
+		if (s.message.type != MESSAGE_INVOKE) {
+			message_close_fds(&s.message);
+			continue;
+		}
+		if (shell_invoke(&s, &s.message) && !shell_again(&s))
+			break;
+	}
+	shell_linger(&s);
+}
