@@ -23,6 +23,7 @@
 #include "devices/device.h"
 #include "seccomp/relro.h"
 #include "serve/clones.h"
+#include "serve/host_client.h"
 #include "serve/invoke.h"
 #include "serve/machine.h"
 #include "serve/options.h"
@@ -103,9 +104,35 @@ static int command_clone(const struct options *options)
 	return command_from_snapshot(options, "clone", true, clones_run);
 }
 
+/* A name is a function of the running host; without a host, a template of the store. */
 static int command_invoke(const struct options *options)
 {
-	return command_from_snapshot(options, "invoke", true, invoke_run);
+	struct options own = *options;
+	int fd = -ENOENT, status;
+	char *path = NULL;
+
+	if (strchr(options->args[0], '/'))
+		return command_from_snapshot(options, "invoke", true, invoke_run);
+	fd = host_connect(options);
+	if (fd >= 0) {
+		status = host_invoke(fd, options);
+		close(fd);
+		return status;
+	}
+	if (fd != -ENOENT || options->host)
+		return command_failed("invoke", STATUS_VIRGA);
+	if (template_store_path(options, options->args[0], false, &path) < 0)
+		return command_failed("invoke", STATUS_VIRGA);
+	own.args[0] = path;
+	if (access(path, F_OK) < 0) {
+		failf(ENOENT, "no host is running, and the store has no template '%s' (%s)",
+		      options->args[0], path);
+		status = command_failed("invoke", STATUS_VIRGA);
+	} else {
+		status = command_from_snapshot(&own, "invoke", true, invoke_run);
+	}
+	free(path);
+	return status;
 }
 
 static int command_snapshot(const struct options *options)
@@ -165,11 +192,13 @@ static const struct command commands[] = {
 	{ COMMAND_CLONE, "clone", "DIR",
 	  "Starts new machines from a snapshot, each with an identity of its own.", STATUS_VIRGA,
 	  command_clone },
-	{ COMMAND_INVOKE, "invoke", "DIR",
+	{ COMMAND_INVOKE, "invoke", "NAME|DIR",
 	  "Sends one request to a fresh clone and writes its answer to stdout.", STATUS_VIRGA,
 	  command_invoke },
 	{ COMMAND_SERVE, "serve", "", "Serves functions by HTTP, a machine for every request.",
 	  STATUS_BAD_INPUT, serve_command },
+	{ COMMAND_STATUS, "status", "", "Shows how a running host is.", STATUS_BAD_INPUT,
+	  status_command },
 	{ COMMAND_TEMPLATE_BUILD, "template build", "NAME|DIR",
 	  "Boots a guest, warms it up and makes a template that clones start fast from.",
 	  STATUS_BAD_INPUT, template_build_command },

@@ -125,8 +125,6 @@ int memory_reserve(struct memory *m, uint64_t size)
 	int ret = memory_map_empty(m, size);
 
 	m->on_demand = false;
-	if (ret == 0)
-		m->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	return ret;
 }
 

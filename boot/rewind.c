@@ -28,6 +28,9 @@ static void rewind_set(uint64_t *bits, uint64_t page)
 int rewind_init(struct rewind *r, const struct memory *m, const struct working_set *ws)
 {
 	*r = (struct rewind){ .words = (m->size / LAYOUT_PAGE_SIZE + 63) / 64 };
+	if (m->pagemap_fd < 0)
+		return failf(ENOENT, "a machine cannot be reset without /proc/self/pagemap, which "
+				     "tells what it wrote");
 	r->known = calloc(r->words, sizeof(uint64_t));
 	r->seen = calloc(r->words, sizeof(uint64_t));
 	r->next = calloc(r->words, sizeof(uint64_t));

@@ -26,7 +26,7 @@ struct rewind {
 	uint64_t dropped;
 };
 
-/* 0 or -ENOMEM with a sentence. */
+/* m has its pagemap. 0, -ENOENT or -ENOMEM with a sentence. */
 int rewind_init(struct rewind *r, const struct memory *m, const struct working_set *ws);
 void rewind_fini(struct rewind *r);
 

@@ -154,6 +154,7 @@ static const struct rule shell[] = {
 	ALLOW(recvmsg,			"the front"),
 	ALLOW(getrandom,		"generation ids"),
 	ALLOW(pread64,			"long requests; a template's bytes"),
+	ALLOW(fstat,			"sizes of what was passed"),
 	MAP(MAP_ALL, MAP_PRIVATE | MAP_FIXED, "a template's memory over the reserved addresses"),
 	IOCTL(FILTER_PAGEMAP_SCAN,	"a clone's own pages"),
 	IOCTL(FILTER_PRE_FAULT,		"second-level tables"),

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "arch/error.h"
+#include "serve/builtin.h"
 #include "serve/message.h"
 
 /* --- In the child --- */
@@ -41,7 +42,7 @@ static int loader_main(const struct loader_source *source, int fd, pid_t parent)
 		return 1;
 	prctl(PR_SET_NAME, "virga-loader");
 	ret = source->path ? loader_read(source->path, &sealed)
-			   : failf(ENOSYS, "the embedded guest cannot be loaded yet");
+			   : builtin_make(&sealed, source->memory);
 	message_init(&m, MESSAGE_TEMPLATE);
 	if (ret < 0) {
 		m.value = (uint32_t)-ret;

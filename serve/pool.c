@@ -387,6 +387,8 @@ static void pool_dead(void *opaque, uint64_t id, int status)
 	else if (WIFSIGNALED(status))
 		snprintf(why, sizeof(why), "the machine's process was killed by signal %d (%s)",
 			 WTERMSIG(status), strsignal(WTERMSIG(status)));
+	if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+		notef("%s: %s", s->function ? s->function->config.name : "bare shell", why);
 	/* What it said last is heard before its end is. */
 	while (s->watch && (s->state == POOL_RUNNING || s->state == POOL_BUILDING) &&
 	       pool_receive(s))

@@ -206,8 +206,10 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 	host.channel = s->channel;
 	ret = options->armed ? snapshot_map_memory(snapshot, &memory)
 			     : memory_reserve(&memory, snapshot->memory_size);
-	if (ret == 0)
-		ret = vm_create(&s->vm, &memory, snapshot->vcpu_count);
+	if (ret < 0)
+		return ret;
+	memory_open_pagemap(&memory); /* for policy reset */
+	ret = vm_create(&s->vm, &memory, snapshot->vcpu_count);
 	if (ret == 0)
 		ret = devices_create(&s->devices, &s->vm, &host);
 	if (ret < 0)
