@@ -236,11 +236,20 @@ def echo_through(sock, data):
     return bytes(received)
 
 
+def accepts(path):
+    """Whether the guest is as far as that."""
+    try:
+        return echo_through(connect_vsock(path, 7), b"x") == b"x"
+    except ConnectionRefusedError:
+        return False
+
+
 @pytest.fixture
 def machine(virga, tmp_path):
-    """A running embedded guest; path of its vsock socket."""
+    """An embedded guest that has started; path of its vsock socket."""
     path = tmp_path / "vsock"
     with Running(virga, "run", "--serial", "none", "--vsock", path) as running:
+        wait_for(lambda: accepts(path), what="a connection to the guest")
         running.vsock = path
         yield running
         assert running.stop() == 0
