@@ -29,6 +29,7 @@ struct vcpu {
 	enum vcpu_state state;
 	bool fresh;         /* as KVM made it: nothing was set, it has not run */
 	bool parked;        /* the last exit was the park port: wait before going on */
+	bool clock_told;    /* loaded since it ran last: it need not hear that it stood still */
 	bool io_pending;    /* the last exit's I/O is completed by the next KVM_RUN */
 	uint32_t tsc_khz;   /* of the guest's TSC */
 	bool tsc_known;     /* tsc_ahead was read by vcpu_load(), and the guest has not run since */
@@ -78,10 +79,17 @@ int vcpu_save(struct vcpu *vcpu, struct blob *out);
  *
  * The vCPU is stopped and its I/O complete. It may be loaded again, also when it has run: only a
  * fresh one is spared what a new vCPU has already. Registers may be left in the run page
- * (KVM_SYNC_REGS): the next KVM_RUN takes them, or vcpu_flush().
+ * (KVM_SYNC_REGS): the next KVM_RUN takes them, or vcpu_flush(). time: not set, the guest's TSC goes
+ * on from where it is.
  */
 int vcpu_check(struct vcpu *vcpu, const void *state, size_t len);
-int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skipped);
+int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time, unsigned *skipped);
+
+/*
+ * Whether the guest of that state keeps time by kvmclock or has a deadline of its local APIC's timer
+ * running: where not, its clock and TSC may as well go on when the state is loaded again.
+ */
+bool vcpu_keeps_time(const void *state, size_t len);
 
 /*
  * Gives KVM what vcpu_load() left in the run page: to be called before KVM is asked for registers

@@ -131,6 +131,7 @@ static void vcpu_handle_exit(struct vcpu *vcpu)
 	if (!vm->first_exit_us)
 		vm->first_exit_us = monotonic_us();
 	vcpu->io_pending = true;
+	vcpu->clock_told = false;
 	vm->current = vcpu;
 	vcpu_exit(vcpu);
 	vm->current = NULL;
@@ -320,7 +321,8 @@ void vm_resume(struct vm *vm)
 	if (vm->state != VM_STOPPED)
 		return;
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
-		vcpu_clock_paused(&vm->vcpus[i]);
+		if (!vm->vcpus[i].clock_told)
+			vcpu_clock_paused(&vm->vcpus[i]);
 	vm->state = VM_RUNNING;
 	vm_kick_all(vm);
 }

@@ -18,11 +18,13 @@
  * empty. A bit for each page of memory.
  */
 struct rewind {
-	uint64_t *known; /* owned */
-	uint64_t *seen;  /* owned: dropped by the last rewind */
-	uint64_t *next;  /* owned: what `seen` becomes */
-	uint64_t words;  /* of 64 pages each */
-	uint64_t copied; /* pages, by the last rewind */
+	const uint8_t *view; /* mapped: the template, as long as memory */
+	uint64_t size;       /* of it */
+	uint64_t *known;     /* owned */
+	uint64_t *seen;      /* owned: dropped by the last rewind */
+	uint64_t *next;      /* owned: what `seen` becomes */
+	uint64_t words;      /* of 64 pages each */
+	uint64_t copied;     /* pages, by the last rewind */
 	uint64_t dropped;
 };
 

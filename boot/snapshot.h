@@ -117,7 +117,7 @@ int snapshot_load(struct snapshot *s, struct vm *vm, struct devices *devices);
 
 /*
  * The second phase alone, for a machine that was loaded from s before, is paused and has its
- * memory back: it is then as snapshot_load() left it.
+ * memory back: it is then as snapshot_load() left it. Only the time of a guest that keeps none goes on.
  */
 int snapshot_reload(struct snapshot *s, struct vm *vm, struct devices *devices);
 

@@ -160,15 +160,15 @@ static int snapshot_check(const struct snapshot *s, struct vm *vm, struct device
  * The caller starts the devices and then the vCPUs; KVM_KVMCLOCK_CTRL is vm_resume's.
  */
 static int snapshot_commit(const struct snapshot *s, struct vm *vm, struct devices *devices,
-			   const struct snapshot_machine *machine)
+			   const struct snapshot_machine *machine, bool time)
 {
 	unsigned skipped = 0;
-	int ret = vm_clock_set(vm, machine->clock_ns);
+	int ret = time ? vm_clock_set(vm, machine->clock_ns) : 0;
 
 	for (unsigned i = 0; ret == 0 && i < vm->vcpu_count; i++) {
 		const struct state_section *section = state_find(&s->state, "vcpu", i);
 
-		ret = vcpu_load(&vm->vcpus[i], section->data, section->len, &skipped);
+		ret = vcpu_load(&vm->vcpus[i], section->data, section->len, time, &skipped);
 	}
 	if (ret == 0)
 		ret = snapshot_section(&s->state, s->path, "ioapic", IOAPIC_VERSION, ioapic_fields,
@@ -181,7 +181,7 @@ static int snapshot_commit(const struct snapshot *s, struct vm *vm, struct devic
 
 		ret = device_load(dev, section->data, section->len);
 	}
-	if (skipped)
+	if (skipped && !vm->terse)
 		notef("%s: %u MSRs that this host does not take were skipped", s->path, skipped);
 	return ret;
 }
@@ -191,7 +191,19 @@ int snapshot_load(struct snapshot *s, struct vm *vm, struct devices *devices)
 	struct snapshot_machine machine;
 	int ret = snapshot_check(s, vm, devices, &machine);
 
-	return ret < 0 ? ret : snapshot_commit(s, vm, devices, &machine);
+	return ret < 0 ? ret : snapshot_commit(s, vm, devices, &machine, true);
+}
+
+static bool snapshot_keeps_time(const struct snapshot *s)
+{
+	bool keeps = false;
+
+	for (unsigned i = 0; !keeps && i < s->vcpu_count; i++) {
+		const struct state_section *section = state_find(&s->state, "vcpu", i);
+
+		keeps = vcpu_keeps_time(section->data, section->len);
+	}
+	return keeps;
 }
 
 int snapshot_reload(struct snapshot *s, struct vm *vm, struct devices *devices)
@@ -204,5 +216,5 @@ int snapshot_reload(struct snapshot *s, struct vm *vm, struct devices *devices)
 		return ret;
 	vm_forget(vm);
 	devices_clear(devices);
-	return snapshot_commit(s, vm, devices, &machine);
+	return snapshot_commit(s, vm, devices, &machine, snapshot_keeps_time(s));
 }

@@ -45,7 +45,7 @@ struct rule {
 /* Never executable; of these flags, which say what is mapped and where, those. */
 #define MAP(mask, flags, reason)		 { SCMP_SYS(mmap), reason, NULL, 2, { \
 	IS(2, PROT_EXEC, 0), IS(3, mask, flags) } }
-#define MAP_ALL					 (MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED | MAP_FIXED)
+#define MAP_KIND				 (MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED)
 /* The C libraries differ in how they extend an ioctl's number: only its low half counts. */
 #define IOCTL(request, reason)			 WHEN(ioctl, 1, LOW32, request, reason)
 
@@ -155,7 +155,7 @@ static const struct rule shell[] = {
 	ALLOW(getrandom,		"generation ids"),
 	ALLOW(pread64,			"long requests; a template's bytes"),
 	ALLOW(fstat,			"sizes of what was passed"),
-	MAP(MAP_ALL, MAP_PRIVATE | MAP_FIXED, "a template's memory over the reserved addresses"),
+	MAP(MAP_KIND, MAP_PRIVATE,	"a template's memory, over reserved addresses or to copy from"),
 	IOCTL(FILTER_PAGEMAP_SCAN,	"a clone's own pages"),
 	IOCTL(FILTER_PRE_FAULT,		"second-level tables"),
 	IOCTL(KVM_CHECK_EXTENSION,	"size of the FPU state"),

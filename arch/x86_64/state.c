@@ -288,7 +288,26 @@ static int vcpu_load_msrs(struct vcpu *vcpu, const struct vcpu_image *image, uns
 	ret = msr_write_all(vcpu, &msrs, skipped);
 	if (ret == 0 && kvmclock)
 		vcpu_clock_paused(vcpu);
+	vcpu->clock_told = true;
 	return ret;
+}
+
+bool vcpu_keeps_time(const void *state, size_t len)
+{
+	const struct vcpu nobody = { .fd = -1 };
+	struct vcpu_image image = { 0 };
+	struct kvm_msr_entry msr;
+	struct blob in;
+	bool keeps = vcpu_parse(&nobody, state, len, &image) < 0;
+
+	in = blob_reader(image.msrs, image.msr_count * sizeof(msr));
+	for (uint32_t i = 0; !keeps && i < image.msr_count; i++) {
+		blob_get(&in, &msr, sizeof(msr));
+		keeps = ((msr.index == MSR_KVMCLOCK || msr.index == MSR_KVMCLOCK_OLD) &&
+			 msr.data & 1) ||
+			(msr.index == MSR_TSC_DEADLINE && msr.data);
+	}
+	return keeps;
 }
 
 /* What a new vCPU has; setting it again would cost a call each. */
@@ -382,7 +401,7 @@ int vcpu_load_cpuid(struct vcpu *vcpu, const void *state, size_t len)
  * registers, so the local APIC follows them unless it is right already; the TSC comes before its
  * deadline, which also needs the local APIC's timer mode; pending events come late and MP_STATE last.
  */
-int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skipped)
+int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time, unsigned *skipped)
 {
 	struct vcpu_image image = { 0 };
 	uint64_t later;
@@ -399,7 +418,7 @@ int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skippe
 	    (ret = vcpu_set(vcpu, KVM_SET_SREGS2, "system registers", image.sregs)) < 0)
 		return ret;
 	if ((ret = vcpu_set(vcpu, KVM_SET_LAPIC, "local APIC", image.lapic)) < 0 ||
-	    (ret = vcpu_set_tsc(vcpu, &image)) < 0 ||
+	    (time && (ret = vcpu_set_tsc(vcpu, &image)) < 0) ||
 	    (ret = vcpu_load_msrs(vcpu, &image, skipped)) < 0)
 		return ret;
 	ret = vcpu_load_late(vcpu, &image, later);

@@ -29,7 +29,8 @@ int __wrap_vm_clock_get(struct vm *vm, uint64_t *ns);
 int __wrap_vm_clock_set(struct vm *vm, uint64_t ns);
 int __wrap_vcpu_save(struct vcpu *vcpu, struct blob *out);
 int __wrap_vcpu_check(struct vcpu *vcpu, const void *state, size_t len);
-int __wrap_vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skipped);
+int __wrap_vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time,
+		     unsigned *skipped);
 int __wrap_ioapic_restored(struct ioapic *io);
 
 int __wrap_vm_clock_get(struct vm *vm, uint64_t *ns)
@@ -63,10 +64,11 @@ int __wrap_vcpu_check(struct vcpu *vcpu, const void *state, size_t len)
 		       : 0;
 }
 
-int __wrap_vcpu_load(struct vcpu *vcpu, const void *state, size_t len, unsigned *skipped)
+int __wrap_vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time, unsigned *skipped)
 {
 	(void)state;
 	(void)len;
+	assert_true(time);
 	*skipped += 1;
 	machine_note((char)('0' + vcpu->index));
 	return 0;

@@ -103,7 +103,7 @@ static void load(void)
 {
 	unsigned skipped = 0;
 
-	if (vcpu_load(vcpu, saved.data, saved.len, &skipped) < 0)
+	if (vcpu_load(vcpu, saved.data, saved.len, true, &skipped) < 0)
 		fail_msg("%s", error_text());
 	assert_false(vcpu->fresh);
 }
