@@ -14,6 +14,7 @@
 
 struct host_cpuid;
 struct kvm_run;
+struct memory;
 struct vm;
 
 enum vcpu_state { VCPU_STOPPED, VCPU_RUNNING };
@@ -28,6 +29,7 @@ struct vcpu {
 	bool has_thread;
 	enum vcpu_state state;
 	bool fresh;         /* as KVM made it: nothing was set, it has not run */
+	bool loaded;        /* a saved state was */
 	bool parked;        /* the last exit was the park port: wait before going on */
 	bool clock_told;    /* loaded since it ran last: it need not hear that it stood still */
 	bool io_pending;    /* the last exit's I/O is completed by the next KVM_RUN */
@@ -105,6 +107,15 @@ bool vcpu_refused(const struct vcpu *vcpu, int err);
  * a sentence.
  */
 int vcpu_saved_cpuid(const void *state, size_t len, const void **cpuid, size_t *cpuid_len);
+
+/*
+ * The pages that everything about address translation lies in, for a guest that its saved state shows
+ * to be in ring 3 with no way out: no IDT, no system calls, its only gates in the GDT. While none of
+ * them is written its translations stay what they are. Numbers of pages as memory.base counts, at
+ * most max. How many; -1: it is not such a guest, or there are more.
+ */
+int vcpu_fixed_pages(const void *state, size_t len, const struct memory *m, uint64_t *pages,
+		     int max);
 
 /*
  * Sets CPUID from a saved state, which stays as long as the vCPU. vcpu_load() of any state with the

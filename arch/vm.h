@@ -78,8 +78,10 @@ struct vm {
 	pthread_cond_t changed; /* the machine's state, or a vCPU's to VCPU_STOPPED */
 	enum vm_state state;
 	bool pause_wanted;
-	bool terse;        /* no registers on stderr when the guest crashes */
-	bool held;         /* vm_hold(): vm_run() returns once everything is stopped */
+	bool shadow;   /* KVM keeps page tables of its own in place of the guest's */
+	bool remapped; /* the guest's may have changed since the state to be loaded was loaded */
+	bool terse;    /* no registers on stderr when the guest crashes */
+	bool held;     /* vm_hold(): vm_run() returns once everything is stopped */
 	bool wake_pending; /* a used buffer was published since the guest last parked */
 	bool poll_pending; /* vm_poll_later() */
 	struct vm_end end;
@@ -104,6 +106,15 @@ struct vm {
  */
 int vm_create(struct vm *vm, struct memory *memory, unsigned vcpu_count);
 void vm_destroy(struct vm *vm);
+
+/* Sets vm->shadow: whether the CPU walks a second level of tables, as module parameters say. */
+void vm_find_paging(struct vm *vm);
+
+/*
+ * Has KVM forget all that it derived from guest memory: where it keeps page tables of its own in place
+ * of the guest's it sees what the guest writes to those, and not what we do. Paused. 0 or -errno.
+ */
+int vm_renew_memory(struct vm *vm);
 
 /*
  * Starts the threads that vm_run() needs: one for each further vCPU, halted, and the loop thread

@@ -32,14 +32,15 @@ static int vm_open_kvm(struct vm *vm)
 	return 0;
 }
 
-static int vm_set_memory(struct vm *vm)
+/* Tells KVM where RAM is, or (present false) that there is none any more. */
+static int vm_set_memory(struct vm *vm, bool present)
 {
 	for (unsigned i = 0; i < vm->memory.region_count; i++) {
 		const struct memory_region *r = &vm->memory.regions[i];
 		struct kvm_userspace_memory_region slot = {
 			.slot = i,
 			.guest_phys_addr = r->gpa,
-			.memory_size = r->size,
+			.memory_size = present ? r->size : 0,
 			.userspace_addr = (uintptr_t)vm->memory.base + r->offset,
 		};
 
@@ -86,7 +87,7 @@ static int vm_set_up(struct vm *vm, unsigned vcpu_count)
 	struct kvm_enable_cap payload = { .cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = { 1 } };
 	int ret = vm_open_kvm(vm);
 
-	if (ret < 0 || (ret = vm_set_memory(vm)) < 0)
+	if (ret < 0 || (ret = vm_set_memory(vm, true)) < 0)
 		return ret;
 	if (ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 ||
 	    ioctl(vm->fd, KVM_SET_TSS_ADDR, LAYOUT_KVM_TSS) < 0)
@@ -123,6 +124,33 @@ int vm_create(struct vm *vm, struct memory *memory, unsigned vcpu_count)
 	if (ret < 0)
 		vm_destroy(vm);
 	return ret;
+}
+
+/* Whether a module parameter is there and on. */
+static bool vm_parameter_is_on(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char value = 'N';
+
+	if (fd < 0)
+		return false;
+	if (read(fd, &value, 1) != 1)
+		value = 'N';
+	close(fd);
+	return value == 'Y' || value == '1';
+}
+
+void vm_find_paging(struct vm *vm)
+{
+	vm->shadow = !vm_parameter_is_on("/sys/module/kvm_intel/parameters/ept") &&
+		     !vm_parameter_is_on("/sys/module/kvm_amd/parameters/npt");
+}
+
+int vm_renew_memory(struct vm *vm)
+{
+	int ret = vm_set_memory(vm, false);
+
+	return ret < 0 ? ret : vm_set_memory(vm, true);
 }
 
 void vm_destroy(struct vm *vm)

@@ -53,7 +53,8 @@ int rewind_init(struct rewind *r, const struct memory *m, const struct working_s
 	r->known = calloc(r->words, sizeof(uint64_t));
 	r->seen = calloc(r->words, sizeof(uint64_t));
 	r->next = calloc(r->words, sizeof(uint64_t));
-	if (!r->known || !r->seen || !r->next) {
+	r->watched = calloc(r->words, sizeof(uint64_t));
+	if (!r->known || !r->seen || !r->next || !r->watched) {
 		rewind_fini(r);
 		return failf(ENOMEM, "out of memory");
 	}
@@ -76,6 +77,7 @@ void rewind_fini(struct rewind *r)
 	free(r->known);
 	free(r->seen);
 	free(r->next);
+	free(r->watched);
 	*r = (struct rewind){ 0 };
 }
 
@@ -83,6 +85,12 @@ static void rewind_copy(const struct rewind *r, const struct memory *m, uint64_t
 			uint64_t end)
 {
 	memcpy(m->base + start, r->view + start, end - start);
+}
+
+void rewind_watch(struct rewind *r, const uint64_t *pages, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		rewind_set(r->watched, pages[i]);
 }
 
 static int rewind_drop(const struct memory *m, uint64_t start, uint64_t end)
@@ -109,6 +117,8 @@ static int rewind_run(struct rewind *r, const struct memory *m, const struct pri
 	uint64_t page = run->start / LAYOUT_PAGE_SIZE, end = run->end / LAYOUT_PAGE_SIZE;
 	int ret = 0;
 
+	for (uint64_t i = page; i < end; i++)
+		r->touched |= rewind_has(r->watched, i);
 	while (ret == 0 && page < end) {
 		uint64_t first = page;
 		bool keep = rewind_keeps(r, page);
@@ -137,6 +147,7 @@ int rewind_memory(struct rewind *r, struct memory *m)
 	int ret = 0;
 
 	r->copied = r->dropped = 0;
+	r->touched = false;
 	memset(r->next, 0, r->words * sizeof(uint64_t));
 	private_pages_init(&pages, m);
 	while (ret == 0 && private_pages_next(&pages, &run))

@@ -23,6 +23,8 @@ struct rewind {
 	uint64_t *known;     /* owned */
 	uint64_t *seen;      /* owned: dropped by the last rewind */
 	uint64_t *next;      /* owned: what `seen` becomes */
+	uint64_t *watched;   /* owned: see rewind_watch() */
+	bool touched;        /* by the last rewind: one of those was private */
 	uint64_t words;      /* of 64 pages each */
 	uint64_t copied;     /* pages, by the last rewind */
 	uint64_t dropped;
@@ -31,6 +33,9 @@ struct rewind {
 /* m has its pagemap. 0, -ENOENT or -ENOMEM with a sentence. */
 int rewind_init(struct rewind *r, const struct memory *m, const struct working_set *ws);
 void rewind_fini(struct rewind *r);
+
+/* Has rewind_memory() tell whether one of these pages was written. */
+void rewind_watch(struct rewind *r, const uint64_t *pages, unsigned count);
 
 /*
  * Does it. m is copy-on-write and the machine is paused. Opens nothing. 0, or -errno with a

@@ -23,6 +23,9 @@
 #include "serve/invocation.h"
 #include "serve/payload.h"
 
+/* Pages of a guest's tables that are watched, at most; the embedded guest has seven. */
+#define SHELL_FIXED_MAX 64
+
 struct shell {
 	struct vm vm;
 	struct devices devices;
@@ -30,6 +33,7 @@ struct shell {
 	struct snapshot *snapshot; /* that is loaded; NULL in a bare shell */
 	struct snapshot laid;      /* of a bare shell that was given one */
 	struct rewind rewind;      /* made when it is needed first */
+	bool fixed;                /* likewise: vcpu_fixed_pages() could tell which they are */
 	int fd;
 
 	/* The invocation. */
@@ -215,6 +219,7 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 	if (ret < 0)
 		return ret;
 	s->vm.terse = true;
+	vm_find_paging(&s->vm);
 	if (!options->armed)
 		return shell_warm_up(s, snapshot);
 	s->snapshot = snapshot;
@@ -389,17 +394,38 @@ static bool shell_invoke(struct shell *s, struct message *m)
 
 /* --- After it --- */
 
+/* Made at the first reset: what has to be known of the template for all of them. */
+static int shell_reset_init(struct shell *s)
+{
+	const struct state_section *section = state_find(&s->snapshot->state, "vcpu", 0);
+	uint64_t pages[SHELL_FIXED_MAX];
+	struct memory template = s->vm.memory;
+	int ret = rewind_init(&s->rewind, &s->vm.memory, &s->snapshot->working_set), count;
+
+	if (ret < 0)
+		return ret;
+	template.base = (uint8_t *)(uintptr_t)s->rewind.view;
+	count = s->vm.vcpu_count > 1 ? -1
+				     : vcpu_fixed_pages(section->data, section->len, &template,
+							pages, SHELL_FIXED_MAX);
+	s->fixed = count >= 0;
+	if (s->fixed)
+		rewind_watch(&s->rewind, pages, (unsigned)count);
+	return 0;
+}
+
 /* Memory, vCPUs and devices as the template has them, and nothing else left of the request. */
 static int shell_reset(struct shell *s)
 {
-	int ret = s->rewind.known
-			  ? 0
-			  : rewind_init(&s->rewind, &s->vm.memory, &s->snapshot->working_set);
+	int ret = s->rewind.known ? 0 : shell_reset_init(s);
 
 	pthread_mutex_lock(&s->vm.lock);
 	devices_stop(&s->devices);
 	if (ret == 0)
 		ret = rewind_memory(&s->rewind, &s->vm.memory);
+	s->vm.remapped = !s->fixed || s->rewind.touched;
+	if (ret == 0 && s->vm.remapped && s->vm.shadow)
+		ret = vm_renew_memory(&s->vm);
 	if (ret == 0)
 		ret = snapshot_reload(s->snapshot, &s->vm, &s->devices);
 	pthread_mutex_unlock(&s->vm.lock);

@@ -35,6 +35,9 @@ struct vcpu_image {
 	uint32_t msr_count;
 };
 
+/* Takes a saved vCPU apart; index is for messages. 0 or -EINVAL with a sentence. */
+int vcpu_parse(unsigned index, const void *state, size_t len, struct vcpu_image *image);
+
 /* MSRs that are named in more than one file. */
 #define MSR_TSC          0x10u
 #define MSR_TSC_DEADLINE 0x6e0u
@@ -42,6 +45,7 @@ struct vcpu_image {
 #define MSR_KVMCLOCK     0x4b564d01u
 #define MSR_KVMCLOCK_OLD 0x12u
 #define MSR_ASYNC_PF     0x4b564d02u
+#define MSR_SYSENTER_CS  0x174u
 #define MSR_EFER         0xc0000080u
 
 /* What KVM supports on this host, for vCPU `index` of `count`: topology and APIC ids filled in. */

@@ -14,6 +14,8 @@
 #include "arch/vm.h"
 #include "arch/x86_64/machine.h"
 
+#define CR0_WP            (1ull << 16)
+
 /* A guest tolerates this much difference in TSC frequency (parts per million). */
 #define TSC_TOLERANCE_PPM 250
 
@@ -138,8 +140,7 @@ int vcpu_save(struct vcpu *vcpu, struct blob *out)
 
 /* --- Load --- */
 
-static int vcpu_parse(const struct vcpu *vcpu, const void *state, size_t len,
-		      struct vcpu_image *image)
+int vcpu_parse(unsigned index, const void *state, size_t len, struct vcpu_image *image)
 {
 	struct blob in = blob_reader(state, len);
 
@@ -149,7 +150,7 @@ static int vcpu_parse(const struct vcpu *vcpu, const void *state, size_t len,
 	image->mp_state = blob_take(&in, sizeof(struct kvm_mp_state));
 	image->cpuid_count = blob_get_u32(&in);
 	if (image->cpuid_count > CPUID_ENTRIES_MAX)
-		return failf(EINVAL, "vcpu %u: %u CPUID entries are more than %d", vcpu->index,
+		return failf(EINVAL, "vcpu %u: %u CPUID entries are more than %d", index,
 			     image->cpuid_count, CPUID_ENTRIES_MAX);
 	image->cpuid = blob_take(&in, image->cpuid_count * sizeof(struct kvm_cpuid_entry2));
 	image->regs = blob_take(&in, sizeof(struct kvm_regs));
@@ -162,14 +163,14 @@ static int vcpu_parse(const struct vcpu *vcpu, const void *state, size_t len,
 	image->lapic = blob_take(&in, sizeof(struct kvm_lapic_state));
 	image->msr_count = blob_get_u32(&in);
 	if (image->msr_count > MSRS_MAX)
-		return failf(EINVAL, "vcpu %u: %u MSRs are more than %d", vcpu->index,
-			     image->msr_count, MSRS_MAX);
+		return failf(EINVAL, "vcpu %u: %u MSRs are more than %d", index, image->msr_count,
+			     MSRS_MAX);
 	image->msrs = blob_take(&in, image->msr_count * sizeof(struct kvm_msr_entry));
 	if (in.failed || in.pos != in.len)
 		return failf(EINVAL,
 			     "vcpu %u: the saved state has %zu bytes, which do not fit its "
 			     "own lengths",
-			     vcpu->index, len);
+			     index, len);
 	return 0;
 }
 
@@ -208,7 +209,7 @@ int vcpu_check(struct vcpu *vcpu, const void *state, size_t len)
 {
 	struct cpuid_table saved, host;
 	struct vcpu_image image = { 0 };
-	int xsave_size, ret = vcpu_parse(vcpu, state, len, &image);
+	int xsave_size, ret = vcpu_parse(vcpu->index, state, len, &image);
 	bool scale;
 
 	if (ret < 0 || (ret = vcpu_check_tsc(vcpu, image.tsc_khz, &scale)) < 0)
@@ -294,11 +295,10 @@ static int vcpu_load_msrs(struct vcpu *vcpu, const struct vcpu_image *image, uns
 
 bool vcpu_keeps_time(const void *state, size_t len)
 {
-	const struct vcpu nobody = { .fd = -1 };
 	struct vcpu_image image = { 0 };
 	struct kvm_msr_entry msr;
 	struct blob in;
-	bool keeps = vcpu_parse(&nobody, state, len, &image) < 0;
+	bool keeps = vcpu_parse(0, state, len, &image) < 0;
 
 	in = blob_reader(image.msrs, image.msr_count * sizeof(msr));
 	for (uint32_t i = 0; !keeps && i < image.msr_count; i++) {
@@ -361,6 +361,19 @@ static int vcpu_load_late(struct vcpu *vcpu, const struct vcpu_image *image, uin
 	return ret;
 }
 
+/*
+ * The CPU may still know translations of what ran before, and the saved registers may be the same as
+ * those that are set, so that setting them changes nothing. Another CR0 first makes KVM begin anew.
+ */
+static int vcpu_forget_translations(struct vcpu *vcpu, const struct vcpu_image *image)
+{
+	struct kvm_sregs2 sregs;
+
+	memcpy(&sregs, image->sregs, sizeof(sregs));
+	sregs.cr0 ^= CR0_WP;
+	return vcpu_set(vcpu, KVM_SET_SREGS2, "system registers", &sregs);
+}
+
 static int vcpu_set_cpuid(struct vcpu *vcpu, const struct vcpu_image *image)
 {
 	struct cpuid_table cpuid;
@@ -379,9 +392,8 @@ static int vcpu_set_cpuid(struct vcpu *vcpu, const struct vcpu_image *image)
 
 int vcpu_saved_cpuid(const void *state, size_t len, const void **cpuid, size_t *cpuid_len)
 {
-	const struct vcpu nobody = { .fd = -1 };
 	struct vcpu_image image = { 0 };
-	int ret = vcpu_parse(&nobody, state, len, &image);
+	int ret = vcpu_parse(0, state, len, &image);
 
 	*cpuid = image.cpuid;
 	*cpuid_len = image.cpuid_count * sizeof(struct kvm_cpuid_entry2);
@@ -391,7 +403,7 @@ int vcpu_saved_cpuid(const void *state, size_t len, const void **cpuid, size_t *
 int vcpu_load_cpuid(struct vcpu *vcpu, const void *state, size_t len)
 {
 	struct vcpu_image image = { 0 };
-	int ret = vcpu_parse(vcpu, state, len, &image);
+	int ret = vcpu_parse(vcpu->index, state, len, &image);
 
 	return ret < 0 ? ret : vcpu_set_cpuid(vcpu, &image);
 }
@@ -405,7 +417,7 @@ int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time, unsig
 {
 	struct vcpu_image image = { 0 };
 	uint64_t later;
-	int ret = vcpu_parse(vcpu, state, len, &image);
+	int ret = vcpu_parse(vcpu->index, state, len, &image);
 
 	if (ret < 0)
 		return ret;
@@ -413,6 +425,9 @@ int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time, unsig
 	later = vcpu_sync_parts(vcpu, &image);
 	ret = vcpu_set_cpuid(vcpu, &image);
 	if (ret < 0)
+		return ret;
+	if (vcpu->loaded && vcpu->vm->remapped &&
+	    (ret = vcpu_forget_translations(vcpu, &image)) < 0)
 		return ret;
 	if (!(later & KVM_SYNC_X86_SREGS) &&
 	    (ret = vcpu_set(vcpu, KVM_SET_SREGS2, "system registers", image.sregs)) < 0)
@@ -425,6 +440,7 @@ int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time, unsig
 	if (ret == 0 && later)
 		vcpu_sync(vcpu, &image, later);
 	vcpu->fresh = false;
+	vcpu->loaded = true;
 	/* With vm_wait_in_place(): a page that is not there is not told to the guest either. */
 	if (ret == 0 && vcpu->vm->memory.on_demand)
 		msr_write(vcpu, MSR_ASYNC_PF, 0);

@@ -22,6 +22,8 @@
  *   mute        waits for ever
  *   hang        computes for ever
  *   mark TEXT   leaves TEXT, 16 bytes, in 16 pages, general and vector registers; answers
+ *   remap N     0: readies two pages and an empty page table; 1, 2: maps the first or the second
+ *               and answers the letter it finds there, A or B. Valid once in a guest's life.
  * Anything else is echoed whole. Sums are 16 hexadecimal digits.
  */
 #include "arch/x86_64/layout.h"
@@ -223,6 +225,7 @@ static const struct command commands[] = {
 	{ "mute", 0, command_mute },
 	{ "hang", 0, command_hang },
 	{ "mark", TAKES_TEXT, command_mark },
+	{ "remap", TAKES_NUMBER, command_remap },
 };
 /* clang-format on */
 

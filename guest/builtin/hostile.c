@@ -5,12 +5,14 @@
  * Frames are put together in scratch memory, as many as a packet takes, and sent from there.
  */
 #include "arch/x86_64/layout.h"
+#include "guest/builtin/paging.h"
 #include "guest/builtin/server.h"
 
 #define FLOOD_LEN  4000u
 #define BIG_PART   65024u /* payload of a frame: whole periods of the pattern; a packet takes it */
 #define MARK_LEN   16u
 #define MARK_PAGES 16u
+#define REMAP_PAGE 100u /* of scratch: a page table, page A, page B */
 
 /* Begins a frame and gives the place of its payload; NULL: there is no room and ERROR was said. */
 static uint8_t *frame_begin(struct guest *g, const struct request *r, enum channel_type type,
@@ -235,4 +237,31 @@ void command_mark(struct guest *g, const struct request *r)
 	channel_answer(g, CHANNEL_RESPONSE, r->id, NULL, 0);
 	channel_pump(g);
 	mark_registers(mark[0], mark[1]);
+}
+
+void command_remap(struct guest *g, const struct request *r)
+{
+	uint8_t *table = (uint8_t *)g->memory.scratch + REMAP_PAGE * PAGE_SIZE, *page;
+	volatile char *at;
+
+	if (r->number > 2 || g->memory.scratch_count < REMAP_PAGE + 3) {
+		channel_error(g, r->id, "remap: 0, 1 or 2 is meant, and 103 free pages");
+		return;
+	}
+	at = memory_link(table);
+	if (at == NULL) {
+		channel_error(g, r->id, "remap: a guest of less than 1 GiB is meant");
+		return;
+	}
+	if (r->number == 0) {
+		table[PAGE_SIZE] = 'A';
+		table[2 * PAGE_SIZE] = 'B';
+		channel_answer(g, CHANNEL_RESPONSE, r->id, NULL, 0);
+		return;
+	}
+	/* The entry was never present, so the CPU has no need to be told (Intel SDM 3A, 4.10.2.3). */
+	page = table + r->number * PAGE_SIZE;
+	__atomic_store_n((uint64_t *)(void *)table, physical(page) | PAGING_PAGE, __ATOMIC_SEQ_CST);
+	g->reply[0] = *at;
+	channel_answer(g, CHANNEL_RESPONSE, r->id, g->reply, 1);
 }

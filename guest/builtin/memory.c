@@ -82,6 +82,17 @@ void memory_init(struct guest_memory *memory, uint64_t info, uint64_t page_count
 		memory->pages[i] = memory_word(i);
 }
 
+volatile char *memory_link(const void *table)
+{
+	uint64_t last = sizeof(window_ram.entry) / sizeof(window_ram.entry[0]) - 1;
+	uint64_t entry = physical(table) | PAGING_TABLE;
+
+	if (window_ram.entry[last] != 0 && window_ram.entry[last] != entry)
+		return NULL;
+	window_ram.entry[last] = entry;
+	return (volatile char *)(GUEST_WINDOW + last * LARGE_PAGE);
+}
+
 const volatile struct identity *identity(void)
 {
 	return (const volatile void *)(uint64_t)LAYOUT_IDENTITY;

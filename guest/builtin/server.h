@@ -123,6 +123,7 @@ void command_close(struct guest *g, const struct request *r) COLD;
 void command_mute(struct guest *g, const struct request *r) COLD;
 void command_hang(struct guest *g, const struct request *r) COLD;
 void command_mark(struct guest *g, const struct request *r) COLD;
+void command_remap(struct guest *g, const struct request *r) COLD;
 /* Sends channel.last. */
 void hostile_last(struct guest *g) COLD;
 

@@ -162,8 +162,8 @@ static const struct call forbidden[] = {
 	CALL(fork), CALL(clone), CALL(clone3), CALL(unshare), CALL(ptrace), CALL(process_vm),
 	CALL(prctl), CALL(kill), CALL(tgkill), CALL(setuid), CALL(chroot), CALL(bpf),
 	CALL(io_uring), CALL(dup), CALL(setrlimit), CALL(mprotect_exec), CALL(mmap_exec),
-	CALL(mmap_file), CALL(mmap_shared), CALL(mmap_exec_file), CALL(tiocsti), CALL(create_vm),
-	CALL(memory_region), CALL(fcntl_dup), CALL(x32), CALL(ia32),
+	CALL(mmap_shared), CALL(mmap_exec_file), CALL(tiocsti), CALL(create_vm),
+	CALL(fcntl_dup), CALL(x32), CALL(ia32),
 };
 
 static long call_get_msrs(void) { return ioctl(0, KVM_GET_MSRS, NULL); }
@@ -180,6 +180,7 @@ static long call_sendto(void) { return sendto(0, "", 1, 0, NULL, 0); }
 static const struct call forbidden_alone[] = {
 	CALL(get_msrs), CALL(get_xsave), CALL(pagemap_scan), CALL(pread), CALL(pwrite), CALL(lseek),
 	CALL(ftruncate), CALL(fsync), CALL(recvmsg), CALL(accept), CALL(sendto), CALL(set_regs),
+	CALL(memory_region), CALL(mmap_file),
 };
 /* Nobody saves a shell or brings it a connection. */
 static const struct call forbidden_shell[] = {
@@ -187,7 +188,9 @@ static const struct call forbidden_shell[] = {
 	CALL(sendto),
 };
 /* Nobody loads a machine that runs. */
-static const struct call forbidden_supervised[] = { CALL(set_regs) };
+static const struct call forbidden_supervised[] = {
+	CALL(set_regs), CALL(memory_region), CALL(mmap_file),
+};
 /* clang-format on */
 
 static void check_forbidden(const struct call *call, enum confine_role role)
@@ -334,20 +337,29 @@ static long need_state(void)
 static long need_load(void)
 {
 	static const unsigned requests[] = {
-		KVM_SET_CLOCK,     KVM_SET_SREGS,
-		KVM_SET_SREGS2,    KVM_SET_REGS,
-		KVM_SET_XSAVE,     KVM_SET_XCRS,
-		KVM_SET_DEBUGREGS, KVM_SET_VCPU_EVENTS,
-		KVM_SET_MP_STATE,  KVM_SET_LAPIC,
-		KVM_GET_MSRS,      KVM_SET_MSRS,
-		KVM_SET_TSC_KHZ,   KVM_SET_DEVICE_ATTR,
-		KVM_KVMCLOCK_CTRL, 0xc0606610 /* PAGEMAP_SCAN */,
+		KVM_SET_CLOCK,
+		KVM_SET_SREGS,
+		KVM_SET_SREGS2,
+		KVM_SET_REGS,
+		KVM_SET_XSAVE,
+		KVM_SET_XCRS,
+		KVM_SET_DEBUGREGS,
+		KVM_SET_VCPU_EVENTS,
+		KVM_SET_MP_STATE,
+		KVM_SET_LAPIC,
+		KVM_GET_MSRS,
+		KVM_SET_MSRS,
+		KVM_SET_TSC_KHZ,
+		KVM_SET_DEVICE_ATTR,
+		KVM_KVMCLOCK_CTRL,
+		KVM_SET_USER_MEMORY_REGION,
+		0xc0606610 /* PAGEMAP_SCAN */,
 	};
 
 	return try_ioctls(requests, COUNT(requests));
 }
 
-/* A file that was passed, over addresses that were kept for it. */
+/* A file that was passed, over addresses that were kept for it, and somewhere to be read. */
 static long need_template(void)
 {
 	void *at = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -356,6 +368,8 @@ static long need_template(void)
 	if (at == MAP_FAILED || write(fd, "template", 8) != 8)
 		return -1;
 	at = mmap(at, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0);
+	if (mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, 0) == MAP_FAILED)
+		return -1;
 	return at != MAP_FAILED && memcmp(at, "template", 8) == 0 ? 0 : -1;
 }
 
