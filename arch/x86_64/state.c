@@ -19,6 +19,12 @@
 /* A guest tolerates this much difference in TSC frequency (parts per million). */
 #define TSC_TOLERANCE_PPM 250
 
+/* Offsets in the FPU state (Intel SDM 1, 13.4). */
+#define XSAVE_FCW         0u
+#define XSAVE_MXCSR       24u
+#define XSAVE_SOFTWARE    464u
+#define XSAVE_HEADER      512u
+
 /* --- Save --- */
 
 /* Appends the struct that a KVM_GET_* ioctl fills. */
@@ -319,6 +325,31 @@ static bool vcpu_is_new_xcrs(const void *saved)
 	return xcrs.nr_xcrs == 1 && xcrs.xcrs[0].xcr == 0 && xcrs.xcrs[0].value == 1;
 }
 
+/*
+ * Of a guest that has not used the FPU: FCW and MXCSR as after reset, all else 0, whether XSTATE_BV
+ * calls x87, SSE and AVX in use or not. MXCSR's mask and the bytes for software are KVM's.
+ */
+static bool vcpu_is_new_fpu(const struct vcpu_image *image)
+{
+	struct blob in = blob_reader(image->xsave, image->xsave_size);
+	uint64_t other = 0;
+
+	for (size_t at = 0; at < image->xsave_size; at += sizeof(uint64_t)) {
+		uint64_t word = blob_get_u64(&in);
+
+		if (at == XSAVE_FCW)
+			word ^= 0x37f;
+		else if (at == XSAVE_MXCSR)
+			word = (uint32_t)word ^ 0x1f80;
+		else if (at == XSAVE_HEADER)
+			word &= ~7ull;
+		else if (at >= XSAVE_SOFTWARE && at < XSAVE_HEADER)
+			word = 0;
+		other |= word;
+	}
+	return other == 0 && !in.failed;
+}
+
 static bool vcpu_is_new_debugregs(const void *saved)
 {
 	static const struct kvm_debugregs fresh = { .dr6 = 0xffff0ff0, .dr7 = 0x400 };
@@ -340,12 +371,13 @@ static bool vcpu_is_new_mp_state(const struct vcpu *vcpu, const void *saved)
  */
 static int vcpu_load_late(struct vcpu *vcpu, const struct vcpu_image *image, uint64_t later)
 {
-	int ret;
+	int ret = 0;
 
 	if (!(vcpu->fresh && vcpu_is_new_xcrs(image->xcrs)) &&
 	    (ret = vcpu_set(vcpu, KVM_SET_XCRS, "XCR0", image->xcrs)) < 0)
 		return ret;
-	if ((ret = vcpu_set(vcpu, KVM_SET_XSAVE, "FPU state", image->xsave)) < 0)
+	if (!(vcpu->fresh && vcpu_is_new_fpu(image)) &&
+	    (ret = vcpu_set(vcpu, KVM_SET_XSAVE, "FPU state", image->xsave)) < 0)
 		return ret;
 	if (!(vcpu->fresh && vcpu_is_new_debugregs(image->debug)) &&
 	    (ret = vcpu_set(vcpu, KVM_SET_DEBUGREGS, "debug registers", image->debug)) < 0)

@@ -25,6 +25,7 @@
 #define LAPIC_PPR 0xa0u
 #define LAPIC_LDR 0xd0u
 #define X2APIC    0x400u
+#define XSTATE_BV 512u /* in the FPU state */
 #define CR0_PE    0x1u
 #define CR0_ET    0x10u
 #define CR0_PG    0x80000000u
@@ -212,6 +213,30 @@ static void test_loaded_over_another_state(void **state)
 	assert_loaded();
 }
 
+/* Only a state of the FPU that a new vCPU has is not set. */
+static void test_fpu(void **state)
+{
+	static const unsigned values[] = { 0 /* FCW */, 24 /* MXCSR */, 170 /* xmm0 */ };
+	uint8_t *xsave = saved.data + layout.xsave;
+	unsigned char none;
+
+	(void)state;
+	xsave[XSTATE_BV] = 7; /* in use, with their first values */
+	load();
+	xsave[XSTATE_BV] = 0;
+	assert_loaded();
+	for (unsigned i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		vm_destroy(&vm);
+		make_vm();
+		none = xsave[values[i]];
+		xsave[values[i]] ^= 0x20;
+		xsave[XSTATE_BV] = i == 0 ? 1 : 2;
+		load();
+		assert_loaded();
+		xsave[values[i]] = none;
+	}
+}
+
 /* The run page has no place for PDPTRs. */
 static void test_pdptrs(void **state)
 {
@@ -305,6 +330,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_saved_without_a_run, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_loaded_twice, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_loaded_over_another_state, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_fpu, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_pdptrs, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_task_priority, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_apic_base, set_up, tear_down),
