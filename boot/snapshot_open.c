@@ -20,6 +20,24 @@
 
 #define CONFIG_TEXT_MAX (1u << 20)
 
+/* The files in the order in which they are opened; the last one need not be there. */
+enum { FILE_STATE, FILE_CONFIG, FILE_MEMORY, FILE_WORKING_SET, FILE_COUNT };
+
+struct snapshot_file {
+	int fd; /* -1: not there */
+	uint64_t len;
+};
+
+static const struct {
+	const char *name;
+	uint64_t max; /* bytes of one that is read whole; 0: it is not */
+} snapshot_files[FILE_COUNT] = {
+	[FILE_STATE] = { "state", STATE_SIZE_MAX },
+	[FILE_CONFIG] = { "config", CONFIG_TEXT_MAX },
+	[FILE_MEMORY] = { "memory", 0 },
+	[FILE_WORKING_SET] = { "working-set", WORKING_SET_SIZE_MAX },
+};
+
 /* Opens a file of the snapshot and tells its length. fd or -errno. */
 static int snapshot_open_file(const struct snapshot *s, int dir_fd, const char *name, uint64_t *len)
 {
@@ -42,36 +60,73 @@ static int snapshot_open_file(const struct snapshot *s, int dir_fd, const char *
 	return failf(err, "%s/%s: cannot be opened: %s", s->path, name, strerror(err));
 }
 
-/*
- * Reads a small file whole, with a NUL beyond its end. -ENOENT for one that is not there has a
- * sentence too.
- */
-static int snapshot_read_file(const struct snapshot *s, int dir_fd, const char *name, uint64_t max,
-			      struct blob *out)
+/* Opens them all. The caller closes what was opened, after a failure too. */
+static int snapshot_open_files(const struct snapshot *s, struct snapshot_file files[FILE_COUNT])
 {
-	uint64_t len;
-	int fd = snapshot_open_file(s, dir_fd, name, &len), ret = 0;
+	int dir_fd = open(s->path, O_PATH | O_DIRECTORY | O_CLOEXEC), ret = 0;
 
-	if (fd < 0)
-		return fd;
-	if (len > max) {
-		ret = failf(EFBIG, "%s/%s: %llu bytes, more than the %llu that it can have",
-			    s->path, name, (unsigned long long)len, (unsigned long long)max);
-	} else if (!(out->data = malloc((size_t)len + 1))) {
-		ret = failf(ENOMEM, "%s/%s: out of memory", s->path, name);
-	} else {
-		ssize_t n = read(fd, out->data, (size_t)len);
-
-		if (n < 0)
-			ret = failf(errno, "%s/%s: cannot be read: %s", s->path, name,
-				    strerror(errno));
-		else if ((uint64_t)n != len)
-			ret = failf(EIO, "%s/%s: changed while it was read", s->path, name);
-		out->len = (size_t)len;
-		out->size = (size_t)len + 1;
-		out->data[len] = '\0';
+	if (dir_fd < 0)
+		return errno == ENOTDIR
+			       ? failf(ENOTDIR, "%s: not a snapshot, which is a directory", s->path)
+			       : failf(errno, "%s: cannot be opened: %s", s->path, strerror(errno));
+	for (unsigned i = 0; i < FILE_COUNT && ret >= 0; i++) {
+		ret = files[i].fd =
+			snapshot_open_file(s, dir_fd, snapshot_files[i].name, &files[i].len);
+		if (ret == -ENOENT && i == FILE_WORKING_SET)
+			ret = 0;
 	}
-	close(fd);
+	close(dir_fd);
+	return ret < 0 ? ret : 0;
+}
+
+/* Reads a small file whole, with a NUL beyond its end. */
+static int snapshot_read_file(const struct snapshot *s, unsigned which,
+			      const struct snapshot_file *file, struct blob *out)
+{
+	const char *name = snapshot_files[which].name;
+	ssize_t n;
+
+	if (file->len > snapshot_files[which].max)
+		return failf(EFBIG, "%s/%s: %llu bytes, more than the %llu that it can have",
+			     s->path, name, (unsigned long long)file->len,
+			     (unsigned long long)snapshot_files[which].max);
+	out->data = malloc((size_t)file->len + 1);
+	if (!out->data)
+		return failf(ENOMEM, "%s/%s: out of memory", s->path, name);
+	n = read(file->fd, out->data, (size_t)file->len);
+	if (n < 0)
+		return failf(errno, "%s/%s: cannot be read: %s", s->path, name, strerror(errno));
+	if ((uint64_t)n != file->len)
+		return failf(EIO, "%s/%s: changed while it was read", s->path, name);
+	out->len = (size_t)file->len;
+	out->size = (size_t)file->len + 1;
+	out->data[file->len] = '\0';
+	return 0;
+}
+
+/* Opens and reads all but `memory`, whose descriptor becomes the snapshot's. */
+static int snapshot_read_files(struct snapshot *s, uint64_t *memory_len, struct blob *working_set)
+{
+	struct snapshot_file files[FILE_COUNT] = { { -1, 0 }, { -1, 0 }, { -1, 0 }, { -1, 0 } };
+	int ret = snapshot_open_files(s, files);
+
+	/* Where they come from a disk, they come together. */
+	if (ret == 0 && files[FILE_WORKING_SET].fd >= 0)
+		posix_fadvise(files[FILE_WORKING_SET].fd, 0, 0, POSIX_FADV_WILLNEED);
+	if (ret == 0)
+		posix_fadvise(files[FILE_CONFIG].fd, 0, 0, POSIX_FADV_WILLNEED);
+	if (ret == 0)
+		ret = snapshot_read_file(s, FILE_STATE, &files[FILE_STATE], &s->raw);
+	if (ret == 0)
+		ret = snapshot_read_file(s, FILE_CONFIG, &files[FILE_CONFIG], &s->config);
+	if (ret == 0 && files[FILE_WORKING_SET].fd >= 0)
+		ret = snapshot_read_file(s, FILE_WORKING_SET, &files[FILE_WORKING_SET],
+					 working_set);
+	s->memory_fd = files[FILE_MEMORY].fd;
+	*memory_len = files[FILE_MEMORY].len;
+	for (unsigned i = 0; i < FILE_COUNT; i++)
+		if (i != FILE_MEMORY && files[i].fd >= 0)
+			close(files[i].fd);
 	return ret;
 }
 
@@ -173,14 +228,6 @@ uint64_t snapshot_state_checksum(const struct snapshot *s)
 	return checksum;
 }
 
-/* A snapshot need not have one: *out stays empty. */
-static int snapshot_read_working_set(const struct snapshot *s, int dir_fd, struct blob *out)
-{
-	int ret = snapshot_read_file(s, dir_fd, "working-set", WORKING_SET_SIZE_MAX, out);
-
-	return ret == -ENOENT ? 0 : ret;
-}
-
 static int snapshot_check_working_set(struct snapshot *s, const struct blob *file)
 {
 	char name[PATH_MAX];
@@ -231,28 +278,13 @@ int snapshot_open(struct snapshot *s, const char *path)
 {
 	struct blob working_set = { 0 };
 	uint64_t memory_len = 0;
-	int dir_fd, ret;
+	int ret;
 
 	*s = (struct snapshot){ .path = strdup(path), .memory_fd = -1 };
 	if (!s->path)
 		return failf(ENOMEM, "out of memory");
-	dir_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (dir_fd < 0) {
-		ret = errno == ENOTDIR
-			      ? failf(ENOTDIR, "%s: not a snapshot, which is a directory", path)
-			      : failf(errno, "%s: cannot be opened: %s", path, strerror(errno));
-		snapshot_close(s);
-		return ret;
-	}
-	ret = snapshot_read_file(s, dir_fd, "state", STATE_SIZE_MAX, &s->raw);
+	ret = snapshot_read_files(s, &memory_len, &working_set);
 	if (ret == 0)
-		ret = snapshot_read_file(s, dir_fd, "config", CONFIG_TEXT_MAX, &s->config);
-	if (ret == 0)
-		ret = s->memory_fd = snapshot_open_file(s, dir_fd, "memory", &memory_len);
-	if (ret >= 0)
-		ret = snapshot_read_working_set(s, dir_fd, &working_set);
-	close(dir_fd);
-	if (ret >= 0)
 		ret = snapshot_check_parts(s, memory_len, &working_set);
 	if (ret == 0)
 		ret = snapshot_check_config(s);

@@ -15,6 +15,7 @@
 #include "arch/x86_64/layout.h"
 #include "boot/boot.h"
 #include "boot/identity.h"
+#include "boot/read_ahead.h"
 #include "devices/channel.h"
 #include "devices/device.h"
 #include "seccomp/confine.h"
@@ -25,6 +26,7 @@
 enum machine_stage {
 	STAGE_PROCESS,
 	STAGE_MEMORY,
+	STAGE_COLD,
 	STAGE_KVM,
 	STAGE_DEVICES,
 	STAGE_STATE,
@@ -57,8 +59,8 @@ static void machine_stage(struct machine *m, enum machine_stage stage)
 static void machine_print_stages(struct machine *m)
 {
 	static const char *const names[STAGE_COUNT] = {
-		"process",  "memory",   "kvm",        "devices", "state",
-		"populate", "prefault", "first_exit", "ready",   "first_response",
+		"process",  "memory",   "cold",       "kvm",   "devices",        "state",
+		"populate", "prefault", "first_exit", "ready", "first_response",
 	};
 	uint64_t start = m->options->main_us - m->options->process_us;
 	char text[512];
@@ -239,6 +241,8 @@ static int machine_load_snapshot(struct machine *m)
 	if (ret < 0)
 		return ret;
 	machine_stage(m, STAGE_MEMORY);
+	if (memory.cow && read_ahead_if_cold(&snapshot->working_set, &memory))
+		machine_stage(m, STAGE_COLD);
 	ret = vm_create(&m->vm, &memory, snapshot->vcpu_count);
 	if (ret < 0)
 		return ret;

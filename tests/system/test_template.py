@@ -169,6 +169,42 @@ def test_restore_and_timing(virga, tmp_path):
     assert int(stages["state"]) <= int(stages["populate"]) <= int(stages["first_exit"])
 
 
+def drop_from_cache(folder):
+    """What is on disk only, as after a long time or a restart of the host. False on a tmpfs."""
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with open(folder / "config", "rb") as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+    return False
+
+
+@pytest.mark.parametrize("with_set", [True, False])
+def test_cold(virga, tmp_path, with_set):
+    """Files that are not in memory: the same answer, and it is said; afterwards they are."""
+    template = build(virga, tmp_path, "dirty 20")
+    if not with_set:
+        (template / "working-set").unlink()
+    if not drop_from_cache(template):
+        pytest.skip("the files are in memory for good")
+    for cold in (True, False):
+        done = run(virga, "invoke", template, "--data", "dirty 20", "--timing")
+        stages = dict(line.split() for line in done.stderr.splitlines())
+        assert (done.returncode, done.stdout) == (0, dirty_sum(20))
+        assert ("cold" in stages) == cold
+        if cold:
+            assert int(stages["memory"]) <= int(stages["cold"]) <= int(stages["kvm"])
+    assert drop_from_cache(template)
+    done = run(virga, "clone", template, "-n", "5", "--request", "dirty 20")
+    assert done.returncode == 0 and done.stdout.count(dirty_sum(20)) == 5
+
+
 def test_by_pagemap(virga, tmp_path):
     """Without userfaultfd the set is what trial clones left behind, which is said."""
     os.chmod(tmp_path, 0o777)
