@@ -9,8 +9,9 @@ import signal
 import subprocess
 import time
 
-from measure import (BUILD, GUEST, MEMORY_MIB, ROOT, VIRGA, CannotMeasure, Command, Qmp,
-                     process_tree, maps, resident_kib, scratch, spawn, tick_guest, tiny_tool)
+from measure import (BUILD, GUEST, MEMORY_MIB, ROOT, VIRGA, CannotMeasure, Command, Qmp, disk,
+                     disk_reads, maps, process_tree, resident_kib, scratch, spawn, tick_guest,
+                     tiny_tool)
 
 READY_GRACE_MS = 20  # after its first byte the guest is ready within this time
 PEER_GRACE_MS = 5
@@ -217,6 +218,55 @@ def group_restore(results, others, n):
             results.add(figure, "qemu", ms(samples.get("qemu", [])))
 
 
+def virga_template(folder, name, request, *args):
+    """A template with the working set of that request."""
+    template, file = os.path.join(folder, name), os.path.join(folder, f"{name}.request")
+    with open(file, "w", encoding="ascii") as out:
+        out.write(request)
+    done = subprocess.run([VIRGA, "template", "build", template, "--memory", f"{MEMORY_MIB}M",
+                           "--warm", "3", "--warm-request", file, *args], capture_output=True,
+                          text=True)
+    if done.returncode:
+        raise CannotMeasure(done.stderr.strip())
+    return template
+
+
+def group_cold(results, others, n):
+    """The files of a template are on disk only; in turn, the same from memory."""
+    with disk() as folder:
+        template = virga_template(folder, "echo", "echo x")
+        without = shutil.copytree(template, os.path.join(folder, "without"))
+        os.unlink(os.path.join(without, "working-set"))
+        large = virga_template(folder, "sum", "sum 4096", "--cmdline", "pages=4096")
+
+        def invoke(name, path, request, cold=None):
+            return Command(name, [VIRGA, "invoke", path, "--data", request], "byte",
+                           EXIT_GRACE_MS, cold=cold)
+
+        commands = [invoke("virga", template, "echo x", template),
+                    invoke("virga-warm", template, "echo x"),
+                    invoke("virga-without", without, "echo x", without),
+                    invoke("virga-large", large, "sum 4096", large),
+                    invoke("virga-large-warm", large, "sum 4096")]
+        samples = spawn(commands, n // 2)
+        values = {name: ms(found) for name, found in samples.items()}
+        results.add("cold_disk", "virga", values["virga"])
+        results.add("cold_disk", "warm", values["virga-warm"])
+        results.add("cold_disk", "no-working-set", values["virga-without"])
+        results.add("cold_disk_over", "virga",
+                    [cold - warm for cold, warm in zip(values["virga"], values["virga-warm"])])
+        results.add("cold_disk_16m", "virga",
+                    [cold / warm for cold, warm in zip(values["virga-large"],
+                                                       values["virga-large-warm"])])
+        for name, command in (("virga", commands[0]), ("no-working-set", commands[2])):
+            reads = []
+            for _ in range(max(5, n // 10)):
+                before = disk_reads(folder)
+                spawn([command], 1)
+                reads.append(disk_reads(folder) - before)
+            results.add("cold_disk_reads", name, reads)
+
+
 def group_clones(results, others, n):
     count = 100
     with scratch() as work:
@@ -319,6 +369,7 @@ GROUPS = [
     (["exec_to_main"], group_exec, False),
     (["cold_boot", "cold_ready", "teardown"], group_boot, False),
     (["restore", "clone"], group_restore, False),
+    (["cold_disk", "cold_disk_over", "cold_disk_reads", "cold_disk_16m"], group_cold, False),
     (["clone_100", "clone_100_memory"], group_clones, False),
     (["snapshot_pause", "snapshot_write"], group_snapshot, False),
     (["vmm_memory"], group_memory, False),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tools of bench/run: the precise clock is bench/spawn.c; here are its plans and what comes back."""
 
+import contextlib
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ BUILD = os.path.join(ROOT, "build", "bench")
 VIRGA = os.path.join(ROOT, "virga")
 GUEST = os.path.join(ROOT, "build", "guest.elf")
 MEMORY_MIB = 128
+SYSTEM_PATH = dict(os.environ, PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
 class CannotMeasure(Exception):
@@ -51,14 +53,16 @@ def tick_guest():
 class Command:
     """One line of a plan: what to start and what to wait for."""
 
-    def __init__(self, name, args, until="exit", grace_ms=0, input=None):
+    def __init__(self, name, args, until="exit", grace_ms=0, input=None, cold=None):
         self.name, self.args, self.until = name, args, until
-        self.grace_ms, self.input = grace_ms, input
+        self.grace_ms, self.input, self.cold = grace_ms, input, cold
 
     def plan(self):
         lines = [f"command {self.name}"] + [f"arg {arg}" for arg in self.args]
         if self.input is not None:
             lines.append(f"input {self.input}")
+        if self.cold:
+            lines.append(f"cold {self.cold}")
         return lines + [f"until {self.until}", f"grace {self.grace_ms}"]
 
 
@@ -100,6 +104,45 @@ def scratch():
     """A directory on the disk that holds the build, gone at the end."""
     os.makedirs(BUILD, exist_ok=True)
     return tempfile.TemporaryDirectory(prefix="run.", dir=BUILD)
+
+
+@contextlib.contextmanager
+def disk():
+    """
+    A directory whose reads can be counted: on a disk of its own where root may make one (a loop
+    device past the page cache, ext4), else on the disk that holds the build, with everybody's reads.
+    """
+    with scratch() as work:
+        image, folder = os.path.join(work, "disk"), os.path.join(work, "mounted")
+        os.mkdir(folder)
+        steps = [["mkfs.ext4", "-q", "-F", image, "512M"],
+                 ["losetup", "--find", "--show", "--direct-io=on", image]]
+        loop = None
+        for step in steps if os.getuid() == 0 else []:
+            done = subprocess.run(step, capture_output=True, text=True, env=SYSTEM_PATH)
+            if done.returncode:
+                break
+            loop = done.stdout.strip()
+        mounted = loop and not subprocess.run(["mount", loop, folder],
+                                              capture_output=True).returncode
+        try:
+            yield folder
+        finally:
+            if mounted:
+                subprocess.run(["umount", folder], check=False)
+            if loop:
+                subprocess.run(["losetup", "--detach", loop], env=SYSTEM_PATH, check=False)
+
+
+def disk_reads(folder):
+    """How many requests to read the disk of a directory has served."""
+    device = os.stat(folder).st_dev
+    try:
+        with open(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat",
+                  encoding="ascii") as file:
+            return int(file.read().split()[0])
+    except OSError:
+        raise CannotMeasure(f"{folder} is on no disk that counts its reads") from None
 
 
 def process_tree(pid):

@@ -9,9 +9,11 @@
  *   command NAME             begins a command; the lines below belong to it
  *   arg TEXT                 one argument; %n in it becomes the number of the round
  *   input TEXT               what its stdin holds, then end of file; without it /dev/null
+ *   cold DIR                 before each start the page cache forgets the files of DIR
  *   until byte|exit          the first byte on its stdout, or its end
  *   grace MS                 let it run on so long, then end it
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -41,6 +43,7 @@ struct command {
 	char *args[ARGS_MAX];
 	unsigned arg_count;
 	char *input;
+	char *cold;
 	enum until until;
 	unsigned grace_ms;
 };
@@ -103,6 +106,8 @@ static void plan_line(struct plan *plan, char *line)
 		c->args[c->arg_count++] = strdup(value);
 	} else if (!strcmp(line, "input")) {
 		c->input = strdup(value);
+	} else if (!strcmp(line, "cold")) {
+		c->cold = strdup(value);
 	} else if (!strcmp(line, "grace")) {
 		c->grace_ms = (unsigned)atoi(value);
 	} else if (!strcmp(line, "until") && !strcmp(value, "byte")) {
@@ -215,6 +220,25 @@ static bool child_read(struct child *child)
 	return poll(&p, 1, TIMEOUT_MS) == 1 && read(child->out_fd, bytes, sizeof(bytes)) > 0;
 }
 
+/* The files of a directory that nobody has mapped are on disk only afterwards. */
+static void forget_files(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+
+	if (!dir)
+		die(path);
+	while ((entry = readdir(dir)) != NULL) {
+		int fd = openat(dirfd(dir), entry->d_name, O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0 || fsync(fd) < 0)
+			die(entry->d_name);
+		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+		close(fd);
+	}
+	closedir(dir);
+}
+
 /* --- A sample --- */
 
 static void print_escaped(const char *text, size_t len)
@@ -249,6 +273,8 @@ static void sample(const struct command *c, unsigned round)
 	double start_us, us = -1, end_us = -1;
 	bool ok;
 
+	if (c->cold)
+		forget_files(c->cold);
 	start_us = child_start(&child, c, round);
 	if (c->until == UNTIL_EXIT) {
 		while (child_read(&child))
