@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tools of bench/run: the precise clock is bench/spawn.c; here are its plans and what comes back."""
+"""Tools of bench/run. The precise clocks are bench/spawn.c and bench/load.c; here are their plans
+and what comes back."""
 
 import contextlib
+import glob
 import json
 import os
 import platform
@@ -24,30 +26,47 @@ class CannotMeasure(Exception):
     """One sentence about what is missing or what went wrong."""
 
 
-def build(name, command):
-    """The program build/bench/NAME, made by `command` when its source is newer."""
+def build(name, command, *sources):
+    """The program build/bench/NAME, made by `command` from sources in bench/ when it is older."""
     os.makedirs(BUILD, exist_ok=True)
     out = os.path.join(BUILD, name)
-    source = os.path.join(ROOT, "bench", command[-1])
-    if not os.path.exists(out) or os.path.getmtime(out) < os.path.getmtime(source):
-        done = subprocess.run(command[:-1] + ["-o", out, source], capture_output=True, text=True)
+    sources = [os.path.join(ROOT, "bench", source) for source in sources]
+    headers = glob.glob(os.path.join(ROOT, "bench", "*.h"))
+    newest = max(os.path.getmtime(path) for path in sources + headers)
+    if not os.path.exists(out) or os.path.getmtime(out) < newest:
+        done = subprocess.run([*command, "-o", out, *sources], capture_output=True, text=True)
         if done.returncode:
             raise CannotMeasure(f"cannot build bench/{name}: {done.stderr.strip()}")
     return out
 
 
+CC = ["cc", "-O2", "-D_GNU_SOURCE", "-I", ROOT]
+
+
 def spawn_tool():
-    return build("spawn", ["cc", "-O2", "-D_GNU_SOURCE", "spawn.c"])
+    return build("spawn", CC, "spawn.c")
+
+
+def load_tool():
+    return build("load", CC, "load.c", "load_run.c", "load_answer.c", "load_plan.c", "address.c")
+
+
+def echo_tool():
+    return build("echo", CC, "echo.c", "address.c")
+
+
+def vm_cycle_tool():
+    return build("vm_cycle", [*CC, "-static"], "vm_cycle.c")
 
 
 def tiny_tool():
     cc = "musl-gcc" if shutil.which("musl-gcc") else "cc"
-    return build("tiny", [cc, "-Os", "-s", "-static", "tiny.c"])
+    return build("tiny", [cc, "-Os", "-s", "-static"], "tiny.c")
 
 
 def tick_guest():
     return build("tick.elf", ["cc", "-nostdlib", "-static", "-no-pie", "-Wl,-N,-Ttext=0x100000",
-                              "-Wl,--build-id=none,--no-warn-rwx-segments", "tick.S"])
+                              "-Wl,--build-id=none,--no-warn-rwx-segments"], "tick.S")
 
 
 class Command:
@@ -85,6 +104,61 @@ def spawn(commands, rounds):
         if sample["us"] >= 0:
             samples[sample["name"]].append(sample)
     return samples
+
+
+def load(mode, to, body, expect, tolerate=(), headers=(), **options):
+    """
+    One run of bench/load.c, whose --help says what its answer holds. An error is one of this run
+    unless its kind is in `tolerate` ("status", "timeout", ...); a wrong body always is.
+    """
+    args = [load_tool(), mode, "--to", to, "--body", body, "--expect", expect]
+    for name, value in options.items():
+        args += [f"--{name}", str(value)]
+    for header in headers:
+        args += ["--header", header]
+    done = subprocess.run(args, capture_output=True, text=True)
+    if not done.stdout:
+        raise CannotMeasure(done.stderr.strip() or f"load ended with {done.returncode}")
+    out = json.loads(done.stdout)
+    for kind, count in out["errors"].items():
+        if count and (kind == "body" or kind not in tolerate):
+            raise CannotMeasure(done.stderr.strip())
+    return out
+
+
+class Echo:
+    """bench/echo.c while it serves: with Echo(to) as address. `to` as load's --to, port 0: any."""
+
+    def __init__(self, to="127.0.0.1:0"):
+        self.to, self.process = to, None
+
+    def __enter__(self):
+        self.process = subprocess.Popen([echo_tool(), self.to], stdout=subprocess.PIPE, text=True)
+        address = self.process.stdout.readline().strip()
+        if not address:
+            self.process.wait()
+            raise CannotMeasure(f"bench/echo does not serve on {self.to}")
+        return address
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def client_floor(to="127.0.0.1:0", requests=1000, rate=200):
+    """What the client itself costs: an open loop against the smallest server."""
+    with Echo(to) as address:
+        return load("open", address, "echo %n", "%n", requests=requests, rate=rate)
+
+
+def vm_cycles(seconds=1, at_once=()):
+    """VMs made, run to an exit and ended, a second: {"rates": {at once: rate}, "best": rate}."""
+    done = subprocess.run([vm_cycle_tool(), str(seconds), *map(str, at_once)],
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise CannotMeasure(done.stderr.strip())
+    return json.loads(done.stdout)
 
 
 def percentile(values, percent):
