@@ -145,15 +145,16 @@ static int command_snapshot(const struct options *options)
 
 static int command_inspect(const struct options *options)
 {
+	struct template_facts template;
 	struct snapshot snapshot;
-	int ret = snapshot_open(&snapshot, options->args[0]);
+	int ret = snapshot_open_template(&snapshot, &template, options->args[0]);
 
 	if (ret < 0)
 		return command_failed("inspect", STATUS_BAD_INPUT);
 	if (options->verify)
 		ret = snapshot_verify(&snapshot);
 	if (ret == 0)
-		ret = snapshot_inspect(&snapshot, options->json, stdout);
+		ret = snapshot_inspect(&snapshot, &template, options->json, stdout);
 	if (ret == 0 && options->verify && !options->json)
 		puts("digest         verified");
 	snapshot_close(&snapshot);

@@ -10,16 +10,15 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "arch/error.h"
+#include "arch/rename.h"
 
-#define UNIX_PATH_BACKLOG    1024 /* a burst of clients, each of which would get EAGAIN */
-#define UNIX_PATH_NO_REPLACE 1u   /* RENAME_NOREPLACE, which musl's headers lack */
+#define UNIX_PATH_BACKLOG 1024 /* a burst of clients, each of which would get EAGAIN */
 /* A process id is added to it for a moment: a dot and six digits. */
-#define UNIX_PATH_MAX        (sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - 7)
+#define UNIX_PATH_MAX     (sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - 7)
 
 static int unix_path_address(struct sockaddr_un *address, const char *path)
 {
@@ -103,20 +102,19 @@ static int unix_path_clear(const char *path)
 static int unix_path_publish(int fd, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int ret = 0;
+	int ret;
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s.%x", path, (unsigned)getpid());
 	/* The mode that bind() gives the file; set beforehand, so that it is never wider. */
 	if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return failf(errno, "socket %s: %s", path, strerror(errno));
-	if (listen(fd, UNIX_PATH_BACKLOG) < 0 ||
-	    syscall(SYS_renameat2, AT_FDCWD, address.sun_path, AT_FDCWD, path,
-		    UNIX_PATH_NO_REPLACE) < 0) {
-		ret = failf(errno, "socket %s: %s", path,
-			    errno == EEXIST ? "another program has just made it" : strerror(errno));
-		unlink(address.sun_path);
-	}
-	return ret;
+	ret = listen(fd, UNIX_PATH_BACKLOG) < 0 ? -errno
+						: rename_no_replace(address.sun_path, path);
+	if (ret == 0)
+		return 0;
+	unlink(address.sun_path);
+	return failf(-ret, "socket %s: %s", path,
+		     ret == -EEXIST ? "another program has just made it" : strerror(-ret));
 }
 
 int unix_path_listen(const char *path)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What `virga inspect` says of a snapshot: a table that people can read, or one JSON
+ * What `virga inspect` says of a snapshot or a template: a table that people can read, or one JSON
  * object with the same facts.
  */
 #ifndef VIRGA_BOOT_INSPECT_H
@@ -13,8 +13,9 @@
 
 /*
  * Prints an opened snapshot to out, which is left open and whose errors are for the caller to see.
- * 0 or -errno with a sentence.
+ * Nothing that a terminal obeys is printed, whoever made the snapshot. 0 or -errno with a sentence.
  */
-int snapshot_inspect(struct snapshot *s, bool json, FILE *out);
+int snapshot_inspect(struct snapshot *s, const struct template_facts *template, bool json,
+		     FILE *out);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A snapshot directory: `config` (text), `state` (boot/state.h), `memory` (raw,
- * page-aligned, sparse) and perhaps `working-set` (boot/working_set.h). snapshot_dir_* is what the supervisor does with the directory;
- * snapshot_save and snapshot_load are what the VM process does with the machine.
- * Load is two-phase: everything is checked before anything of the machine changes.
+ * page-aligned, sparse), perhaps `working-set` (boot/working_set.h) and `template`
+ * (boot/template_facts.h). boot/snapshot_dir.h is about the directory; snapshot_save and
+ * snapshot_load are what the VM process does with the machine. Load is two-phase:
+ * everything is checked before anything of the machine changes.
  */
 #ifndef VIRGA_BOOT_SNAPSHOT_H
 #define VIRGA_BOOT_SNAPSHOT_H
@@ -12,60 +13,12 @@
 #include <stdint.h>
 
 #include "boot/state.h"
+#include "boot/template_facts.h"
 #include "boot/working_set.h"
 #include "devices/device.h"
 
-/* --- The directory, written under DIR.tmp --- */
-
-struct snapshot_dir {
-	char *path;     /* final name, owned */
-	char *tmp_path; /* PATH.tmp, owned */
-	int dir_fd;     /* of PATH.tmp, holding its lock; -1 when closed */
-	int state_fd;
-	int memory_fd;
-};
-
-/* -EINVAL with a sentence when no snapshot may have that name: it is empty or ends in .tmp. */
-int snapshot_dir_check_name(const char *path);
-
-/*
- * Makes and locks PATH.tmp with empty `state` and `memory` in it and writes `config`. PATH must
- * not exist (-EEXIST). A PATH.tmp whose writer died is removed and said, unless it is complete
- * (-EEXIST); one whose writer lives is -EBUSY.
- */
-int snapshot_dir_create(struct snapshot_dir *dir, const char *path, const char *config,
-			size_t config_len);
-
-/* Adds a file to PATH.tmp: `config`, or one that a snapshot may have. 0 or -errno, sentence. */
-int snapshot_dir_add(const struct snapshot_dir *dir, const char *name, const void *data,
-		     size_t len);
-
-/*
- * Says by a file of its own that PATH.tmp is worth nothing, even when it looks complete;
- * snapshot_dir_commit() removes that file when PATH has its name. 0 or -errno with a sentence.
- */
-int snapshot_dir_unfinished(const struct snapshot_dir *dir);
-
-/*
- * fsyncs all and renames PATH.tmp to PATH, never replacing. On failure PATH.tmp is removed; only
- * when the very last step fails (the new name on disk) PATH is left, and whole. Closes and frees
- * in any case.
- */
-int snapshot_dir_commit(struct snapshot_dir *dir);
-
-/* Removes PATH.tmp, closes and frees. Safe after commit and on a zeroed (fd -1) struct. */
-void snapshot_dir_abort(struct snapshot_dir *dir);
-
-/* Removes a PATH.tmp whose writer died and says so. -EBUSY when it lives. */
-int snapshot_dir_sweep(const char *path);
-
-/*
- * Removes the snapshot PATH: it is renamed to PATH.tmp first, so that under its own name it is whole
- * or gone; there is no PATH.tmp yet (snapshot_dir_sweep()). Machines that run from it go on. Refuses a directory that holds anything else.
- */
-int snapshot_dir_delete(const char *path);
-
-/* --- The machine --- */
+#define SNAPSHOT_CONFIG_MAX  (1u << 20) /* bytes of `config` */
+#define SNAPSHOT_VERSION_LEN 12u        /* digits of a version id */
 
 /*
  * Writes the paused machine: memory first, then state, through descriptors opened by the caller.
@@ -90,9 +43,13 @@ struct snapshot {
 
 /*
  * Opens DIR and checks that its files are whole and belong together (sizes, checksums,
- * config's checksum, memory's size). Does not read `memory`. -errno with a sentence.
+ * config's checksum, memory's size). Does not read `memory`. While DIR is replaced it is the old
+ * one or the new one. -errno with a sentence.
  */
 int snapshot_open(struct snapshot *s, const char *path);
+
+/* The same, and what `template` says, which no start wants to know. */
+int snapshot_open_template(struct snapshot *s, struct template_facts *facts, const char *path);
 void snapshot_close(struct snapshot *s);
 
 /*
@@ -104,6 +61,12 @@ int snapshot_adopt(struct snapshot *s, const char *name, struct blob *state,
 
 /* The checksum at the end of `state`, which `working-set` names the snapshot by. */
 uint64_t snapshot_state_checksum(const struct snapshot *s);
+
+/*
+ * The version id of a template: the first hexadecimal digits of that checksum. Another build has
+ * another, a copy has the same.
+ */
+void snapshot_version(const struct snapshot *s, char id[SNAPSHOT_VERSION_LEN + 1]);
 
 /* Maps the snapshot's memory copy-on-write. */
 int snapshot_map_memory(struct snapshot *s, struct memory *memory);

@@ -1,149 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The directory of a snapshot while it is written (boot/snapshot.h): PATH.tmp, locked
- * with flock(2) on the directory itself, renamed when it is whole. The lock goes
- * with the last copy of the descriptor, so a writer that dies leaves no live lock.
+ * Making a snapshot directory (boot/snapshot_dir.h), from its claim to its name.
  */
-#include "boot/snapshot.h"
+#include "boot/snapshot_dir.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "arch/error.h"
+#include "arch/rename.h"
+#include "boot/state.h"
 
-#define DIR_ATTEMPTS        16 /* at a directory that others make and remove meanwhile */
-#define DIR_NO_REPLACE      1u /* RENAME_NOREPLACE, which musl's headers lack */
-#define DIR_FILE_MODE       0600
-#define DIR_DIR_MODE        0700
-#define DIR_SUFFIX          ".tmp"
+#define DIR_ATTEMPTS  16 /* at a directory that others make and remove meanwhile */
+#define DIR_FILE_MODE 0600
+#define DIR_DIR_MODE  0700
 
-/* Its presence says that the directory can go, though it may look complete. */
-#define SNAPSHOT_UNFINISHED "unfinished"
-
-static const char *const snapshot_files[] = { "config", "state", "memory", "working-set",
-					      SNAPSHOT_UNFINISHED };
-#define SNAPSHOT_FILES_ALWAYS 3 /* the rest may be missing */
-#define SNAPSHOT_FILES        (sizeof(snapshot_files) / sizeof(snapshot_files[0]))
-
-static bool snapshot_dir_knows(const char *name)
-{
-	for (size_t i = 0; i < SNAPSHOT_FILES; i++)
-		if (strcmp(name, snapshot_files[i]) == 0)
-			return true;
-	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
-}
-
-/* Whether tmp_path is still the directory behind dir_fd. */
-static bool snapshot_dir_same(const struct snapshot_dir *dir)
-{
-	struct stat ours, there;
-
-	return fstat(dir->dir_fd, &ours) == 0 && lstat(dir->tmp_path, &there) == 0 &&
-	       ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
-}
-
-/* -EEXIST with a sentence when a left-over holds anything that no snapshot has. */
-static int snapshot_dir_check_known(const struct snapshot_dir *dir, const char *path)
-{
-	int fd = openat(dir->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
-	int ret = 0;
-
-	if (!stream) {
-		ret = failf(errno, "%s: cannot be read: %s", path, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		return ret;
-	}
-	while (ret == 0 && (entry = readdir(stream)) != NULL)
-		if (!snapshot_dir_knows(entry->d_name))
-			ret = failf(EEXIST,
-				    "%s: holds '%s', which is no part of a snapshot; remove it "
-				    "yourself",
-				    path, entry->d_name);
-	closedir(stream);
-	return ret;
-}
-
-/*
- * -EEXIST with a sentence when a left-over could be somebody's snapshot: a copy under this name, or
- * one whose writer died just before it gave it the final name.
- */
-static int snapshot_dir_check_partial(const struct snapshot_dir *dir)
-{
-	struct snapshot snapshot;
-
-	if (faccessat(dir->dir_fd, SNAPSHOT_UNFINISHED, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-		return 0;
-	if (snapshot_open(&snapshot, dir->tmp_path) < 0)
-		return 0;
-	snapshot_close(&snapshot);
-	return failf(EEXIST,
-		     "%s: is in the way and looks like a complete snapshot; move or remove it",
-		     dir->tmp_path);
-}
-
-/* Removes the known files and the directory, whose lock we hold. */
-static int snapshot_dir_remove(const struct snapshot_dir *dir)
-{
-	for (size_t i = 0; i < SNAPSHOT_FILES; i++)
-		if (unlinkat(dir->dir_fd, snapshot_files[i], 0) < 0 && errno != ENOENT)
-			return failf(errno, "%s/%s: cannot be removed: %s", dir->tmp_path,
-				     snapshot_files[i], strerror(errno));
-	if (rmdir(dir->tmp_path) < 0 && errno != ENOENT)
-		return failf(errno, "%s: cannot be removed: %s", dir->tmp_path, strerror(errno));
-	return 0;
-}
-
-/* Opens and locks tmp_path. -EBUSY when its writer lives, -EAGAIN (no sentence) when it went away. */
-static int snapshot_dir_lock(struct snapshot_dir *dir)
-{
-	int ret;
-
-	dir->dir_fd = open(dir->tmp_path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir->dir_fd < 0)
-		return errno == ENOENT ? -EAGAIN
-				       : failf(errno, "%s: cannot be opened: %s", dir->tmp_path,
-					       strerror(errno));
-	if (flock(dir->dir_fd, LOCK_EX | LOCK_NB) < 0)
-		ret = errno == EWOULDBLOCK
-			      ? failf(EBUSY, "%s: another snapshot is being written to it",
-				      dir->path)
-			      : failf(errno, "%s: cannot be locked: %s", dir->tmp_path,
-				      strerror(errno));
-	else if (!snapshot_dir_same(dir))
-		ret = -EAGAIN;
-	else
-		return 0;
-	close(dir->dir_fd);
-	dir->dir_fd = -1;
-	return ret;
-}
-
-/* Removes a left-over whose lock we hold, and says so. The lock goes with it. */
-static int snapshot_dir_remove_left_over(struct snapshot_dir *dir)
-{
-	int ret = snapshot_dir_check_known(dir, dir->tmp_path);
-
-	if (ret == 0)
-		ret = snapshot_dir_check_partial(dir);
-	if (ret == 0)
-		ret = snapshot_dir_remove(dir);
-	if (ret == 0)
-		notef("removed %s, left over from a snapshot whose writer died", dir->tmp_path);
-	close(dir->dir_fd);
-	dir->dir_fd = -1;
-	return ret;
-}
+/* --- Claim --- */
 
 /*
  * One attempt to make PATH.tmp and lock it. 0; -EAGAIN (no sentence) when a left-over was removed
@@ -162,6 +39,97 @@ static int snapshot_dir_claim(struct snapshot_dir *dir)
 	ret = snapshot_dir_remove_left_over(dir);
 	return ret < 0 ? ret : -EAGAIN;
 }
+
+/* -EEXIST with a sentence unless the directory PATH behind fd is a snapshot and nothing else. */
+static int snapshot_dir_check_old(const struct snapshot_dir *dir, int fd)
+{
+	int ret = snapshot_dir_check_known(fd, dir->path), state_fd;
+	uint64_t magic = 0;
+
+	if (ret < 0)
+		return ret;
+	state_fd = openat(fd, "state", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (state_fd < 0 || read(state_fd, &magic, sizeof(magic)) != sizeof(magic) ||
+	    magic != STATE_MAGIC)
+		ret = failf(
+			EEXIST,
+			"%s: exists already and is no snapshot, so it is not replaced; remove it "
+			"or name another",
+			dir->path);
+	if (state_fd >= 0)
+		close(state_fd);
+	return ret;
+}
+
+/* Opens the snapshot that PATH is and that may be replaced. *fd is -1 when nothing has that name. */
+static int snapshot_dir_open_old(const struct snapshot_dir *dir, int *fd)
+{
+	int ret;
+
+	*fd = -1;
+	if (!dir->replace)
+		return 0;
+	*fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (*fd < 0 && errno == ENOENT)
+		return 0;
+	if (*fd < 0)
+		return errno == ENOTDIR || errno == ELOOP
+			       ? failf(EEXIST,
+				       "%s: exists already and is no directory; remove it or name "
+				       "another",
+				       dir->path)
+			       : failf(errno, "%s: cannot be opened: %s", dir->path,
+				       strerror(errno));
+	ret = snapshot_dir_check_old(dir, *fd);
+	if (ret < 0) {
+		close(*fd);
+		*fd = -1;
+	}
+	return ret;
+}
+
+/* Whether PATH can be given in the end, as far as one can know now. */
+static int snapshot_dir_check_free(const struct snapshot_dir *dir)
+{
+	struct stat st;
+	int ret, fd;
+
+	if (dir->replace) {
+		ret = snapshot_dir_open_old(dir, &fd);
+		if (fd >= 0)
+			close(fd);
+		return ret;
+	}
+	if (lstat(dir->path, &st) == 0)
+		return failf(EEXIST,
+			     "%s: exists already; a snapshot never replaces, so remove it or name "
+			     "another",
+			     dir->path);
+	if (errno != ENOENT)
+		return failf(errno, "%s: cannot be made: %s", dir->path, strerror(errno));
+	return 0;
+}
+
+int snapshot_dir_open(struct snapshot_dir *dir, const char *path, bool replace)
+{
+	int ret = snapshot_dir_name(dir, path);
+
+	dir->replace = replace;
+	if (ret == 0)
+		ret = snapshot_dir_check_free(dir);
+	for (unsigned i = 0; ret == 0 && dir->dir_fd < 0; i++) {
+		ret = snapshot_dir_claim(dir);
+		if (ret == -EAGAIN)
+			ret = i < DIR_ATTEMPTS ? 0
+					       : failf(EBUSY, "%s: others make and remove it too",
+						       dir->tmp_path);
+	}
+	if (ret < 0)
+		snapshot_dir_close(dir);
+	return ret;
+}
+
+/* --- Files --- */
 
 static int snapshot_dir_open_file(const struct snapshot_dir *dir, const char *name)
 {
@@ -193,89 +161,27 @@ int snapshot_dir_add(const struct snapshot_dir *dir, const char *name, const voi
 	return ret;
 }
 
+int snapshot_dir_mark(int fd, const char *path)
+{
+	int mark_fd = openat(fd, SNAPSHOT_UNFINISHED, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC,
+			     DIR_FILE_MODE);
+
+	if (mark_fd < 0)
+		return failf(errno, "%s/" SNAPSHOT_UNFINISHED ": cannot be made: %s", path,
+			     strerror(errno));
+	close(mark_fd);
+	return 0;
+}
+
 int snapshot_dir_unfinished(const struct snapshot_dir *dir)
 {
-	int fd = openat(dir->dir_fd, SNAPSHOT_UNFINISHED,
-			O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, DIR_FILE_MODE);
-
-	if (fd < 0)
-		return failf(errno, "%s/" SNAPSHOT_UNFINISHED ": cannot be made: %s", dir->tmp_path,
-			     strerror(errno));
-	close(fd);
-	return 0;
+	return snapshot_dir_mark(dir->dir_fd, dir->tmp_path);
 }
 
-/* Bytes of path without the slashes at its end. */
-static size_t snapshot_dir_len(const char *path)
+int snapshot_dir_files(struct snapshot_dir *dir, const char *config, size_t config_len)
 {
-	size_t len = strlen(path);
+	int ret = snapshot_dir_add(dir, "config", config, config_len);
 
-	while (len > 1 && path[len - 1] == '/')
-		len--;
-	return len;
-}
-
-int snapshot_dir_check_name(const char *path)
-{
-	const size_t len = snapshot_dir_len(path), suffix = strlen(DIR_SUFFIX);
-
-	if (len == 0)
-		return failf(EINVAL, "the name of a snapshot directory is empty");
-	if (len >= suffix && memcmp(path + len - suffix, DIR_SUFFIX, suffix) == 0)
-		return failf(EINVAL,
-			     "%s: ends in " DIR_SUFFIX ", which virga keeps for snapshots being "
-			     "written; choose another name",
-			     path);
-	return 0;
-}
-
-/* Fills in both names. */
-static int snapshot_dir_name(struct snapshot_dir *dir, const char *path)
-{
-	int ret = snapshot_dir_check_name(path);
-	char *tmp_path;
-
-	*dir = (struct snapshot_dir){ .dir_fd = -1, .state_fd = -1, .memory_fd = -1 };
-	if (ret < 0)
-		return ret;
-	dir->path = strndup(path, snapshot_dir_len(path));
-	if (!dir->path || asprintf(&tmp_path, "%s" DIR_SUFFIX, dir->path) < 0)
-		return failf(ENOMEM, "out of memory");
-	dir->tmp_path = tmp_path;
-	return 0;
-}
-
-/* A snapshot never replaces. */
-static int snapshot_dir_check_free(const struct snapshot_dir *dir)
-{
-	struct stat st;
-
-	if (lstat(dir->path, &st) == 0)
-		return failf(EEXIST,
-			     "%s: exists already; a snapshot never replaces, so remove it or name "
-			     "another",
-			     dir->path);
-	if (errno != ENOENT)
-		return failf(errno, "%s: cannot be made: %s", dir->path, strerror(errno));
-	return 0;
-}
-
-int snapshot_dir_create(struct snapshot_dir *dir, const char *path, const char *config,
-			size_t config_len)
-{
-	int ret = snapshot_dir_name(dir, path);
-
-	if (ret == 0)
-		ret = snapshot_dir_check_free(dir);
-	for (unsigned i = 0; ret == 0 && dir->dir_fd < 0; i++) {
-		ret = snapshot_dir_claim(dir);
-		if (ret == -EAGAIN)
-			ret = i < DIR_ATTEMPTS ? 0
-					       : failf(EBUSY, "%s: others make and remove it too",
-						       dir->tmp_path);
-	}
-	if (ret == 0)
-		ret = snapshot_dir_add(dir, "config", config, config_len);
 	if (ret == 0)
 		ret = dir->state_fd = snapshot_dir_open_file(dir, "state");
 	if (ret >= 0)
@@ -285,6 +191,16 @@ int snapshot_dir_create(struct snapshot_dir *dir, const char *path, const char *
 	snapshot_dir_abort(dir);
 	return ret;
 }
+
+int snapshot_dir_create(struct snapshot_dir *dir, const char *path, const char *config,
+			size_t config_len)
+{
+	int ret = snapshot_dir_open(dir, path, false);
+
+	return ret < 0 ? ret : snapshot_dir_files(dir, config, config_len);
+}
+
+/* --- The name --- */
 
 /* fsyncs one file of the directory; it must still be in it, unless it may be missing. */
 static int snapshot_dir_sync(const struct snapshot_dir *dir, const char *name, bool optional)
@@ -303,45 +219,10 @@ static int snapshot_dir_sync(const struct snapshot_dir *dir, const char *name, b
 	return ret;
 }
 
-static int snapshot_dir_rename(const struct snapshot_dir *dir)
+/* All files, the directory, and the one that it lies in, which is opened. */
+static int snapshot_dir_sync_all(const struct snapshot_dir *dir, int *parent_fd)
 {
-	int err;
-
-	if (!snapshot_dir_same(dir))
-		return failf(ENOENT, "%s: went away while the snapshot was written", dir->tmp_path);
-	if (syscall(SYS_renameat2, AT_FDCWD, dir->tmp_path, AT_FDCWD, dir->path, DIR_NO_REPLACE) ==
-	    0)
-		return 0;
-	err = errno;
-	if (err == EEXIST)
-		return failf(err, "%s: was made by another meanwhile; the snapshot is dropped",
-			     dir->path);
-	if (err == EINVAL)
-		return failf(err,
-			     "%s: this file system cannot rename without replacing; use another",
-			     dir->path);
-	return failf(err, "%s: cannot be renamed to %s: %s", dir->tmp_path, dir->path,
-		     strerror(err));
-}
-
-/* Closes and frees; afterwards it may be called again. */
-static void snapshot_dir_close(struct snapshot_dir *dir)
-{
-	int *fds[] = { &dir->memory_fd, &dir->state_fd, &dir->dir_fd };
-
-	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
-		if (*fds[i] >= 0)
-			close(*fds[i]);
-		*fds[i] = -1;
-	}
-	free(dir->path);
-	free(dir->tmp_path);
-	dir->path = dir->tmp_path = NULL;
-}
-
-int snapshot_dir_commit(struct snapshot_dir *dir)
-{
-	int parent_fd = -1, ret = 0;
+	int ret = 0;
 
 	/* All on their way at once: the first fsync then commits what the others need too. */
 	sync_file_range(dir->memory_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
@@ -350,28 +231,105 @@ int snapshot_dir_commit(struct snapshot_dir *dir)
 		ret = snapshot_dir_sync(dir, snapshot_files[i], i >= SNAPSHOT_FILES_ALWAYS);
 	if (ret == 0)
 		ret = snapshot_dir_sync(dir, ".", false);
-	if (ret == 0) {
-		parent_fd = openat(dir->dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (parent_fd < 0)
-			ret = failf(errno, "%s: its directory cannot be opened: %s", dir->path,
-				    strerror(errno));
-	}
-	if (ret == 0)
-		ret = snapshot_dir_rename(dir);
-	if (ret < 0) {
-		if (parent_fd >= 0)
-			close(parent_fd);
-		snapshot_dir_abort(dir);
+	if (ret < 0)
 		return ret;
+	*parent_fd = openat(dir->dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*parent_fd < 0)
+		return failf(errno, "%s: its directory cannot be opened: %s", dir->path,
+			     strerror(errno));
+	return 0;
+}
+
+/* PATH.tmp takes the name PATH, which nobody has. */
+static int snapshot_dir_rename(const struct snapshot_dir *dir)
+{
+	int ret = rename_no_replace(dir->tmp_path, dir->path);
+
+	if (ret == 0)
+		return 0;
+	if (ret == -EEXIST)
+		return failf(EEXIST, "%s: was made by another meanwhile; the snapshot is dropped",
+			     dir->path);
+	if (ret == -EINVAL)
+		return failf(EINVAL,
+			     "%s: this file system cannot rename without replacing; use another",
+			     dir->path);
+	return failf(-ret, "%s: cannot be renamed to %s: %s", dir->tmp_path, dir->path,
+		     strerror(-ret));
+}
+
+/*
+ * PATH.tmp and the snapshot PATH, which is behind old_fd, exchange their names. The old one is
+ * marked and locked before it loses its name: whoever finds it later may remove it, nobody does
+ * meanwhile.
+ */
+static int snapshot_dir_exchange(const struct snapshot_dir *dir, int old_fd)
+{
+	int ret = snapshot_dir_flock(dir, old_fd);
+
+	if (ret < 0)
+		return ret;
+	ret = snapshot_dir_mark(old_fd, dir->path);
+	if (ret == 0 && fsync(old_fd) < 0)
+		ret = failf(errno, "%s: cannot be written to disk: %s", dir->path, strerror(errno));
+	if (ret == 0 && !snapshot_dir_same(old_fd, dir->path))
+		ret = failf(EEXIST, "%s: was changed by another meanwhile; the snapshot is dropped",
+			    dir->path);
+	if (ret == 0) {
+		ret = rename_exchange(dir->tmp_path, dir->path);
+		if (ret == -EINVAL)
+			failf(EINVAL,
+			      "%s: this file system cannot exchange two names; remove the old one "
+			      "first",
+			      dir->path);
+		else if (ret < 0)
+			failf(-ret, "%s: cannot be exchanged with %s: %s", dir->tmp_path, dir->path,
+			      strerror(-ret));
 	}
-	/* It means nothing under the final name, and until then a writer may die. */
-	unlinkat(dir->dir_fd, SNAPSHOT_UNFINISHED, 0);
-	/* The snapshot is whole and has its name; only a crash of the host could lose that now. */
-	if (fsync(parent_fd) < 0)
-		ret = failf(errno, "%s: its name cannot be written to disk: %s", dir->path,
-			    strerror(errno));
-	close(parent_fd);
-	snapshot_dir_close(dir);
+	if (ret < 0)
+		unlinkat(old_fd, SNAPSHOT_UNFINISHED, 0);
+	return ret;
+}
+
+/* Removes what had the name PATH. The new one is in its place: a failure is said, no more. */
+static void snapshot_dir_drop(const struct snapshot_dir *dir, int old_fd)
+{
+	struct snapshot_dir old = *dir;
+
+	old.dir_fd = old_fd;
+	if (snapshot_dir_remove(&old) < 0)
+		notef("%s", error_text());
+}
+
+int snapshot_dir_commit(struct snapshot_dir *dir)
+{
+	int parent_fd = -1, old_fd = -1;
+	int ret = snapshot_dir_sync_all(dir, &parent_fd);
+
+	if (ret == 0 && !snapshot_dir_same(dir->dir_fd, dir->tmp_path))
+		ret = failf(ENOENT, "%s: went away while the snapshot was written", dir->tmp_path);
+	if (ret == 0)
+		ret = snapshot_dir_open_old(dir, &old_fd);
+	if (ret == 0)
+		ret = old_fd >= 0 ? snapshot_dir_exchange(dir, old_fd) : snapshot_dir_rename(dir);
+	if (ret < 0) {
+		snapshot_dir_abort(dir);
+	} else {
+		/* The snapshot is whole and has its name; only a crash of the host could lose that
+		 * now. Before that is ruled out, what it replaces is not touched. */
+		if (fsync(parent_fd) < 0)
+			ret = failf(errno, "%s: its name cannot be written to disk: %s", dir->path,
+				    strerror(errno));
+		else if (old_fd >= 0)
+			snapshot_dir_drop(dir, old_fd);
+		/* It means nothing under the final name. */
+		unlinkat(dir->dir_fd, SNAPSHOT_UNFINISHED, 0);
+		snapshot_dir_close(dir);
+	}
+	if (old_fd >= 0)
+		close(old_fd);
+	if (parent_fd >= 0)
+		close(parent_fd);
 	return ret;
 }
 
@@ -381,52 +339,8 @@ void snapshot_dir_abort(struct snapshot_dir *dir)
 	if (dir->dir_fd >= 0 && dir->tmp_path) {
 		for (size_t i = 0; i < SNAPSHOT_FILES; i++)
 			unlinkat(dir->dir_fd, snapshot_files[i], 0);
-		if (snapshot_dir_same(dir))
+		if (snapshot_dir_same(dir->dir_fd, dir->tmp_path))
 			rmdir(dir->tmp_path);
 	}
 	snapshot_dir_close(dir);
-}
-
-int snapshot_dir_sweep(const char *path)
-{
-	struct snapshot_dir dir;
-	int ret = snapshot_dir_name(&dir, path);
-
-	if (ret == 0)
-		ret = snapshot_dir_lock(&dir);
-	if (ret == 0)
-		ret = snapshot_dir_remove_left_over(&dir);
-	snapshot_dir_close(&dir);
-	return ret < 0 && ret != -EAGAIN ? ret : 0;
-}
-
-/* Gives PATH the name PATH.tmp and removes it. */
-static int snapshot_dir_remove_final(struct snapshot_dir *dir)
-{
-	int ret;
-
-	dir->dir_fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir->dir_fd < 0)
-		return failf(errno, "%s: cannot be opened: %s", dir->path, strerror(errno));
-	ret = snapshot_dir_check_known(dir, dir->path);
-	if (ret == 0)
-		ret = snapshot_dir_unfinished(dir);
-	if (ret < 0)
-		return ret;
-	if (syscall(SYS_renameat2, AT_FDCWD, dir->path, AT_FDCWD, dir->tmp_path, DIR_NO_REPLACE) <
-	    0)
-		return failf(errno, "%s: cannot be renamed to %s: %s", dir->path, dir->tmp_path,
-			     strerror(errno));
-	return snapshot_dir_remove(dir);
-}
-
-int snapshot_dir_delete(const char *path)
-{
-	struct snapshot_dir dir;
-	int ret = snapshot_dir_name(&dir, path);
-
-	if (ret == 0)
-		ret = snapshot_dir_remove_final(&dir);
-	snapshot_dir_close(&dir);
-	return ret;
 }

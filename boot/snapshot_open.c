@@ -18,10 +18,10 @@
 #include "boot/snapshot_format.h"
 #include "boot/snapshot_memory.h"
 
-#define CONFIG_TEXT_MAX (1u << 20)
+#define OPEN_ATTEMPTS 16 /* at a directory that is replaced again and again */
 
-/* The files in the order in which they are opened; the last one need not be there. */
-enum { FILE_STATE, FILE_CONFIG, FILE_MEMORY, FILE_WORKING_SET, FILE_COUNT };
+/* The files in the order in which they are opened; the last two need not be there. */
+enum { FILE_STATE, FILE_CONFIG, FILE_MEMORY, FILE_WORKING_SET, FILE_TEMPLATE, FILE_COUNT };
 
 struct snapshot_file {
 	int fd; /* -1: not there */
@@ -33,9 +33,17 @@ static const struct {
 	uint64_t max; /* bytes of one that is read whole; 0: it is not */
 } snapshot_files[FILE_COUNT] = {
 	[FILE_STATE] = { "state", STATE_SIZE_MAX },
-	[FILE_CONFIG] = { "config", CONFIG_TEXT_MAX },
+	[FILE_CONFIG] = { "config", SNAPSHOT_CONFIG_MAX },
 	[FILE_MEMORY] = { "memory", 0 },
 	[FILE_WORKING_SET] = { "working-set", WORKING_SET_SIZE_MAX },
+	[FILE_TEMPLATE] = { "template", TEMPLATE_FACTS_SIZE_MAX },
+};
+
+/* What is read and is no part of struct snapshot. */
+struct snapshot_input {
+	uint64_t memory_len;
+	struct blob working_set; /* without data: there is none */
+	struct blob facts;       /* likewise */
 };
 
 /* Opens a file of the snapshot and tells its length. fd or -errno. */
@@ -60,8 +68,21 @@ static int snapshot_open_file(const struct snapshot *s, int dir_fd, const char *
 	return failf(err, "%s/%s: cannot be opened: %s", s->path, name, strerror(err));
 }
 
-/* Opens them all. The caller closes what was opened, after a failure too. */
-static int snapshot_open_files(const struct snapshot *s, struct snapshot_file files[FILE_COUNT])
+/* Whether the directory behind fd has lost the name path to another. */
+static bool snapshot_replaced(int fd, const char *path)
+{
+	struct stat ours, there;
+
+	return fstat(fd, &ours) == 0 && stat(path, &there) == 0 &&
+	       (ours.st_dev != there.st_dev || ours.st_ino != there.st_ino);
+}
+
+/*
+ * Opens the first count of them. The caller closes what was opened, after a failure too. -EAGAIN when
+ * the directory was replaced, and so emptied, under our hands.
+ */
+static int snapshot_open_files(const struct snapshot *s, struct snapshot_file *files,
+			       unsigned count)
 {
 	int dir_fd = open(s->path, O_PATH | O_DIRECTORY | O_CLOEXEC), ret = 0;
 
@@ -69,10 +90,12 @@ static int snapshot_open_files(const struct snapshot *s, struct snapshot_file fi
 		return errno == ENOTDIR
 			       ? failf(ENOTDIR, "%s: not a snapshot, which is a directory", s->path)
 			       : failf(errno, "%s: cannot be opened: %s", s->path, strerror(errno));
-	for (unsigned i = 0; i < FILE_COUNT && ret >= 0; i++) {
+	for (unsigned i = 0; i < count && ret >= 0; i++) {
 		ret = files[i].fd =
 			snapshot_open_file(s, dir_fd, snapshot_files[i].name, &files[i].len);
-		if (ret == -ENOENT && i == FILE_WORKING_SET)
+		if (ret == -ENOENT && snapshot_replaced(dir_fd, s->path))
+			ret = -EAGAIN;
+		else if (ret == -ENOENT && i >= FILE_WORKING_SET)
 			ret = 0;
 	}
 	close(dir_fd);
@@ -104,29 +127,40 @@ static int snapshot_read_file(const struct snapshot *s, unsigned which,
 	return 0;
 }
 
-/* Opens and reads all but `memory`, whose descriptor becomes the snapshot's. */
-static int snapshot_read_files(struct snapshot *s, uint64_t *memory_len, struct blob *working_set)
+/* Where they come from a disk, they come together. */
+static void snapshot_expect_files(const struct snapshot_file *files)
 {
-	struct snapshot_file files[FILE_COUNT] = { { -1, 0 }, { -1, 0 }, { -1, 0 }, { -1, 0 } };
-	int ret = snapshot_open_files(s, files);
-
-	/* Where they come from a disk, they come together. */
-	if (ret == 0 && files[FILE_WORKING_SET].fd >= 0)
-		posix_fadvise(files[FILE_WORKING_SET].fd, 0, 0, POSIX_FADV_WILLNEED);
-	if (ret == 0)
-		posix_fadvise(files[FILE_CONFIG].fd, 0, 0, POSIX_FADV_WILLNEED);
-	if (ret == 0)
-		ret = snapshot_read_file(s, FILE_STATE, &files[FILE_STATE], &s->raw);
-	if (ret == 0)
-		ret = snapshot_read_file(s, FILE_CONFIG, &files[FILE_CONFIG], &s->config);
-	if (ret == 0 && files[FILE_WORKING_SET].fd >= 0)
-		ret = snapshot_read_file(s, FILE_WORKING_SET, &files[FILE_WORKING_SET],
-					 working_set);
-	s->memory_fd = files[FILE_MEMORY].fd;
-	*memory_len = files[FILE_MEMORY].len;
 	for (unsigned i = 0; i < FILE_COUNT; i++)
-		if (i != FILE_MEMORY && files[i].fd >= 0)
-			close(files[i].fd);
+		if (i != FILE_STATE && i != FILE_MEMORY && files[i].fd >= 0)
+			posix_fadvise(files[i].fd, 0, 0, POSIX_FADV_WILLNEED);
+}
+
+/* Opens and reads all but `memory`, whose descriptor becomes the snapshot's. */
+static int snapshot_read_files(struct snapshot *s, struct snapshot_input *in, bool facts)
+{
+	struct blob *const parts[FILE_COUNT] = {
+		[FILE_STATE] = &s->raw,
+		[FILE_CONFIG] = &s->config,
+		[FILE_WORKING_SET] = &in->working_set,
+		[FILE_TEMPLATE] = &in->facts,
+	};
+	struct snapshot_file files[FILE_COUNT];
+	int ret;
+
+	for (unsigned i = 0; i < FILE_COUNT; i++)
+		files[i] = (struct snapshot_file){ .fd = -1 };
+	ret = snapshot_open_files(s, files, facts ? FILE_COUNT : FILE_TEMPLATE);
+	if (ret == 0)
+		snapshot_expect_files(files);
+	for (unsigned i = 0; i < FILE_COUNT; i++) {
+		if (!parts[i] || files[i].fd < 0)
+			continue;
+		if (ret == 0)
+			ret = snapshot_read_file(s, i, &files[i], parts[i]);
+		close(files[i].fd);
+	}
+	s->memory_fd = files[FILE_MEMORY].fd;
+	in->memory_len = files[FILE_MEMORY].len;
 	return ret;
 }
 
@@ -228,6 +262,15 @@ uint64_t snapshot_state_checksum(const struct snapshot *s)
 	return checksum;
 }
 
+void snapshot_version(const struct snapshot *s, char id[SNAPSHOT_VERSION_LEN + 1])
+{
+	char digits[17];
+
+	snprintf(digits, sizeof(digits), "%016llx", (unsigned long long)snapshot_state_checksum(s));
+	memcpy(id, digits, SNAPSHOT_VERSION_LEN);
+	id[SNAPSHOT_VERSION_LEN] = '\0';
+}
+
 static int snapshot_check_working_set(struct snapshot *s, const struct blob *file)
 {
 	char name[PATH_MAX];
@@ -237,6 +280,17 @@ static int snapshot_check_working_set(struct snapshot *s, const struct blob *fil
 	snprintf(name, sizeof(name), "%s/working-set", s->path);
 	return working_set_parse(&s->working_set, name, file->data, file->len,
 				 snapshot_state_checksum(s), s->memory_size);
+}
+
+static int snapshot_check_facts(const struct snapshot *s, const struct blob *file,
+				struct template_facts *facts)
+{
+	char name[PATH_MAX];
+
+	if (!file->data)
+		return 0;
+	snprintf(name, sizeof(name), "%s/template", s->path);
+	return template_facts_parse(facts, name, file->data, file->len, snapshot_state_checksum(s));
 }
 
 /* `raw` and the length of memory are what they should be, and fit the working set. */
@@ -274,24 +328,43 @@ int snapshot_adopt(struct snapshot *s, const char *name, struct blob *state,
 	return ret;
 }
 
-int snapshot_open(struct snapshot *s, const char *path)
+/* One attempt. -EAGAIN when the directory was replaced, and so emptied, under our hands. */
+static int snapshot_open_once(struct snapshot *s, struct template_facts *facts, const char *path)
 {
-	struct blob working_set = { 0 };
-	uint64_t memory_len = 0;
+	struct snapshot_input in = { 0 };
 	int ret;
 
 	*s = (struct snapshot){ .path = strdup(path), .memory_fd = -1 };
 	if (!s->path)
 		return failf(ENOMEM, "out of memory");
-	ret = snapshot_read_files(s, &memory_len, &working_set);
+	ret = snapshot_read_files(s, &in, facts != NULL);
 	if (ret == 0)
-		ret = snapshot_check_parts(s, memory_len, &working_set);
+		ret = snapshot_check_parts(s, in.memory_len, &in.working_set);
 	if (ret == 0)
 		ret = snapshot_check_config(s);
-	blob_fini(&working_set);
+	if (ret == 0)
+		ret = snapshot_check_facts(s, &in.facts, facts);
+	blob_fini(&in.working_set);
+	blob_fini(&in.facts);
 	if (ret < 0)
 		snapshot_close(s);
 	return ret;
+}
+
+int snapshot_open_template(struct snapshot *s, struct template_facts *facts, const char *path)
+{
+	int ret = -EAGAIN;
+
+	if (facts)
+		*facts = (struct template_facts){ 0 };
+	for (unsigned i = 0; ret == -EAGAIN && i < OPEN_ATTEMPTS; i++)
+		ret = snapshot_open_once(s, facts, path);
+	return ret;
+}
+
+int snapshot_open(struct snapshot *s, const char *path)
+{
+	return snapshot_open_template(s, NULL, path);
 }
 
 void snapshot_close(struct snapshot *s)

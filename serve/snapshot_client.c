@@ -22,7 +22,7 @@
 #include "arch/error.h"
 #include "arch/unix_path.h"
 #include "arch/vm.h"
-#include "boot/snapshot.h"
+#include "boot/snapshot_dir.h"
 
 #define CLIENT_LINE_MAX    (256u << 10)
 #define CLIENT_REPLY_US    30000000u /* for an answer of the supervisor */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One snapshot at a time, as the supervisor sees it: the directory (boot/snapshot.h)
+ * One snapshot at a time, as the supervisor sees it: the directory (boot/snapshot_dir.h)
  * is made at once, the VM process fills it, and a thread puts it on disk, because
  * fsync may take seconds and the control socket must not wait for it.
  */
@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "arch/loop.h"
-#include "boot/snapshot.h"
+#include "boot/snapshot_dir.h"
 #include "serve/qmp.h"
 
 #define SNAPSHOT_SILENCE_S 30 /* without a byte written or an answer: the snapshot has failed */

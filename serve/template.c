@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * `virga template build` (serve/template.h), in order: boot, wait for READY, warm up,
- * quiesce, snapshot, try, rename. This process opens and names things; the machine and
+ * quiesce, snapshot, try, rename or exchange. This process opens and names things; the machine and
  * the trial clones are children, confined, that die with it.
  */
 #include "serve/template.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "arch/error.h"
 #include "arch/vm.h"
 #include "boot/page_trace.h"
 #include "boot/snapshot.h"
+#include "boot/snapshot_dir.h"
 #include "serve/invoke.h"
 #include "serve/message.h"
+#include "serve/progress.h"
 #include "serve/template_guest.h"
 #include "serve/template_store.h"
 #include "serve/trial.h"
@@ -40,26 +41,9 @@ struct template_build {
 	struct template_request requests[OPTIONS_REQUESTS_MAX];
 	unsigned request_count;
 	struct template_guest guest;
-	bool talk; /* somebody sits at stderr */
-	uint64_t start_us;
+	struct progress progress;
+	struct template_facts facts;
 };
-
-/* Progress, for people only. */
-static void template_say(const struct template_build *b, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static void template_say(const struct template_build *b, const char *fmt, ...)
-{
-	char text[256];
-	va_list ap;
-
-	if (!b->talk)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	notef("%s: %6.2f s  %s", b->dir.path, (double)(monotonic_us() - b->start_us) / 1e6, text);
-}
 
 /* --- The working set --- */
 
@@ -102,7 +86,8 @@ static int template_write_working_set(struct template_build *b, const struct sna
 	if (ret == 0)
 		ret = snapshot_dir_add(&b->dir, "working-set", file.data, file.len);
 	if (ret == 0)
-		template_say(b, "working set: %u pages written, %u read, by %u trial clones",
+		progress_say(&b->progress,
+			     "working set: %u pages written, %u read, by %u trial clones",
 			     ws->written_pages, ws->read_pages, ws->trials);
 	blob_fini(&file);
 	return ret;
@@ -119,8 +104,25 @@ static void template_collapse(struct template_build *b, struct snapshot *snapsho
 		return;
 	count = working_set_collapse(ws, &memory);
 	if (count)
-		template_say(b, "%u MiB of memory are cached in huge pages", 2 * count);
+		progress_say(&b->progress, "%u MiB of memory are cached in huge pages", 2 * count);
 	memory_destroy(&memory);
+}
+
+static int template_write_facts(struct template_build *b, const struct snapshot *snapshot)
+{
+	char *text;
+	int ret;
+
+	b->facts.built_s = (uint64_t)time(NULL);
+	b->facts.build_us = monotonic_us() - b->progress.start_us;
+	b->facts.warm_requests = b->guest.requests;
+	b->facts.tried_requests = b->request_count;
+	text = template_facts_print(&b->facts, snapshot_state_checksum(snapshot));
+	if (!text)
+		return -ENOMEM;
+	ret = snapshot_dir_add(&b->dir, "template", text, strlen(text));
+	free(text);
+	return ret;
 }
 
 static int template_learn(struct template_build *b)
@@ -139,6 +141,8 @@ static int template_learn(struct template_build *b)
 		ret = page_trace_working_set(&trace, &ws);
 	if (ret == 0)
 		ret = template_write_working_set(b, &snapshot, &ws);
+	if (ret == 0)
+		ret = template_write_facts(b, &snapshot);
 	if (ret == 0)
 		template_collapse(b, &snapshot, &ws);
 	working_set_fini(&ws);
@@ -195,29 +199,34 @@ static int template_warm(struct template_build *b)
 			ret = template_guest_request(&b->guest, b->requests[r].data,
 						     b->requests[r].len, b->options->timeout_ms);
 	if (ret == 0 && b->options->warm)
-		template_say(b, "warm: %u requests answered", (unsigned)b->guest.requests);
+		progress_say(&b->progress, "warm: %u requests answered",
+			     (unsigned)b->guest.requests);
 	return ret;
 }
 
 /* From the start of the machine to its files. */
 static int template_snapshot(struct template_build *b)
 {
-	int ret;
+	uint64_t start_us = monotonic_us();
+	int ret = template_guest_start(&b->guest, &b->config);
 
-	template_say(b, "booting; waiting for the guest to say READY");
+	if (ret < 0)
+		return ret;
+	progress_say(&b->progress, "booting; waiting for the guest to say READY");
 	ret = template_guest_ready(&b->guest, b->options->ready_timeout_s);
 	if (ret < 0)
 		return ret;
-	template_say(b, "ready");
+	b->facts.ready_us = monotonic_us() - start_us;
+	progress_say(&b->progress, "ready");
 	ret = template_warm(b);
 	if (ret == 0)
 		ret = template_guest_quiesce(&b->guest);
 	if (ret < 0)
 		return ret;
-	template_say(b, "idle");
+	progress_say(&b->progress, "idle");
 	ret = template_guest_save(&b->guest, b->config_text, b->dir.state_fd, b->dir.memory_fd);
 	if (ret == 0)
-		template_say(b, "saved");
+		progress_say(&b->progress, "saved");
 	return ret;
 }
 
@@ -226,7 +235,9 @@ static int template_run(struct template_build *b)
 	int ret;
 
 	b->guest.name = b->dir.path;
-	ret = template_guest_start(&b->guest, &b->config);
+	ret = snapshot_dir_unfinished(&b->dir);
+	if (ret == 0)
+		ret = snapshot_dir_files(&b->dir, b->config_text, strlen(b->config_text));
 	if (ret == 0)
 		ret = template_snapshot(b);
 	template_guest_stop(&b->guest);
@@ -247,24 +258,21 @@ int template_build_command(const struct options *options)
 	struct template_build b = {
 		.options = options,
 		.serial = "none",
-		.talk = isatty(STDERR_FILENO),
-		.start_us = monotonic_us(),
 	};
 	char *path;
 	int ret, status = 2;
 
 	ret = template_store_path(options, options->args[0], true, &path);
+	progress_init(&b.progress, path);
 	if (ret == 0)
 		ret = template_read_requests(&b);
 	if (ret == 0)
 		ret = template_config(&b);
 	if (ret == 0)
-		ret = snapshot_dir_create(&b.dir, path, b.config_text, strlen(b.config_text));
+		ret = snapshot_dir_open(&b.dir, path, true);
 	if (ret == 0) {
 		status = 1;
-		ret = snapshot_dir_unfinished(&b.dir);
-		if (ret == 0)
-			ret = template_run(&b);
+		ret = template_run(&b);
 		if (ret == 0)
 			ret = snapshot_dir_commit(&b.dir);
 		else

@@ -2,7 +2,8 @@
 /*
  * `virga template build`: a template is a snapshot of a guest that is ready and warm, with the
  * working set that trial clones of it showed. It is made under its directory's name with
- * .tmp and renamed last, so that under its own name it is whole or not there.
+ * .tmp and renamed last, or exchanged with the template that it replaces, so that under its
+ * own name there is always a whole one or none.
  */
 #ifndef VIRGA_SERVE_TEMPLATE_H
 #define VIRGA_SERVE_TEMPLATE_H

@@ -15,6 +15,7 @@
 
 #include "arch/error.h"
 #include "boot/snapshot.h"
+#include "boot/snapshot_dir.h"
 
 #define STORE_DIR_MODE 0700
 #define STATUS_HOST    1
@@ -167,37 +168,53 @@ static bool store_is_tmp(const char *name)
 
 /* --- list --- */
 
-static void store_print(const char *name, const struct snapshot *s, bool json)
+static void store_print_json(const char *name, const struct snapshot *s, const char *version,
+			     const struct template_facts *facts)
 {
 	const struct working_set *ws = &s->working_set;
-	json_t *object;
-	char *text;
+	json_t *object = json_pack(
+		"{s:s, s:s, s:s, s:I, s:o, s:o, s:I, s:I}", "name", name, "path", s->path,
+		"version", version, "memory_bytes", (json_int_t)s->memory_size, "ready_us",
+		facts->known ? json_integer((json_int_t)facts->ready_us) : json_null(), "built_s",
+		facts->known ? json_integer((json_int_t)facts->built_s) : json_null(),
+		"written_pages", (json_int_t)ws->written_pages, "read_pages",
+		(json_int_t)ws->read_pages);
+	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
 
-	if (!json) {
-		printf("%-24s %7.6g MiB %6u %6u %s\n", name, (double)s->memory_size / 1048576,
-		       ws->written_pages, ws->read_pages, s->path);
-		return;
-	}
-	object = json_pack("{s:s, s:s, s:I, s:I, s:I}", "name", name, "path", s->path,
-			   "memory_bytes", (json_int_t)s->memory_size, "written_pages",
-			   (json_int_t)ws->written_pages, "read_pages", (json_int_t)ws->read_pages);
-	text = object ? json_dumps(object, JSON_COMPACT) : NULL;
 	printf("%s\n", text ? text : "null");
 	free(text);
 	json_decref(object);
 }
 
+static void store_print(const char *name, const struct snapshot *s, const char *version,
+			const struct template_facts *facts)
+{
+	char ready[32] = "-";
+
+	if (facts->known)
+		snprintf(ready, sizeof(ready), "%.4g ms", (double)facts->ready_us / 1e3);
+	printf("%-24s %-12s %7.6g MiB %10s %6u %6u %s\n", name, version,
+	       (double)s->memory_size / 1048576, ready, s->working_set.written_pages,
+	       s->working_set.read_pages, s->path);
+}
+
 static int store_list_one(const struct options *options, const char *name, const char *path)
 {
+	char version[SNAPSHOT_VERSION_LEN + 1];
+	struct template_facts facts;
 	struct snapshot snapshot;
 
 	if (store_is_tmp(name))
 		return 0;
-	if (snapshot_open(&snapshot, path) < 0) {
+	if (snapshot_open_template(&snapshot, &facts, path) < 0) {
 		notef("template list: %s", error_text());
 		return STATUS_HOST;
 	}
-	store_print(name, &snapshot, options->json);
+	snapshot_version(&snapshot, version);
+	if (options->json)
+		store_print_json(name, &snapshot, version, &facts);
+	else
+		store_print(name, &snapshot, version, &facts);
 	snapshot_close(&snapshot);
 	return 0;
 }
@@ -205,7 +222,8 @@ static int store_list_one(const struct options *options, const char *name, const
 int template_list_command(const struct options *options)
 {
 	if (!options->json)
-		printf("%-24s %11s %6s %6s %s\n", "template", "memory", "writes", "reads", "where");
+		printf("%-24s %-12s %11s %10s %6s %6s %s\n", "template", "version", "memory",
+		       "ready", "writes", "reads", "where");
 	return store_each(options, "template list", store_list_one);
 }
 
@@ -224,6 +242,7 @@ static int store_sweep(const char *path)
 
 static int store_check_one(const struct options *options, const char *name, const char *path)
 {
+	struct template_facts facts;
 	struct snapshot snapshot;
 	int ret;
 
@@ -235,7 +254,7 @@ static int store_check_one(const struct options *options, const char *name, cons
 		free(whole);
 		return ret;
 	}
-	ret = snapshot_open(&snapshot, path);
+	ret = snapshot_open_template(&snapshot, &facts, path);
 	if (ret == 0) {
 		ret = snapshot_verify(&snapshot);
 		snapshot_close(&snapshot);

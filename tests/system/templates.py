@@ -5,9 +5,14 @@ import contextlib
 import hashlib
 import json
 import mmap
+import random
+import signal
 import struct
 import subprocess
+import time
 from pathlib import Path
+
+import pytest
 
 from helpers import TIMEOUT_S, Running, run, wait_for
 
@@ -44,6 +49,74 @@ def make_template(virga, folder, *args, name="template"):
         take_snapshot(virga, control, folder / name)
         assert machine.stop() == 0
     return folder / name
+
+
+SMALL = ["--memory", "16M"]
+
+
+def request_file(folder, text):
+    path = folder / "request"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def build(virga, folder, text=None, *args, name="template"):
+    """`virga template build`: a template whose working set was learnt from that request."""
+    words = ["template", "build", folder / name, *SMALL]
+    if text is not None:
+        words += ["--warm-request", request_file(folder, text)]
+    done = run(virga, *words, *args)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    return folder / name
+
+
+def inspect(virga, folder):
+    """What `virga inspect --json` says."""
+    done = run(virga, "inspect", "--json", folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def refused(virga, status, sentence, *words, **kwargs):
+    """A command that fails with that status and sentence."""
+    done = run(virga, *words, **kwargs)
+    assert done.returncode == status, done.stderr
+    assert sentence in done.stderr, done.stderr
+    return done
+
+
+class Killer:
+    """
+    Kills commands at random moments, spread over their whole life however fast the machine is:
+    later after one that had not got through, earlier after one that had.
+    """
+
+    def __init__(self, virga, seed):
+        self.virga = virga
+        self.random = random.Random(seed)
+        self.longest_s = 0.02
+
+    def kill(self, words, through):
+        """Starts and kills `virga WORDS`; what through() says then: whether it was done."""
+        with Running(self.virga, *words) as process:
+            time.sleep(self.random.uniform(0, self.longest_s))
+            process.process.send_signal(signal.SIGKILL)
+        done = through()
+        self.longest_s *= 0.9 if done else 1.15
+        return done
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """A file system in memory of that size, where one may be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder]
+    if subprocess.run(mount, stderr=subprocess.DEVNULL, check=False).returncode:
+        pytest.skip("needs root for a small tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def run_bytes(virga, *args, timeout=TIMEOUT_S, **kwargs):

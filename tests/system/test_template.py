@@ -17,10 +17,15 @@ from helpers import guest, run
 from templates import (
     IDENTITY,
     PAGE,
+    SMALL,
     Running,
+    build,
     dirty_sum,
     initial_sum,
+    inspect,
     invoke,
+    refused,
+    request_file,
     run_bytes,
     take_snapshot,
     verify,
@@ -28,25 +33,8 @@ from templates import (
 
 pytestmark = pytest.mark.system
 
-MEMORY = ["--memory", "16M"]
 HEADER = struct.Struct("<QIIIIQQ")
 RUN = struct.Struct("<IIII")
-
-
-def request_file(folder, text):
-    path = folder / "request"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
-
-
-def build(virga, folder, text=None, *args, name="template"):
-    """A template whose working set was learnt from that request."""
-    words = ["template", "build", folder / name, *MEMORY]
-    if text is not None:
-        words += ["--warm-request", request_file(folder, text)]
-    done = run(virga, *words, *args)
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    return folder / name
 
 
 def working_set(template):
@@ -86,14 +74,14 @@ def snapshot_after(virga, template, folder, text, name):
 
 def test_build(virga, tmp_path):
     template = build(virga, tmp_path)
-    assert sorted(os.listdir(template)) == ["config", "memory", "state", "working-set"]
+    assert sorted(os.listdir(template)) == ["config", "memory", "state", "template", "working-set"]
     assert os.listdir(tmp_path) == ["template"]
     assert stat.S_IMODE((template / "working-set").stat().st_mode) == 0o600
     verify(virga, template)
     assert invoke(virga, template, "echo hello")[:2] == (0, "hello")
     text = run(virga, "inspect", template).stdout
     assert "working-set" in text and "2 trial clones" in text
-    facts = json.loads(run(virga, "inspect", "--json", template).stdout)["working_set"]
+    facts = inspect(virga, template)["working_set"]
     written, read, _ = working_set(template)
     assert (facts["written_pages"], facts["read_pages"]) == (len(written), len(read))
     assert facts["trials"] == 2
@@ -128,11 +116,11 @@ def test_requests_add_up(virga, tmp_path):
     one.write_text("dirty 10")
     two.write_text("sum 200")
     words = ["--cmdline", "pages=200", "--warm-request", one, "--warm-request", two]
-    done = run(virga, "template", "build", tmp_path / "t", *MEMORY, *words)
+    done = run(virga, "template", "build", tmp_path / "t", *SMALL, *words)
     assert done.returncode == 0, done.stderr
     data = (tmp_path / "t" / "working-set").read_bytes()
     assert HEADER.unpack_from(data)[4] == 4
-    facts = json.loads(run(virga, "inspect", "--json", tmp_path / "t").stdout)["working_set"]
+    facts = inspect(virga, tmp_path / "t")["working_set"]
     assert facts["written_pages"] >= 10 and facts["read_pages"] >= 200
 
 
@@ -213,7 +201,7 @@ def test_by_pagemap(virga, tmp_path):
     words = ["unshare", "--mount", "sh", "-c",
              'mount --bind /dev/null /dev/userfaultfd 2>/dev/null; exec "$@"', "-",
              "setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"]
-    done = subprocess.run([*words, program, "template", "build", tmp_path / "t", *MEMORY,
+    done = subprocess.run([*words, program, "template", "build", tmp_path / "t", *SMALL,
                            "--warm-request", text], capture_output=True, text=True, timeout=60,
                           check=False)
     if "Operation not permitted" in done.stderr and done.returncode == 1:
@@ -226,13 +214,6 @@ def test_by_pagemap(virga, tmp_path):
 
 
 # --- What goes wrong ---
-
-
-def refused(virga, status, sentence, *words, timeout=30):
-    done = run(virga, *words, timeout=timeout)
-    assert done.returncode == status, done.stderr
-    assert sentence in done.stderr
-    return done
 
 
 def test_damaged(virga, tmp_path):
@@ -258,9 +239,9 @@ def test_of_another(virga, tmp_path):
 
 
 def test_refused_builds(virga, tmp_path):
-    build_words = ["template", "build", tmp_path / "t", *MEMORY]
+    build_words = ["template", "build", tmp_path / "t", *SMALL]
     (tmp_path / "old").mkdir()
-    refused(virga, 2, "exists already", "template", "build", tmp_path / "old")
+    refused(virga, 2, "exists already and is no snapshot", "template", "build", tmp_path / "old")
     refused(virga, 2, "--warm-request", *build_words, "--warm-request", tmp_path / "nothing")
     refused(virga, 2, "is not a number from 1", *build_words, "--warm", "0")
     refused(virga, 2, "takes NAME|DIR", *build_words, "x")
@@ -290,7 +271,7 @@ def test_killed_at_any_moment(virga, tmp_path):
     build(virga, tmp_path, "dirty 200", name="probe")
     whole_s, seen = time.monotonic() - begin, set()
     for _ in range(25):
-        words = ["template", "build", template, *MEMORY, "--warm-request", tmp_path / "request"]
+        words = ["template", "build", template, *SMALL, "--warm-request", tmp_path / "request"]
         with Running(virga, *words) as builder:
             time.sleep(random_state.uniform(0, 1.2 * whole_s))
             builder.process.send_signal(signal.SIGKILL)
@@ -304,7 +285,7 @@ def test_killed_at_any_moment(virga, tmp_path):
     assert "left-over" in seen
     deadline = time.monotonic() + 5
     while True:
-        done = run(virga, "template", "build", template, *MEMORY)
+        done = run(virga, "template", "build", template, *SMALL)
         if done.returncode == 0 or time.monotonic() > deadline:
             break
     assert done.returncode == 0, done.stderr
@@ -318,7 +299,7 @@ def test_store(virga, tmp_path):
     env = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
     store = tmp_path / "data" / "virga"
     assert run(virga, "template", "list", env=env).returncode == 0
-    done = run(virga, "template", "build", "hello", *MEMORY, env=env)
+    done = run(virga, "template", "build", "hello", *SMALL, env=env)
     assert done.returncode == 0, done.stderr
     assert stat.S_IMODE(store.stat().st_mode) == 0o700
     assert invoke(virga, store / "hello", "echo x")[:2] == (0, "x")
@@ -326,8 +307,13 @@ def test_store(virga, tmp_path):
     assert (listed["name"], listed["path"]) == ("hello", str(store / "hello"))
     assert "hello" in run(virga, "template", "list", env=env).stdout
     assert run(virga, "template", "check", env=env).stdout == "hello: whole\n"
-    again = run(virga, "template", "build", "hello", *MEMORY, env=env)
-    assert again.returncode == 2 and "exists already" in again.stderr
+    facts = inspect(virga, store / "hello")
+    assert (listed["version"], listed["ready_us"]) == (
+        facts["version"], facts["template"]["ready_us"])
+    again = run(virga, "template", "build", "hello", *SMALL, env=env)
+    assert again.returncode == 0 and again.stderr == ""
+    listed = json.loads(run(virga, "template", "list", "--json", env=env).stdout)
+    assert listed["version"] == inspect(virga, store / "hello")["version"] != facts["version"]
     assert run(virga, "template", "rm", "hello", env=env).returncode == 0
     assert not list(store.iterdir())
     again = run(virga, "template", "rm", "hello", env=env)

@@ -22,6 +22,7 @@
 
 #include "arch/error.h"
 #include "boot/snapshot.h"
+#include "boot/snapshot_dir.h"
 #include "tests/unit/live_machine.h"
 
 #define STOPS          8

@@ -2,9 +2,10 @@
 /*
  * boot/snapshot.c, snapshot_open.c, snapshot_load.c and inspect.c on a machine whose
  * vCPUs and clock are stand-ins: what belongs together, what is refused with which words,
- * that nothing of the machine changes before all is checked, and the restore order.
+ * that nothing of the machine changes before all is checked, the restore order, and
+ * what happens to a reader under whom the directory is replaced.
  *
- * wrap: vm_clock_get vm_clock_set vcpu_save vcpu_check vcpu_load ioapic_restored
+ * wrap: vm_clock_get vm_clock_set vcpu_save vcpu_check vcpu_load ioapic_restored openat
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,8 +23,10 @@
 #include <jansson.h>
 
 #include "arch/error.h"
+#include "arch/rename.h"
 #include "boot/inspect.h"
 #include "boot/snapshot.h"
+#include "boot/snapshot_dir.h"
 #include "boot/snapshot_format.h"
 #include "tests/unit/snapshot_machine.h"
 
@@ -368,7 +371,100 @@ static void test_state_damaged(void **state)
 	run("rm -rf copy");
 }
 
-static char *inspect(bool json)
+/* --- A directory that is replaced while it is read --- */
+
+static unsigned swaps; /* how many times more the next reader of `config` loses the directory */
+
+int __real_openat(int dir_fd, const char *name, int flags, mode_t mode);
+int __wrap_openat(int dir_fd, const char *name, int flags, mode_t mode);
+
+int __wrap_openat(int dir_fd, const char *name, int flags, mode_t mode)
+{
+	char snap[256], other[256];
+
+	snprintf(snap, sizeof(snap), "%s/live", root);
+	snprintf(other, sizeof(other), "%s/other", root);
+	if (swaps && strcmp(name, "config") == 0) {
+		swaps--;
+		assert_int_equal(run("cp -r snap other"), 0);
+		assert_int_equal(rename_exchange(snap, other), 0);
+		assert_int_equal(run("rm -r other"), 0);
+	}
+	return __real_openat(dir_fd, name, flags, mode);
+}
+
+static void test_replaced_meanwhile(void **state)
+{
+	struct snapshot s;
+	struct stat read_from, there;
+	char live[128], memory[256];
+
+	(void)state;
+	snprintf(live, sizeof(live), "%s/live", root);
+	snprintf(memory, sizeof(memory), "%s/memory", live);
+	assert_int_equal(run("cp -r snap live"), 0);
+	for (unsigned i = 1; i < 4; i++) {
+		swaps = i;
+		assert_int_equal(snapshot_open(&s, live), 0);
+		assert_int_equal(swaps, 0);
+		assert_int_equal(fstat(s.memory_fd, &read_from), 0);
+		assert_int_equal(stat(memory, &there), 0);
+		assert_int_equal(read_from.st_ino, there.st_ino);
+		assert_int_equal(snapshot_verify(&s), 0);
+		snapshot_close(&s);
+	}
+	swaps = 1000;
+	expect(snapshot_open(&s, live), EAGAIN, "it has no file 'config'");
+	assert_true(swaps > 900);
+	swaps = 0;
+	assert_int_equal(run("rm live/config"), 0);
+	expect(snapshot_open(&s, live), ENOENT, "it has no file 'config'");
+	run("rm -r live");
+}
+
+/* --- What a template says of itself --- */
+
+static void test_template(void **state)
+{
+	const struct template_facts facts = { .ready_us = 1500, .warm_requests = 3 };
+	char version[SNAPSHOT_VERSION_LEN + 1], copy[128], name[256], *text;
+	struct template_facts found;
+	struct snapshot s;
+	FILE *file;
+
+	(void)state;
+	assert_int_equal(run("cp -r snap copy"), 0);
+	snprintf(copy, sizeof(copy), "%s/copy", root);
+	snprintf(name, sizeof(name), "%s/template", copy);
+	assert_int_equal(snapshot_open_template(&s, &found, copy), 0);
+	assert_false(found.known);
+	snapshot_version(&s, version);
+	assert_int_equal(strlen(version), 12);
+	assert_int_equal(strspn(version, "0123456789abcdef"), 12);
+	assert_true(strtoull(version, NULL, 16) == snapshot_state_checksum(&s) >> 16);
+	text = template_facts_print(&facts, snapshot_state_checksum(&s));
+	snapshot_close(&s);
+
+	file = fopen(name, "w");
+	assert_non_null(file);
+	assert_true(fputs(text, file) >= 0);
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(snapshot_open_template(&s, &found, copy), 0);
+	assert_true(found.known && found.ready_us == 1500 && found.warm_requests == 3);
+	snapshot_close(&s);
+
+	/* A start does not read it. */
+	assert_int_equal(run("truncate -s 100 copy/template"), 0);
+	expect(snapshot_open_template(&s, &found, copy), EINVAL, "copy/template: is damaged");
+	assert_int_equal(run("truncate -s 5000 copy/template"), 0);
+	expect(snapshot_open_template(&s, &found, copy), EFBIG, "copy/template: 5000 bytes");
+	assert_int_equal(snapshot_open(&s, copy), 0);
+	snapshot_close(&s);
+	free(text);
+	run("rm -r copy");
+}
+
+static char *inspect(const struct template_facts *facts, bool json)
 {
 	struct snapshot s;
 	char *text = NULL;
@@ -376,7 +472,7 @@ static char *inspect(bool json)
 	FILE *out = open_memstream(&text, &size);
 
 	assert_int_equal(snapshot_open(&s, path), 0);
-	assert_int_equal(snapshot_inspect(&s, json, out), 0);
+	assert_int_equal(snapshot_inspect(&s, facts, json, out), 0);
 	fclose(out);
 	snapshot_close(&s);
 	return text;
@@ -385,18 +481,27 @@ static char *inspect(bool json)
 static void test_inspect(void **state)
 {
 	static const char *const words[] = {
-		"/snap", "vCPUs     2\n", "memory    8 MiB", "devices   fake_a fake_b\n", "ioapic",
+		"/snap",
+		"vCPUs     2\n",
+		"memory    8 MiB",
+		"devices   fake_a fake_b\n",
+		"ioapic",
+		"version   ",
+		"guest     embedded\n",
+		"anew      in each clone: generation_id, seed, wall_clock",
 	};
-	char *text = inspect(false);
+	const struct template_facts none = { .known = false };
+	char *text = inspect(&none, false);
 	json_t *object;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (!strstr(text, words[i]))
 			fail_msg("no '%s' in:\n%s", words[i], text);
+	assert_null(strstr(text, "ready "));
 	free(text);
 
-	text = inspect(true);
+	text = inspect(&none, true);
 	object = json_loads(text, 0, NULL);
 	assert_non_null(object);
 	assert_int_equal(json_integer_value(json_object_get(object, "memory_bytes")), SIZE);
@@ -406,6 +511,44 @@ static void test_inspect(void **state)
 		json_string_value(json_object_get(json_object_get(object, "config"), "memory")),
 		"8M");
 	assert_int_equal(strlen(json_string_value(json_object_get(object, "memory_digest"))), 32);
+	assert_true(json_is_null(json_object_get(object, "template")));
+	assert_int_equal(strlen(json_string_value(json_object_get(object, "version"))), 12);
+	assert_string_equal(json_string_value(json_object_get(object, "guest")), "embedded");
+	json_decref(object);
+	free(text);
+}
+
+static void test_inspect_template(void **state)
+{
+	static const char *const words[] = {
+		"built     2026-11-23 10:13:20 UTC, in 2.500 s\n",
+		"ready     1.5 ms after the start of its machine, then 7 warm-up requests\n",
+		", template)",
+	};
+	const struct template_facts facts = {
+		.known = true,
+		.built_s = 1795428800,
+		.build_us = 2500000,
+		.ready_us = 1500,
+		.warm_requests = 7,
+		.tried_requests = 2,
+	};
+	char *text = inspect(&facts, false);
+	json_t *object, *template;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (!strstr(text, words[i]))
+			fail_msg("no '%s' in:\n%s", words[i], text);
+	free(text);
+	text = inspect(&facts, true);
+	object = json_loads(text, 0, NULL);
+	template = json_object_get(object, "template");
+	assert_int_equal(json_integer_value(json_object_get(template, "ready_us")), 1500);
+	assert_int_equal(json_integer_value(json_object_get(template, "built_s")), 1795428800);
+	assert_int_equal(json_integer_value(json_object_get(template, "build_us")), 2500000);
+	assert_int_equal(json_integer_value(json_object_get(template, "warm_requests")), 7);
+	assert_int_equal(json_integer_value(json_object_get(template, "tried_requests")), 2);
 	json_decref(object);
 	free(text);
 }
@@ -419,7 +562,10 @@ int main(void)
 		cmocka_unit_test(test_damaged_directory),
 		cmocka_unit_test(test_not_a_directory),
 		cmocka_unit_test(test_state_damaged),
+		cmocka_unit_test(test_replaced_meanwhile),
+		cmocka_unit_test(test_template),
 		cmocka_unit_test(test_inspect),
+		cmocka_unit_test(test_inspect_template),
 	};
 
 	return cmocka_run_group_tests_name("snapshot", tests, setup, teardown);

@@ -25,7 +25,7 @@
 #include <cmocka.h>
 
 #include "arch/error.h"
-#include "boot/snapshot.h"
+#include "boot/snapshot_dir.h"
 
 static char root[] = "/tmp/test_snapshot_dir.XXXXXX";
 static char path[128], tmp_path[128];
