@@ -30,6 +30,7 @@
 #include "serve/serve.h"
 #include "serve/supervisor.h"
 #include "serve/template.h"
+#include "serve/template_pack.h"
 #include "serve/template_store.h"
 
 #define STATUS_HOST      1
@@ -210,6 +211,12 @@ static const struct command commands[] = {
 	  template_check_command },
 	{ COMMAND_TEMPLATE_RM, "template rm", "NAME|DIR", "Removes a template.", STATUS_BAD_INPUT,
 	  template_rm_command },
+	{ COMMAND_TEMPLATE_EXPORT, "template export", "NAME|DIR FILE",
+	  "Verifies a template and writes it to one file, for transport.", STATUS_BAD_INPUT,
+	  template_export_command },
+	{ COMMAND_TEMPLATE_IMPORT, "template import", "FILE NAME|DIR",
+	  "Makes a template of such a file, when all of it is right.", STATUS_BAD_INPUT,
+	  template_import_command },
 	{ COMMAND_INSPECT, "inspect", "DIR", "Shows what a snapshot holds.", STATUS_BAD_INPUT,
 	  command_inspect },
 	{ COMMAND_DEVICES, "devices", "", "Lists the devices this virga was built with.",
@@ -226,7 +233,7 @@ static void usage(FILE *out)
 	      "Boots a virtual machine once, then starts copies of it in about a millisecond.\n\n",
 	      out);
 	for (size_t i = 0; i < COMMAND_COUNT; i++)
-		fprintf(out, "  %-14s %-11s %s\n", commands[i].name, commands[i].operands,
+		fprintf(out, "  %-15s %-13s %s\n", commands[i].name, commands[i].operands,
 			commands[i].summary);
 	fputs("\n'virga COMMAND --help' shows a command's options; the manual is virga(1).\n", out);
 }

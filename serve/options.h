@@ -27,8 +27,10 @@ enum command_id {
 	COMMAND_TEMPLATE_LIST = 1 << 9,
 	COMMAND_TEMPLATE_CHECK = 1 << 10,
 	COMMAND_TEMPLATE_RM = 1 << 11,
-	COMMAND_SERVE = 1 << 12,
-	COMMAND_STATUS = 1 << 13,
+	COMMAND_TEMPLATE_EXPORT = 1 << 12,
+	COMMAND_TEMPLATE_IMPORT = 1 << 13,
+	COMMAND_SERVE = 1 << 14,
+	COMMAND_STATUS = 1 << 15,
 };
 
 #define OPTIONS_TIMEOUT_DEFAULT_MS 30000u
@@ -40,7 +42,7 @@ enum command_id {
 struct options {
 	struct config config;
 	uint64_t set;        /* bit per option of the table that was given */
-	const char *args[2]; /* DIR, or SOCKET DIR; borrowed from argv */
+	const char *args[2]; /* the operands; borrowed from argv */
 	unsigned clones;     /* clone -n */
 	const char *request; /* clone --request: borrowed; NULL when not given */
 	const char *data;    /* invoke --data: TEXT or @FILE; NULL for none */
@@ -64,7 +66,7 @@ struct options {
 struct command {
 	enum command_id id;
 	const char *name;
-	const char *operands; /* "DIR", "SOCKET DIR" or "" */
+	const char *operands; /* "DIR", "SOCKET DIR" or ""; optional in brackets */
 	const char *summary;  /* one line */
 	int bad_input;        /* exit status for bad input */
 	int (*run)(const struct options *options);

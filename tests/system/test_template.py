@@ -365,7 +365,7 @@ def test_help(virga):
     assert run(virga, "template").returncode == 2
     help_all = run(virga, "template", "--help")
     assert help_all.returncode == 0 and help_all.stderr == ""
-    for verb in ("build", "list", "check", "rm"):
+    for verb in ("build", "list", "check", "rm", "export", "import"):
         assert f"virga template {verb}" in help_all.stdout
         done = run(virga, "template", verb, "--help")
         assert done.returncode == 0 and done.stdout.startswith(f"usage: virga template {verb}")

@@ -76,7 +76,8 @@ def test_damaged_facts(virga, tmp_path):
     file = template / "template"
     good = file.read_bytes()
     commands = (["inspect", template], ["template", "check", template],
-                ["template", "list", "--store", tmp_path])
+                ["template", "list", "--store", tmp_path],
+                ["template", "export", template, tmp_path / "x.zst"])
     for bad, sentence in (
             (good.replace(b'"ready_us": ', b'"ready_us": 1'), "template: is damaged"),
             (b"", "template: is damaged"), (b"\0" * 5000, "more than the 4096"),
@@ -91,6 +92,7 @@ def test_damaged_facts(virga, tmp_path):
     assert invoke(virga, template, "echo x") == (0, "x", "")
     file.unlink()
     assert inspect(virga, template)["template"] is None
+    assert not list(tmp_path.glob("x.zst*"))
 
 
 def test_inspect_prints_nothing_that_a_terminal_obeys(virga, tmp_path):

@@ -15,6 +15,7 @@
 #include "boot/boot.h"
 #include "boot/identity.h"
 #include "boot/snapshot.h"
+#include "boot/snapshot_dir.h"
 #include "tests/unit/live_machine.h"
 
 static void live_devices(struct live *m)
