@@ -124,8 +124,7 @@ struct version *version_new(struct pool *pool, struct sealed *sealed, const char
 			.shape = shape_get(pool, key),
 		};
 		snprintf(v->name, sizeof(v->name), "%.70s", name);
-		snprintf(v->tag, sizeof(v->tag), "%012llx",
-			 (unsigned long long)snapshot_state_checksum(&snapshot) >> 16);
+		snapshot_version(&snapshot, v->tag);
 		ret = v->shape ? spawner_template(&pool->spawner, v->id, &v->sealed, v->name)
 			       : -ENOMEM;
 	}

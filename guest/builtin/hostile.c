@@ -8,6 +8,7 @@
 #include "guest/builtin/paging.h"
 #include "guest/builtin/server.h"
 
+#define GARBAGE    "This is no frame of the function channel."
 #define FLOOD_LEN  4000u
 #define BIG_PART   65024u /* payload of a frame: whole periods of the pattern; a packet takes it */
 #define MARK_LEN   16u
@@ -138,10 +139,8 @@ void command_big(struct guest *g, const struct request *r)
 
 void command_garbage(struct guest *g, const struct request *r)
 {
-	static const char noise[] = "This is no frame of the function channel.";
-
 	(void)r;
-	channel_bytes(g, noise, sizeof(noise));
+	channel_bytes(g, GARBAGE, sizeof(GARBAGE));
 }
 
 void command_close(struct guest *g, const struct request *r)

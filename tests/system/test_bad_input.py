@@ -226,7 +226,7 @@ OPTIONS = [
     (["restore", "T", "--count", "2"], 125, "does not take it"),
     (["invoke", "T", "--data", "a", "--data", "b"], 125, "--data: given twice"),
     (["invoke", "T", "--keep"], 125, "does not take it"),
-    (["invoke"], 125, "needs DIR"),
+    (["invoke"], 125, "needs NAME|DIR"),
     (["snapshot", "S"], 2, "needs SOCKET DIR"),
     (["snapshot", "S", "D", "E"], 2, "takes SOCKET DIR"),
     (["snapshot", "S", "D", "--ready-timeout", "0"], 2, "seconds above 0"),

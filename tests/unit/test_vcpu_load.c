@@ -256,7 +256,7 @@ static void test_pdptrs(void **state)
 	assert_int_equal(vcpu->run->kvm_dirty_regs, offered() & ~(uint64_t)KVM_SYNC_X86_SREGS);
 	assert_int_equal(ioctl(vcpu->fd, KVM_GET_SREGS2, &now), 0);
 	if (!(now.cr0 & CR0_PG))
-		skip(); /* a KVM that has no such guests */
+		return; /* a KVM that has no such guests */
 	assert_loaded();
 }
 
