@@ -88,10 +88,17 @@ int vcpu_check(struct vcpu *vcpu, const void *state, size_t len);
 int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time, unsigned *skipped);
 
 /*
- * Whether the guest of that state keeps time by kvmclock or has a deadline of its local APIC's timer
- * running: where not, its clock and TSC may as well go on when the state is loaded again.
+ * Whether the guest of that state keeps time by kvmclock or has its local APIC's timer running: where
+ * not, its clock and TSC may as well go on when the state is loaded again.
  */
 bool vcpu_keeps_time(const void *state, size_t len);
+
+/*
+ * Loads what of that state passes with time, and nothing else, into a vCPU that has not run since
+ * the state was loaded: TSC and local APIC with its timer. After vm_clock_set(). 0 or -errno with a
+ * sentence.
+ */
+int vcpu_load_time(struct vcpu *vcpu, const void *state, size_t len);
 
 /*
  * Gives KVM what vcpu_load() left in the run page: to be called before KVM is asked for registers

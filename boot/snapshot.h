@@ -80,9 +80,18 @@ int snapshot_load(struct snapshot *s, struct vm *vm, struct devices *devices);
 
 /*
  * The second phase alone, for a machine that was loaded from s before, is paused and has its
- * memory back: it is then as snapshot_load() left it. Only the time of a guest that keeps none goes on.
+ * memory back: it is then as snapshot_load() left it, but for its time, which goes on.
  */
 int snapshot_reload(struct snapshot *s, struct vm *vm, struct devices *devices);
+
+/* Whether a guest of s would notice that its time goes on while it does not run. */
+bool snapshot_keeps_time(const struct snapshot *s);
+
+/*
+ * Clock, TSCs and timers as s has them, for a machine that was loaded or reloaded from it and has
+ * not run since: the time in between does not pass for the guest.
+ */
+int snapshot_load_time(struct snapshot *s, struct vm *vm);
 
 /*
  * Reads `memory` and compares its digest. -EBADMSG with a sentence when it differs. Before

@@ -194,7 +194,7 @@ int snapshot_load(struct snapshot *s, struct vm *vm, struct devices *devices)
 	return ret < 0 ? ret : snapshot_commit(s, vm, devices, &machine, true);
 }
 
-static bool snapshot_keeps_time(const struct snapshot *s)
+bool snapshot_keeps_time(const struct snapshot *s)
 {
 	bool keeps = false;
 
@@ -216,5 +216,21 @@ int snapshot_reload(struct snapshot *s, struct vm *vm, struct devices *devices)
 		return ret;
 	vm_forget(vm);
 	devices_clear(devices);
-	return snapshot_commit(s, vm, devices, &machine, snapshot_keeps_time(s));
+	return snapshot_commit(s, vm, devices, &machine, false);
+}
+
+int snapshot_load_time(struct snapshot *s, struct vm *vm)
+{
+	struct snapshot_machine machine;
+	int ret = snapshot_section(&s->state, s->path, "machine", SNAPSHOT_MACHINE_VERSION,
+				   snapshot_machine_fields, &machine, NULL);
+
+	if (ret == 0)
+		ret = vm_clock_set(vm, machine.clock_ns);
+	for (unsigned i = 0; ret == 0 && i < vm->vcpu_count; i++) {
+		const struct state_section *section = state_find(&s->state, "vcpu", i);
+
+		ret = vcpu_load_time(&vm->vcpus[i], section->data, section->len);
+	}
+	return ret;
 }

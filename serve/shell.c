@@ -15,16 +15,13 @@
 #include "arch/error.h"
 #include "arch/x86_64/layout.h"
 #include "boot/identity.h"
-#include "boot/rewind.h"
 #include "boot/sealed.h"
 #include "devices/channel.h"
 #include "devices/device.h"
 #include "seccomp/confine.h"
 #include "serve/invocation.h"
 #include "serve/payload.h"
-
-/* Pages of a guest's tables that are watched, at most; the embedded guest has seven. */
-#define SHELL_FIXED_MAX 64
+#include "serve/reset.h"
 
 struct shell {
 	struct vm vm;
@@ -32,8 +29,8 @@ struct shell {
 	struct channel *channel;
 	struct snapshot *snapshot; /* that is loaded; NULL in a bare shell */
 	struct snapshot laid;      /* of a bare shell that was given one */
-	struct rewind rewind;      /* made when it is needed first */
-	bool fixed;                /* likewise: vcpu_fixed_pages() could tell which they are */
+	struct reset reset;        /* for policy reset */
+	bool late;                 /* it was loaded before the request, and its guest keeps time */
 	int fd;
 
 	/* The invocation. */
@@ -223,6 +220,7 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 	if (!options->armed)
 		return shell_warm_up(s, snapshot);
 	s->snapshot = snapshot;
+	s->late = snapshot_keeps_time(snapshot);
 	shell_fetch_working_set(s);
 	return shell_load(s);
 }
@@ -281,6 +279,12 @@ static int shell_queue(struct shell *s, const struct invoke_head *head, const ch
 
 	if (!channel_ready(s->channel))
 		return failf(ENOTCONN, "the template's guest had not said READY");
+	if (s->late) {
+		ret = snapshot_load_time(s->snapshot, &s->vm);
+		if (ret < 0)
+			return ret;
+		s->late = false;
+	}
 	if (s->policy != POLICY_KEEP || s->vm.state == VM_CREATED) {
 		ret = identity_write(&s->vm, head->number);
 		if (ret < 0)
@@ -394,41 +398,15 @@ static bool shell_invoke(struct shell *s, struct message *m)
 
 /* --- After it --- */
 
-/* Made at the first reset: what has to be known of the template for all of them. */
-static int shell_reset_init(struct shell *s)
-{
-	const struct state_section *section = state_find(&s->snapshot->state, "vcpu", 0);
-	uint64_t pages[SHELL_FIXED_MAX];
-	struct memory template = s->vm.memory;
-	int ret = rewind_init(&s->rewind, &s->vm.memory, &s->snapshot->working_set), count;
-
-	if (ret < 0)
-		return ret;
-	template.base = (uint8_t *)(uintptr_t)s->rewind.view;
-	count = s->vm.vcpu_count > 1 ? -1
-				     : vcpu_fixed_pages(section->data, section->len, &template,
-							pages, SHELL_FIXED_MAX);
-	s->fixed = count >= 0;
-	if (s->fixed)
-		rewind_watch(&s->rewind, pages, (unsigned)count);
-	return 0;
-}
-
 /* Memory, vCPUs and devices as the template has them, and nothing else left of the request. */
 static int shell_reset(struct shell *s)
 {
-	int ret = s->rewind.known ? 0 : shell_reset_init(s);
+	int ret;
 
 	pthread_mutex_lock(&s->vm.lock);
-	devices_stop(&s->devices);
-	if (ret == 0)
-		ret = rewind_memory(&s->rewind, &s->vm.memory);
-	s->vm.remapped = !s->fixed || s->rewind.touched;
-	if (ret == 0 && s->vm.remapped && s->vm.shadow)
-		ret = vm_renew_memory(&s->vm);
-	if (ret == 0)
-		ret = snapshot_reload(s->snapshot, &s->vm, &s->devices);
+	ret = reset_machine(&s->reset, s->snapshot, &s->vm, &s->devices);
 	pthread_mutex_unlock(&s->vm.lock);
+	s->late = snapshot_keeps_time(s->snapshot);
 	explicit_bzero(&s->message, sizeof(s->message));
 	explicit_bzero(s->log, sizeof(s->log));
 	return ret;

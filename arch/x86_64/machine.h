@@ -38,6 +38,21 @@ struct vcpu_image {
 /* Takes a saved vCPU apart; index is for messages. 0 or -EINVAL with a sentence. */
 int vcpu_parse(unsigned index, const void *state, size_t len, struct vcpu_image *image);
 
+/* One KVM_SET_* of a saved part. 0 or -errno with a sentence that says what. */
+int vcpu_set(struct vcpu *vcpu, unsigned long request, const char *what, const void *data);
+
+/*
+ * The guest's TSC at the moment the clock was read. The offset attribute gives it exactly, and so
+ * the same for every vCPU; where KVM has none, or does not apply the one it has, it is measured.
+ */
+int vcpu_tsc_at_clock(struct vcpu *vcpu, uint64_t *tsc);
+
+/* Could the guest's TSC run at the saved frequency here? *scale: only by scaling it. */
+int vcpu_check_tsc(const struct vcpu *vcpu, uint32_t khz, bool *scale);
+
+/* Sets the guest's TSC so that it goes on from the saved value. */
+int vcpu_set_tsc(struct vcpu *vcpu, const struct vcpu_image *image);
+
 /* MSRs that are named in more than one file. */
 #define MSR_TSC          0x10u
 #define MSR_TSC_DEADLINE 0x6e0u

@@ -8,22 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <x86intrin.h>
 
 #include "arch/error.h"
 #include "arch/vm.h"
 #include "arch/x86_64/machine.h"
 
-#define CR0_WP            (1ull << 16)
-
-/* A guest tolerates this much difference in TSC frequency (parts per million). */
-#define TSC_TOLERANCE_PPM 250
+#define CR0_WP         (1ull << 16)
 
 /* Offsets in the FPU state (Intel SDM 1, 13.4). */
-#define XSAVE_FCW         0u
-#define XSAVE_MXCSR       24u
-#define XSAVE_SOFTWARE    464u
-#define XSAVE_HEADER      512u
+#define XSAVE_FCW      0u
+#define XSAVE_MXCSR    24u
+#define XSAVE_SOFTWARE 464u
+#define XSAVE_HEADER   512u
 
 /* --- Save --- */
 
@@ -84,34 +80,6 @@ static int vcpu_put_msrs(struct vcpu *vcpu, struct blob *out)
 		return ret;
 	blob_put_u32(out, table.head.nmsrs);
 	blob_put(out, table.entries, table.head.nmsrs * sizeof(table.entries[0]));
-	return 0;
-}
-
-static struct kvm_device_attr vcpu_tsc_attr(uint64_t *offset)
-{
-	return (struct kvm_device_attr){
-		.group = KVM_VCPU_TSC_CTRL,
-		.attr = KVM_VCPU_TSC_OFFSET,
-		.addr = (uintptr_t)offset,
-	};
-}
-
-/*
- * The guest's TSC at the moment the clock was read. The offset attribute gives it exactly, and so
- * the same for every vCPU; where KVM has none, or does not apply the one it has, it is measured.
- */
-static int vcpu_tsc_at_clock(struct vcpu *vcpu, uint64_t *tsc)
-{
-	uint64_t exact, offset, now;
-	struct kvm_device_attr attr = vcpu_tsc_attr(&exact);
-
-	if (msr_read(vcpu, MSR_TSC, &now) < 0)
-		return failf(EIO, "cannot read vCPU %u's TSC", vcpu->index);
-	offset = now - __rdtsc();
-	if (ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attr) == 0 &&
-	    exact - offset + vcpu->vm->tsc_khz < 2ull * vcpu->vm->tsc_khz) /* within 1 ms */
-		offset = exact;
-	*tsc = vcpu->vm->clock_tsc + offset;
 	return 0;
 }
 
@@ -180,23 +148,6 @@ int vcpu_parse(unsigned index, const void *state, size_t len, struct vcpu_image 
 	return 0;
 }
 
-/* Could the guest's TSC run at the saved frequency here? *scale: only by scaling it. */
-static int vcpu_check_tsc(const struct vcpu *vcpu, uint32_t khz, bool *scale)
-{
-	int64_t host_khz = vcpu->vm->tsc_khz, off;
-
-	if (khz == 0)
-		return failf(EINVAL, "vcpu %u: has no TSC frequency", vcpu->index);
-	off = ((int64_t)khz - host_khz) * 1000000 / host_khz;
-	*scale = off > TSC_TOLERANCE_PPM || off < -TSC_TOLERANCE_PPM;
-	if (*scale && ioctl(vcpu->vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) <= 0)
-		return failf(EINVAL,
-			     "the snapshot's TSC runs at %u kHz, this host's at %u kHz, and "
-			     "this host cannot scale it: restore it on a host like its own",
-			     khz, vcpu->vm->tsc_khz);
-	return 0;
-}
-
 static void vcpu_cpuid_of(const struct vcpu_image *image, struct cpuid_table *table)
 {
 	table->head = (struct kvm_cpuid2){ .nent = image->cpuid_count };
@@ -237,34 +188,7 @@ int vcpu_check(struct vcpu *vcpu, const void *state, size_t len)
 	return ret < 0 ? ret : cpuid_check(&saved, &host);
 }
 
-/*
- * Sets the guest's TSC so that it goes on from the saved value. The offset attribute (Linux 5.16)
- * is exact; a plain MSR write is taken by KVM before 6.7 as an attempt to synchronise when the
- * value is less than a second from the running one, and then changes nothing.
- */
-static int vcpu_set_tsc(struct vcpu *vcpu, const struct vcpu_image *image)
-{
-	uint64_t offset;
-	struct kvm_device_attr attr = vcpu_tsc_attr(&offset);
-	uint32_t khz;
-	bool scale;
-	int ret = vcpu_check_tsc(vcpu, image->tsc_khz, &scale);
-
-	if (ret < 0)
-		return ret;
-	khz = scale ? image->tsc_khz : vcpu->vm->tsc_khz;
-	if (khz != vcpu->tsc_khz && ioctl(vcpu->fd, KVM_SET_TSC_KHZ, khz) < 0)
-		return failf(errno, "cannot run the TSC at %u kHz: %s", khz, strerror(errno));
-	vcpu->tsc_khz = khz;
-	offset = image->tsc - vcpu->vm->clock_tsc;
-	if (!scale && ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr) == 0)
-		return 0;
-	if (msr_write(vcpu, MSR_TSC, image->tsc) < 0)
-		return failf(EINVAL, "cannot set the TSC");
-	return 0;
-}
-
-static int vcpu_set(struct vcpu *vcpu, unsigned long request, const char *what, const void *data)
+int vcpu_set(struct vcpu *vcpu, unsigned long request, const char *what, const void *data)
 {
 	if (ioctl(vcpu->fd, request, data) < 0)
 		return failf(errno, "KVM refuses vCPU %u's %s: %s", vcpu->index, what,
@@ -297,23 +221,6 @@ static int vcpu_load_msrs(struct vcpu *vcpu, const struct vcpu_image *image, uns
 		vcpu_clock_paused(vcpu);
 	vcpu->clock_told = true;
 	return ret;
-}
-
-bool vcpu_keeps_time(const void *state, size_t len)
-{
-	struct vcpu_image image = { 0 };
-	struct kvm_msr_entry msr;
-	struct blob in;
-	bool keeps = vcpu_parse(0, state, len, &image) < 0;
-
-	in = blob_reader(image.msrs, image.msr_count * sizeof(msr));
-	for (uint32_t i = 0; !keeps && i < image.msr_count; i++) {
-		blob_get(&in, &msr, sizeof(msr));
-		keeps = ((msr.index == MSR_KVMCLOCK || msr.index == MSR_KVMCLOCK_OLD) &&
-			 msr.data & 1) ||
-			(msr.index == MSR_TSC_DEADLINE && msr.data);
-	}
-	return keeps;
 }
 
 /* What a new vCPU has; setting it again would cost a call each. */
@@ -477,20 +384,4 @@ int vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time, unsig
 	if (ret == 0 && vcpu->vm->memory.on_demand)
 		msr_write(vcpu, MSR_ASYNC_PF, 0);
 	return ret;
-}
-
-void vcpu_clock_paused(struct vcpu *vcpu)
-{
-	if (ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0) < 0 && errno != EINVAL)
-		notef("vCPU %u: KVM_KVMCLOCK_CTRL: %s", vcpu->index, strerror(errno));
-}
-
-int vcpu_tsc(struct vcpu *vcpu, uint64_t *tsc, uint32_t *khz)
-{
-	*khz = vcpu->tsc_khz;
-	*tsc = __rdtsc() + vcpu->tsc_ahead;
-	/* Asked for, not computed: there are KVMs that take an offset and do not apply it. */
-	if (!vcpu->tsc_known && msr_read(vcpu, MSR_TSC, tsc) < 0)
-		return failf(EIO, "cannot read vCPU %u's TSC", vcpu->index);
-	return 0;
 }

@@ -19,17 +19,22 @@
 #include "arch/error.h"
 #include "arch/vm.h"
 
-#define MIB       (1ull << 20)
-#define TSC_AT    8u /* in a saved vCPU */
-#define LAPIC_TPR 0x80u
-#define LAPIC_PPR 0xa0u
-#define LAPIC_LDR 0xd0u
-#define X2APIC    0x400u
-#define XSTATE_BV 512u /* in the FPU state */
-#define CR0_PE    0x1u
-#define CR0_ET    0x10u
-#define CR0_PG    0x80000000u
-#define CR4_PAE   0x20u
+#define MIB          (1ull << 20)
+#define TSC_AT       8u /* in a saved vCPU */
+#define LAPIC_TPR    0x80u
+#define LAPIC_PPR    0xa0u
+#define LAPIC_LDR    0xd0u
+#define LAPIC_LVTT   0x320u
+#define LAPIC_MASKED 0x10000u
+#define LAPIC_TMICT  0x380u
+#define LAPIC_TMCCT  0x390u
+#define LAPIC_TDCR   0x3e0u
+#define X2APIC       0x400u
+#define XSTATE_BV    512u /* in the FPU state */
+#define CR0_PE       0x1u
+#define CR0_ET       0x10u
+#define CR0_PG       0x80000000u
+#define CR4_PAE      0x20u
 
 /* Where the parts of a saved vCPU begin that the tests change. */
 struct layout {
@@ -309,6 +314,45 @@ static void test_tsc(void **state)
 	assert_true(asked > noted && asked - noted < 100ull * khz);
 }
 
+static void put_lapic(unsigned at, uint32_t value)
+{
+	memcpy(saved.data + layout.lapic + at, &value, sizeof(value));
+}
+
+static uint32_t timer_count(void)
+{
+	struct kvm_lapic_state lapic;
+	uint32_t count;
+
+	assert_int_equal(ioctl(vcpu->fd, KVM_GET_LAPIC, &lapic), 0);
+	memcpy(&count, &lapic.regs[LAPIC_TMCCT], sizeof(count));
+	return count;
+}
+
+/* A timer that runs goes on from where it was saved, however long ago the state was loaded. */
+static void test_time(void **state)
+{
+	const uint32_t half = 0x80000000;
+	uint32_t waited;
+
+	(void)state;
+	assert_false(vcpu_keeps_time(saved.data, saved.len));
+	put_lapic(LAPIC_LVTT, LAPIC_MASKED | 0x30);
+	put_lapic(LAPIC_TDCR, 0xb);
+	put_lapic(LAPIC_TMICT, 0xffffffff);
+	put_lapic(LAPIC_TMCCT, half);
+	assert_false(vcpu_keeps_time(saved.data, saved.len));
+	put_lapic(LAPIC_LVTT, 0x30);
+	assert_true(vcpu_keeps_time(saved.data, saved.len));
+	load();
+	usleep(200000);
+	waited = timer_count();
+	assert_true(waited < half);
+	assert_int_equal(vcpu_load_time(vcpu, saved.data, saved.len), 0);
+	assert_in_range(timer_count(), waited + 1, half);
+	assert_false(vcpu->tsc_known);
+}
+
 static void test_what_kvm_refuses(void **state)
 {
 	struct kvm_sregs2 sregs = get_sregs();
@@ -335,6 +379,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_task_priority, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_apic_base, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_tsc, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_time, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_what_kvm_refuses, set_up, tear_down),
 	};
 
