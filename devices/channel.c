@@ -276,13 +276,13 @@ void channel_wipe(struct channel *c)
 	channel_clear(c);
 }
 
-void channel_break(struct channel *c, const char *why)
+void channel_break(struct channel *c, int err, const char *why)
 {
 	if (!c->state.open)
 		return;
 	channel_clear(c);
 	if (c->events.broken)
-		c->events.broken(c->events.opaque, why);
+		c->events.broken(c->events.opaque, err, why);
 }
 
 void channel_opened(struct channel *c)
@@ -293,7 +293,7 @@ void channel_opened(struct channel *c)
 
 void channel_closed(struct channel *c)
 {
-	channel_break(c, "the guest closed it");
+	channel_break(c, ECONNRESET, "the guest closed it");
 }
 
 /* --- Save and load --- */

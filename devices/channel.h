@@ -26,8 +26,11 @@ struct channel_events {
 	/* The text of a LOG frame; of one longer than 4096 bytes, piece by piece. */
 	void (*log)(void *opaque, const void *data, size_t len);
 	void (*quiesced)(void *opaque);
-	/* The guest closed the channel or broke the protocol; the channel is not open any more. */
-	void (*broken)(void *opaque, const char *why);
+	/*
+	 * The channel is not open any more. err: ECONNRESET the guest closed it, EMSGSIZE an answer
+	 * was too long, EPROTO it broke the protocol in another way, ENOMEM.
+	 */
+	void (*broken)(void *opaque, int err, const char *why);
 	void *opaque;
 };
 

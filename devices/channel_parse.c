@@ -19,9 +19,9 @@ static struct channel_header channel_frame(const struct channel *c)
 	return header;
 }
 
-static int channel_error(struct channel *c, const char *why)
+static int channel_error(struct channel *c, int err, const char *why)
 {
-	channel_break(c, why);
+	channel_break(c, err, why);
 	return -EPROTO;
 }
 
@@ -37,13 +37,13 @@ static int channel_begin_answer(struct channel *c, const struct channel_header *
 	s->answer_type = frame->type;
 	need = (size_t)s->answer_len + frame->length;
 	if (need > CHANNEL_PAYLOAD_MAX)
-		return channel_error(c, "an answer is longer than 6 MiB");
+		return channel_error(c, EMSGSIZE, "an answer is longer than 6 MiB");
 	s->sink = CHANNEL_ANSWER;
 	if (need > c->answer_size) {
 		uint8_t *answer = realloc(c->answer, need);
 
 		if (!answer)
-			return channel_error(c, "out of memory for an answer");
+			return channel_error(c, ENOMEM, "out of memory for an answer");
 		c->answer = answer;
 		c->answer_size = need;
 	}
@@ -56,11 +56,12 @@ static int channel_begin(struct channel *c)
 	struct channel_header frame = channel_frame(c);
 
 	if (frame.magic != CHANNEL_MAGIC)
-		return channel_error(c, "a frame does not begin with the magic number");
+		return channel_error(c, EPROTO, "a frame does not begin with the magic number");
 	if (frame.version != CHANNEL_VERSION)
-		return channel_error(c, "a frame has another version of the protocol");
+		return channel_error(c, EPROTO, "a frame has another version of the protocol");
 	if (frame.length > CHANNEL_PAYLOAD_MAX)
-		return channel_error(c, "a frame is longer than 6 MiB");
+		return channel_error(c, frame.type == CHANNEL_RESPONSE ? EMSGSIZE : EPROTO,
+				     "a frame is longer than 6 MiB");
 	c->state.left = frame.length;
 	c->state.sink = CHANNEL_SKIP;
 

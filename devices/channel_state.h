@@ -51,6 +51,6 @@ struct channel {
 };
 
 /* Closes an open channel and tells the owner why. */
-void channel_break(struct channel *c, const char *why);
+void channel_break(struct channel *c, int err, const char *why);
 
 #endif

@@ -126,10 +126,11 @@ static void machine_quiesced(void *opaque)
 	link_quiesced(&m->link);
 }
 
-static void machine_broken(void *opaque, const char *why)
+static void machine_broken(void *opaque, int err, const char *why)
 {
 	struct machine *m = opaque;
 
+	(void)err;
 	if (m->options->request && m->vm.state != VM_ENDED && !m->answered)
 		vm_end(&m->vm, VM_END_ANSWER_ERROR, 0,
 		       "the guest ended the function channel before its answer: %s", why);

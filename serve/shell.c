@@ -138,13 +138,13 @@ static void shell_log(void *opaque, const void *data, size_t len)
 		s->log_len -= INVOCATION_LOG_MAX;
 }
 
-static void shell_broken(void *opaque, const char *why)
+static void shell_broken(void *opaque, int err, const char *why)
 {
 	struct shell *s = opaque;
 
 	if (!s->busy)
 		return;
-	shell_send_text(s, OUTCOME_BROKEN, why);
+	shell_send_text(s, err == EMSGSIZE ? OUTCOME_TOO_LARGE : OUTCOME_BROKEN, why);
 	vm_end(&s->vm, VM_END_ANSWER_ERROR, 0, "%s", why);
 }
 

@@ -48,9 +48,10 @@ static void on_quiesced(void *opaque)
 	channel_seen.quiesced++;
 }
 
-static void on_broken(void *opaque, const char *why)
+static void on_broken(void *opaque, int err, const char *why)
 {
 	(void)opaque;
+	channel_seen.err = err;
 	channel_seen.broken++;
 	strncpy(channel_seen.why, why, sizeof(channel_seen.why) - 1);
 }

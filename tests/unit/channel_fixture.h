@@ -17,6 +17,7 @@ struct channel_seen {
 	size_t answer_len;
 	char log[16384];
 	size_t log_len;
+	int err; /* of the last break */
 	char why[80];
 	bool ask_again; /* send the next request from the answer's callback */
 };

@@ -69,8 +69,9 @@ static void on_log(void *opaque, const void *data, size_t len)
 	snprintf(s->log, sizeof(s->log), "%.*s", (int)len, (const char *)data);
 }
 
-static void on_broken(void *opaque, const char *why)
+static void on_broken(void *opaque, int err, const char *why)
 {
+	(void)err;
 	(void)why;
 	((struct seen *)opaque)->broken++;
 	pthread_cond_signal(&seen->changed);

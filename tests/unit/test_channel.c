@@ -191,6 +191,7 @@ static void test_more_limit(void **state)
 		assert_int_equal(channel_seen.answer_len, CHANNEL_PAYLOAD_MAX);
 	}
 	assert_int_equal(channel_seen.broken, 1);
+	assert_int_equal(channel_seen.err, EMSGSIZE);
 	assert_false(channel_ready(channel));
 	free(bytes);
 }
@@ -264,6 +265,7 @@ static void test_protocol_errors(void **state)
 		assert_int_equal(channel_request(channel, 1, "a", 1, 0), 0);
 		assert_int_equal(channel_receive(channel, &header, sizeof(header)), -EPROTO);
 		assert_int_equal(channel_seen.broken, i + 1);
+		assert_int_equal(channel_seen.err, EPROTO);
 		assert_false(channel_ready(channel));
 		assert_false(channel_is_open(channel));
 		assert_int_equal(channel_bytes_pending(), 0);
@@ -278,6 +280,7 @@ static void test_closed(void **state)
 	channel_open_ready(0);
 	channel_closed(channel);
 	assert_int_equal(channel_seen.broken, 1);
+	assert_int_equal(channel_seen.err, ECONNRESET);
 	assert_string_not_equal(channel_seen.why, "");
 	assert_int_equal(channel_request(channel, 1, "a", 1, 0), -ENOTCONN);
 	channel_open_ready(0);

@@ -42,9 +42,10 @@ static void on_answer(void *opaque, enum channel_type type, const void *data, si
 		memcpy(seen.answer, data, len < sizeof(seen.answer) ? len : sizeof(seen.answer));
 }
 
-static void on_broken(void *opaque, const char *why)
+static void on_broken(void *opaque, int err, const char *why)
 {
 	(void)opaque;
+	(void)err;
 	assert_string_not_equal(why, "");
 	seen.broken++;
 }
