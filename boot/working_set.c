@@ -171,7 +171,7 @@ unsigned working_set_collapse(const struct working_set *ws, const struct memory 
  * fault where it was read before. Pages that are only read are left to working_set_prefault() or to
  * the guest: mapping them here (MADV_POPULATE_READ) costs as much as the faults that it saves.
  */
-void working_set_populate(const struct working_set *ws, const struct memory *m)
+bool working_set_populate(const struct working_set *ws, const struct memory *m)
 {
 	for (uint32_t i = 0; i < ws->count; i++) {
 		const struct working_set_run *run = &ws->runs[i];
@@ -179,8 +179,9 @@ void working_set_populate(const struct working_set *ws, const struct memory *m)
 		if (run->flags & WORKING_SET_WRITTEN &&
 		    madvise(m->base + (uint64_t)run->page * LAYOUT_PAGE_SIZE,
 			    (size_t)run->count * LAYOUT_PAGE_SIZE, MADV_POPULATE_WRITE) < 0)
-			return;
+			return false;
 	}
+	return true;
 }
 
 bool working_set_prefault(const struct working_set *ws, struct vm *vm)

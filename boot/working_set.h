@@ -63,9 +63,9 @@ void working_set_fini(struct working_set *ws);
 
 /*
  * Copies the pages that the guest will write, in bulk. m is the copy-on-write mapping of the
- * snapshot. What the kernel does not do (Linux before 5.14) is left to page faults.
+ * snapshot. False when the kernel does not (Linux before 5.14, or no memory): page faults are left.
  */
-void working_set_populate(const struct working_set *ws, const struct memory *m);
+bool working_set_populate(const struct working_set *ws, const struct memory *m);
 
 /*
  * After working_set_populate() and with vCPU 0 loaded: enters all pages in KVM's second-level

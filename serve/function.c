@@ -34,7 +34,8 @@ const char *result_name(enum result result)
 
 const char *fallback_name(enum fallback fallback)
 {
-	static const char *const names[FALLBACK_COUNT] = { "no_shell", "bare", "no_working_set" };
+	static const char *const names[FALLBACK_COUNT] = { "no_shell", "bare", "no_working_set",
+							   "not_copied" };
 
 	return names[fallback];
 }

@@ -50,6 +50,7 @@ enum fallback {
 	FALLBACK_NO_SHELL,       /* none was ready: it waited for one to be made */
 	FALLBACK_BARE,           /* no armed clone was ready, but a bare shell */
 	FALLBACK_NO_WORKING_SET, /* the template has none: pages are copied one fault at a time */
+	FALLBACK_NOT_COPIED,     /* it has one, but the kernel did not copy it in bulk */
 	FALLBACK_COUNT,
 };
 
@@ -75,6 +76,7 @@ struct function_stats {
 	uint64_t builds; /* armed clones made */
 	uint64_t build_failures;
 	uint64_t resets;
+	uint64_t resets_renewed;              /* those that had to forget translations too */
 	uint64_t retired;                     /* armed clones that nobody needed */
 	struct histogram latency[TIER_COUNT]; /* request whole to answer, of results OK */
 	struct histogram build;

@@ -57,11 +57,13 @@ enum shell_stage {
 	SHELL_STAGES,
 };
 
+#define ANSWER_NOT_COPIED 1u /* the write set was not copied in bulk before */
+
 struct answer_head {
 	uint32_t outcome;
 	uint32_t log_len;
 	uint32_t payload_len;
-	uint32_t reserved;
+	uint32_t flags;
 	uint64_t stages_ns[SHELL_STAGES];
 	/* then the log, then the payload: an answer, or the sentence of what went wrong */
 };

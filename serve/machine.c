@@ -224,8 +224,8 @@ static void machine_fetch_working_set(struct machine *m)
 
 	if (!ws->count)
 		return;
-	working_set_populate(ws, &m->vm.memory);
-	machine_stage(m, STAGE_POPULATE);
+	if (working_set_populate(ws, &m->vm.memory))
+		machine_stage(m, STAGE_POPULATE);
 	if (working_set_prefault(ws, &m->vm))
 		machine_stage(m, STAGE_PREFAULT);
 }

@@ -37,7 +37,9 @@ enum message_type {
 	MESSAGE_ANSWER, /* value: channel type; id: us from start; text, or a memfd: the payload */
 	MESSAGE_ENDED,  /* id: vm_end_reason; value: exit status; text: sentence */
 	MESSAGE_QUIESCED,
-	MESSAGE_SHELL, /* of a shell: it waits for MESSAGE_INVOKE; value: 0, or an errno and text */
+	/* of a shell: it waits for MESSAGE_INVOKE; value: 0, or an errno and text; id: 1 after a reset
+	 * that had to forget translations */
+	MESSAGE_SHELL,
 	MESSAGE_MEMORY, /* of a trial clone (serve/trial.h); id: its address; value, fd */
 	/* spawner -> front */
 	MESSAGE_DEAD, /* id of a shell; value: its wait status */

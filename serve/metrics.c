@@ -111,6 +111,8 @@ static const struct metrics_number metrics_numbers[] = {
 	{ "build_failures_total", "counter", OF(stats.build_failures), METRICS_U64,
 	  "Armed clones that could not be made." },
 	{ "resets_total", "counter", OF(stats.resets), METRICS_U64, "Machines put back to their template." },
+	{ "resets_renewed_total", "counter", OF(stats.resets_renewed), METRICS_U64,
+	  "Resets that took longer because page tables may have changed." },
 	{ "retired_total", "counter", OF(stats.retired), METRICS_U64, "Armed clones that nobody needed." },
 };
 /* clang-format on */

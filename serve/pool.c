@@ -225,13 +225,14 @@ static void pool_built(struct pool_shell *s)
 }
 
 /* After an invocation by policy reset or keep. */
-static void pool_turned(struct pool_shell *s)
+static void pool_turned(struct pool_shell *s, bool renewed)
 {
 	struct pool *pool = s->pool;
 	struct function *f = s->function;
 
 	timer_clear(pool->timers, &s->timer);
 	f->stats.resets += f->config.policy == POLICY_RESET;
+	f->stats.resets_renewed += f->config.policy == POLICY_RESET && renewed;
 	if (s->version != f->version || f->config.policy == POLICY_ONCE) {
 		pool_hold(s);
 		return;
@@ -254,7 +255,7 @@ static void pool_shell_ready(struct pool_shell *s, const struct message *m)
 	if (s->state == POOL_BUILDING) {
 		pool_built(s);
 	} else if (s->state == POOL_TURNING && !m->value) {
-		pool_turned(s);
+		pool_turned(s, m->id != 0);
 	} else {
 		pool_died(s, "a shell spoke out of turn");
 		return;

@@ -325,6 +325,8 @@ void pool_answer(struct pool_shell *s, struct message *m)
 		return;
 	}
 	f = inv->function;
+	f->stats.fallbacks[FALLBACK_NOT_COPIED] +=
+		inv->tier != TIER_KEPT && head.flags & ANSWER_NOT_COPIED;
 	pool_forget(inv);
 	pool_turn(s, end.outcome);
 	inv->done(inv, &end);

@@ -31,6 +31,7 @@ struct shell {
 	struct snapshot laid;      /* of a bare shell that was given one */
 	struct reset reset;        /* for policy reset */
 	bool late;                 /* it was loaded before the request, and its guest keeps time */
+	bool copied;               /* its write set, in bulk */
 	int fd;
 
 	/* The invocation. */
@@ -71,7 +72,8 @@ static void shell_put_log(const struct shell *s, struct message *m, struct answe
 static void shell_send(struct shell *s, enum outcome outcome, const void *data, size_t len)
 {
 	struct message *m = &s->message;
-	struct answer_head head = { .outcome = outcome };
+	struct answer_head head = { .outcome = outcome,
+				    .flags = s->copied ? 0 : ANSWER_NOT_COPIED };
 	int put;
 
 	if (!s->busy)
@@ -154,7 +156,7 @@ static void shell_fetch_working_set(struct shell *s)
 {
 	const struct working_set *ws = &s->snapshot->working_set;
 
-	working_set_populate(ws, &s->vm.memory);
+	s->copied = working_set_populate(ws, &s->vm.memory);
 	shell_stage(s, SHELL_POPULATED);
 }
 
@@ -416,6 +418,7 @@ static int shell_reset(struct shell *s)
 static bool shell_report(struct shell *s, int ret)
 {
 	message_init(&s->message, MESSAGE_SHELL);
+	s->message.id = s->vm.remapped;
 	s->message.value = (uint32_t)-ret;
 	if (ret < 0)
 		message_set_text(&s->message, error_text());
