@@ -44,8 +44,10 @@ static const struct option_spec option_specs[] = {
 	  "unix socket for QMP" },
 	{ "name", 0, "TEXT", BOOT_COMMANDS | COMMAND_RESTORE | COMMAND_CLONE, true,
 	  "what to call the machine" },
-	{ "config", 0, "FILE", BOOT_COMMANDS | COMMAND_SERVE, false,
-	  "JSON, of run and template build with these keys; options override it" },
+	{ "config", 0, "FILE", BOOT_COMMANDS, false,
+	  "JSON with these names as keys; options override it" },
+	{ "config", 0, "FILE", COMMAND_SERVE, false,
+	  "JSON: functions and limits, see virga(1); options override it" },
 	{ "listen", 0, "ADDR:PORT|unix:PATH", COMMAND_SERVE, false,
 	  "where to serve; may be repeated (127.0.0.1:9001)" },
 	{ "host", 0, "ADDR:PORT|unix:PATH", COMMAND_INVOKE | COMMAND_STATUS, false,
@@ -79,14 +81,6 @@ static const struct option_spec option_specs[] = {
 };
 
 #define OPTION_COUNT (sizeof(option_specs) / sizeof(option_specs[0]))
-
-bool options_given(const struct options *options, const char *name)
-{
-	for (size_t i = 0; i < OPTION_COUNT; i++)
-		if (strcmp(option_specs[i].name, name) == 0)
-			return options->set >> i & 1;
-	return false;
-}
 
 /* Seconds with an optional fraction as milliseconds. */
 static int option_seconds(const char *name, const char *text, uint32_t *ms)

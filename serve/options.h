@@ -80,9 +80,6 @@ struct command {
 int options_parse(struct options *options, const struct command *command, int argc, char **argv);
 void options_fini(struct options *options);
 
-/* True when the option of that long name was given. */
-bool options_given(const struct options *options, const char *name);
-
 /* Prints usage, summary and the command's options: a screen at most. */
 void options_help(const struct command *command, FILE *out);
 
