@@ -155,6 +155,11 @@ static int front_watch_signals(struct front *f)
 static int front_init(struct front *f)
 {
 	const struct host_config *config = f->options->config;
+	const struct pool_limits limits = {
+		.shells = config->shells,
+		.bare = config->bare,
+		.refill = config->refill,
+	};
 	int ret;
 
 	pthread_mutex_init(&f->lock, NULL);
@@ -167,7 +172,7 @@ static int front_init(struct front *f)
 		ret = front_watch_signals(f);
 	/* The spawner is forked before there is a second thread. */
 	if (ret == 0)
-		ret = pool_init(&f->pool, &f->loop, &f->timers, config->shells, config->bare);
+		ret = pool_init(&f->pool, &f->loop, &f->timers, &limits);
 	if (ret == 0)
 		ret = log_start(&f->log);
 	if (ret == 0)

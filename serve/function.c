@@ -88,7 +88,7 @@ static void shape_drop(struct pool *pool, struct shape *shape)
 			return;
 	while (shape->ready)
 		pool_let_go(shape->ready);
-	for (unsigned i = 0; i < pool->shells_max; i++)
+	for (unsigned i = 0; i < pool->limits.shells; i++)
 		if (pool->shells[i].shape == shape)
 			pool->shells[i].shape = NULL;
 	while (*at != shape)

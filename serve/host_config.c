@@ -313,6 +313,7 @@ static const struct key host_keys[] = {
 	{ "builtin", KEY_BOOL, offsetof(struct host_config, builtin), 0, 0, NULL },
 	{ "shells", KEY_COUNT, offsetof(struct host_config, shells), 1, 8192, NULL },
 	{ "bare", KEY_COUNT, offsetof(struct host_config, bare), 0, 1024, NULL },
+	{ "refill", KEY_COUNT, offsetof(struct host_config, refill), 1, 100000, NULL },
 	{ "functions", KEY_OTHER, 0, 0, 0, set_functions },
 	{ 0 },
 };
@@ -320,6 +321,7 @@ static const struct key host_keys[] = {
 /* What no key can say by itself: each function has its template, the embedded guest its name. */
 static int host_config_complete(struct host_config *c, const char *where)
 {
+	uint64_t armed = 0;
 	bool builtin = false;
 
 	for (unsigned i = 0; i < c->function_count; i++) {
@@ -335,7 +337,13 @@ static int host_config_complete(struct host_config *c, const char *where)
 		} else if (!f->template && set_text(&f->template, f->name) < 0) {
 			return -ENOMEM;
 		}
+		armed += f->pool_min;
 	}
+	if (armed > c->shells)
+		return failf(EINVAL,
+			     "%s: the functions' pools want %llu shells at least, key 'shells' "
+			     "allows %u; raise it or lower their 'min'",
+			     where, (unsigned long long)armed, c->shells);
 	if (!c->builtin || builtin)
 		return 0;
 	if (!c->functions)
@@ -352,6 +360,7 @@ void host_config_init(struct host_config *config)
 		.all = true,
 		.shells = 512,
 		.bare = 2,
+		.refill = 1000,
 	};
 }
 

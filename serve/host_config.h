@@ -42,6 +42,7 @@ struct host_config {
 	bool all;        /* so is every template of the store: no functions were listed */
 	uint32_t shells; /* VM processes in all, at most */
 	uint32_t bare;   /* bare shells that wait, of each shape */
+	uint32_t refill; /* shells of both kinds that are made a second, at most */
 	struct function_config *functions;
 	unsigned function_count;
 };

@@ -162,7 +162,8 @@ static void metrics_host(struct api *api, FILE *out)
 	for (const struct shape *shape = pool->shapes; shape; shape = shape->next)
 		bare += shape->ready_count;
 	metrics_one(out, "shells", "gauge", "Machines' processes.", pool->alive);
-	metrics_one(out, "shells_max", "gauge", "Machines' processes, at most.", pool->shells_max);
+	metrics_one(out, "shells_max", "gauge", "Machines' processes, at most.",
+		    pool->limits.shells);
 	metrics_one(out, "shells_bare", "gauge", "Bare shells that wait.", bare);
 	metrics_one(out, "shells_held", "gauge", "Those that have answered and are still there.",
 		    pool->held_count);

@@ -102,7 +102,7 @@ void report_page(struct api *api, FILE *out)
 		: api->ready        ? "ready"
 				    : "starting",
 		(double)(monotonic_us() - api->start_us) / 1e6, api->http->count, pool->alive,
-		pool->shells_max, pool->held_count);
+		pool->limits.shells, pool->held_count);
 	page_functions(pool, out);
 	page_histogram(pool, out);
 	fputs("</body></html>\n", out);

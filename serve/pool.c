@@ -122,13 +122,13 @@ static void pool_free(struct pool_shell *s)
 
 static struct pool_shell *pool_alloc(struct pool *pool)
 {
-	for (unsigned i = 0; i < pool->shells_max; i++) {
-		unsigned place = pool->cursor++ % pool->shells_max;
+	for (unsigned i = 0; i < pool->limits.shells; i++) {
+		unsigned place = pool->cursor++ % pool->limits.shells;
 
 		if (pool->shells[place].state != POOL_FREE)
 			continue;
 		pool->alive++;
-		pool->shells[place].id = ++pool->ids * pool->shells_max + place;
+		pool->shells[place].id = ++pool->ids * pool->limits.shells + place;
 		return &pool->shells[place];
 	}
 	return NULL;
@@ -355,7 +355,7 @@ int pool_build(struct pool *pool, struct function *f, struct shape *shape)
 	int ret;
 
 	if (!s)
-		return failf(EAGAIN, "all %u shells are in use", pool->shells_max);
+		return failf(EAGAIN, "all %u shells are in use", pool->limits.shells);
 	s->shape = f ? NULL : shape;
 	if (f)
 		pool_assign(s, f);
@@ -376,7 +376,7 @@ int pool_build(struct pool *pool, struct function *f, struct shape *shape)
 static void pool_dead(void *opaque, uint64_t id, int status)
 {
 	struct pool *pool = opaque;
-	struct pool_shell *s = &pool->shells[id % pool->shells_max];
+	struct pool_shell *s = &pool->shells[id % pool->limits.shells];
 	char why[128] = "the machine's process ended without an answer";
 
 	if (s->state == POOL_FREE || s->id != id)
@@ -423,7 +423,7 @@ static void pool_spawner_gone(void *opaque)
 
 	notef("the spawner is gone, and all machines with it; starting another");
 	spawner_stop(&pool->spawner);
-	for (unsigned i = 0; i < pool->shells_max; i++) {
+	for (unsigned i = 0; i < pool->limits.shells; i++) {
 		struct pool_shell *s = &pool->shells[i];
 
 		if (s->state == POOL_FREE)
@@ -441,21 +441,20 @@ static void pool_spawner_gone(void *opaque)
 
 /* --- Life of the pool --- */
 
-int pool_init(struct pool *pool, struct loop *loop, struct timers *timers, unsigned shells_max,
-	      unsigned bare)
+int pool_init(struct pool *pool, struct loop *loop, struct timers *timers,
+	      const struct pool_limits *limits)
 {
 	*pool = (struct pool){
 		.loop = loop,
 		.timers = timers,
-		.shells_max = shells_max,
-		.bare = bare,
+		.limits = *limits,
 		.spawner = { .fd = -1 },
 		.spawner_events = { .dead = pool_dead, .gone = pool_spawner_gone, .opaque = pool },
 	};
-	pool->shells = calloc(shells_max, sizeof(*pool->shells));
+	pool->shells = calloc(limits->shells, sizeof(*pool->shells));
 	if (!pool->shells)
-		return failf(ENOMEM, "out of memory for %u shells", shells_max);
-	for (unsigned i = 0; i < shells_max; i++)
+		return failf(ENOMEM, "out of memory for %u shells", limits->shells);
+	for (unsigned i = 0; i < limits->shells; i++)
 		pool->shells[i] = (struct pool_shell){ .pool = pool, .fd = -1 };
 	pool_control_init(pool);
 	return pool_start_spawner(pool);
@@ -464,7 +463,7 @@ int pool_init(struct pool *pool, struct loop *loop, struct timers *timers, unsig
 void pool_fini(struct pool *pool)
 {
 	pool->draining = true;
-	for (unsigned i = 0; pool->shells && i < pool->shells_max; i++) {
+	for (unsigned i = 0; pool->shells && i < pool->limits.shells; i++) {
 		struct pool_shell *s = &pool->shells[i];
 
 		if (s->state != POOL_FREE) {

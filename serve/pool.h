@@ -48,6 +48,13 @@ struct pool_shell {
 	uint64_t since_us;             /* in this state */
 };
 
+/* Of all functions together. */
+struct pool_limits {
+	unsigned shells; /* VM processes, at most */
+	unsigned bare;   /* bare shells that wait, of each shape */
+	unsigned refill; /* shells that are made a second while no request waits, at most */
+};
+
 struct pool_stats {
 	uint64_t spawner_starts;
 	uint64_t killed;
@@ -63,9 +70,12 @@ struct pool {
 	struct shape *shapes;
 	struct spawner spawner;
 	struct spawner_events spawner_events;
-	struct pool_shell *shells; /* owned: shells_max of them; id % shells_max is the place */
-	unsigned shells_max;
-	unsigned alive; /* not POOL_FREE */
+	struct pool_shell
+		*shells; /* owned: limits.shells of them; id % limits.shells is the place */
+	struct pool_limits limits;
+	double refill_credit; /* shells that may be made now, */
+	uint64_t credited_us; /* as of then */
+	unsigned alive;       /* not POOL_FREE */
 	unsigned cursor;
 	unsigned building;
 	struct pool_shell *held, *held_last; /* oldest first */
@@ -80,14 +90,13 @@ struct pool {
 	struct timer tick; /* the controller's */
 	bool kills_wanted; /* of some shell */
 	bool draining;     /* nothing is made for the future any more */
-	unsigned bare;     /* shells that wait, of each shape */
 	struct message in, out;
 	struct pool_stats stats;
 };
 
-/* 0 or -errno with a sentence. timers has room for shells_max + 8 more. */
-int pool_init(struct pool *pool, struct loop *loop, struct timers *timers, unsigned shells_max,
-	      unsigned bare);
+/* 0 or -errno with a sentence. timers has room for limits->shells + 8 more. */
+int pool_init(struct pool *pool, struct loop *loop, struct timers *timers,
+	      const struct pool_limits *limits);
 
 /* Ends all shells and their invocations. */
 void pool_fini(struct pool *pool);

@@ -83,6 +83,16 @@ void pool_arrived(struct pool *pool, struct function *f)
 
 /* --- Work --- */
 
+/* How many shells may be made for the future by now, all functions together. */
+static double control_credit(struct pool *pool, uint64_t now_us)
+{
+	pool->refill_credit += (double)(now_us - pool->credited_us) * pool->limits.refill / 1e6;
+	if (pool->refill_credit > pool->limits.refill)
+		pool->refill_credit = pool->limits.refill;
+	pool->credited_us = now_us;
+	return pool->refill_credit;
+}
+
 /* One armed clone more for f, if it wants one. */
 static bool control_refill(struct pool *pool, struct function *f, uint64_t now_us)
 {
@@ -94,19 +104,26 @@ static bool control_refill(struct pool *pool, struct function *f, uint64_t now_u
 		return false;
 	}
 	f->refill_credit -= 1;
+	pool->refill_credit -= 1;
 	return true;
 }
 
 static bool control_refill_bare(struct pool *pool, struct shape *shape, uint64_t now_us)
 {
-	if (pool->draining || shape->ready_count + shape->building >= pool->bare ||
+	if (pool->draining || shape->ready_count + shape->building >= pool->limits.bare ||
 	    now_us < shape->refused_until_us)
 		return false;
 	if (pool_build(pool, NULL, shape) < 0) {
 		shape->refused_until_us = now_us + CONTROL_RETRY_US;
 		return false;
 	}
+	pool->refill_credit -= 1;
 	return true;
+}
+
+static bool control_may_refill(struct pool *pool, uint64_t now_us)
+{
+	return pool->building < POOL_REFILLS_MAX && control_credit(pool, now_us) >= 1;
 }
 
 /* Shells for the future, a few at once. Functions take turns. */
@@ -114,13 +131,13 @@ static void control_refill_all(struct pool *pool, uint64_t now_us)
 {
 	bool more = true;
 
-	while (more && pool->building < POOL_REFILLS_MAX) {
+	while (more) {
 		more = false;
 		for (struct function *f = pool->functions; f; f = f->next)
-			if (pool->building < POOL_REFILLS_MAX)
+			if (control_may_refill(pool, now_us))
 				more |= control_refill(pool, f, now_us);
 		for (struct shape *s = pool->shapes; s; s = s->next)
-			if (pool->building < POOL_REFILLS_MAX)
+			if (control_may_refill(pool, now_us))
 				more |= control_refill_bare(pool, s, now_us);
 	}
 }
@@ -138,10 +155,25 @@ static uint64_t control_earlier(uint64_t a_us, uint64_t b_us)
 	return a_us < b_us ? a_us : b_us;
 }
 
+static uint64_t control_later(uint64_t a_us, uint64_t b_us)
+{
+	return a_us > b_us ? a_us : b_us;
+}
+
+/* When one may be made. */
+static uint64_t control_credit_us(const struct pool *pool)
+{
+	double missing = 1 - pool->refill_credit;
+
+	return missing <= 0
+		       ? 0
+		       : pool->credited_us + 1 + (uint64_t)(missing * 1e6 / pool->limits.refill);
+}
+
 /* When there is something to do next, in a quiet moment; UINT64_MAX: nothing. */
 static uint64_t control_next(const struct pool *pool)
 {
-	uint64_t at_us = pool->held_count ? 0 : UINT64_MAX;
+	uint64_t at_us = pool->held_count ? 0 : UINT64_MAX, refill_us = control_credit_us(pool);
 	bool room = !pool->draining && pool->building < POOL_REFILLS_MAX;
 
 	for (const struct function *f = pool->functions; f; f = f->next) {
@@ -149,11 +181,13 @@ static uint64_t control_next(const struct pool *pool)
 			at_us = 0;
 		if (room && f->version && f->armed_count + f->building < f->target &&
 		    f->refill_credit >= 1)
-			at_us = control_earlier(at_us, f->refused_until_us);
+			at_us = control_earlier(at_us,
+						control_later(refill_us, f->refused_until_us));
 	}
 	for (const struct shape *s = pool->shapes; s; s = s->next)
-		if (room && s->ready_count + s->building < pool->bare)
-			at_us = control_earlier(at_us, s->refused_until_us);
+		if (room && s->ready_count + s->building < pool->limits.bare)
+			at_us = control_earlier(at_us,
+						control_later(refill_us, s->refused_until_us));
 	return at_us;
 }
 
@@ -162,7 +196,7 @@ static bool control_kill_again(struct pool *pool)
 {
 	bool again = false;
 
-	for (unsigned i = 0; i < pool->shells_max; i++) {
+	for (unsigned i = 0; i < pool->limits.shells; i++) {
 		if (pool->shells[i].kill_wanted)
 			pool_kill(&pool->shells[i]);
 		again |= pool->shells[i].kill_wanted;
@@ -243,6 +277,8 @@ void pool_make_room(struct pool *pool, const struct function *f)
 
 void pool_control_init(struct pool *pool)
 {
+	pool->refill_credit = pool->limits.refill;
+	pool->credited_us = monotonic_us();
 	pool->work = (struct timer){ .expired = control_work, .opaque = pool };
 	pool->tick = (struct timer){ .expired = control_tick, .opaque = pool };
 }

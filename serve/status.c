@@ -108,7 +108,7 @@ void report_status(struct api *api, FILE *out)
 			    json_real((double)(monotonic_us() - api->start_us) / 1e6));
 	json_object_set_new(object, "connections", status_count(api->http->count));
 	json_object_set_new(object, "shells", status_count(pool->alive));
-	json_object_set_new(object, "shells_max", status_count(pool->shells_max));
+	json_object_set_new(object, "shells_max", status_count(pool->limits.shells));
 	json_object_set_new(object, "bare", status_count(bare));
 	json_object_set_new(object, "functions", functions);
 	text = json_dumps(object, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
