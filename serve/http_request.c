@@ -15,26 +15,31 @@
 
 /* --- Pieces --- */
 
-/* Pieces of one text are neighbours in `in`. */
-static void http_text_add(struct http_text *text, const char *at, size_t len)
+/* Pieces of one text are neighbours in `in`. False: these are not, the value goes on in a new line. */
+static bool http_text_add(struct http_text *text, const char *at, size_t len)
 {
 	if (!text->data)
 		text->data = at;
+	else if (at != text->data + text->len)
+		return false;
 	text->len += len;
+	return true;
 }
 
 static int http_on_url(http_parser *parser, const char *at, size_t len)
 {
 	struct http_conn *c = parser->data;
 
-	http_text_add(&c->target, at, len);
-	return 0;
+	return http_text_add(&c->target, at, len) ? 0 : -1;
 }
 
+/* Fields behind a chunked body are not taken for headers (RFC 9110, 6.5.1). */
 static int http_on_header_field(http_parser *parser, const char *at, size_t len)
 {
 	struct http_conn *c = parser->data;
 
+	if (c->head_done)
+		return 0;
 	if (c->header_count == 0 || c->in_value) {
 		if (c->header_count == HTTP_HEADERS_MAX) {
 			c->refuse = 431;
@@ -43,17 +48,17 @@ static int http_on_header_field(http_parser *parser, const char *at, size_t len)
 		c->header_count++;
 	}
 	c->in_value = false;
-	http_text_add(&c->headers[c->header_count - 1].name, at, len);
-	return 0;
+	return http_text_add(&c->headers[c->header_count - 1].name, at, len) ? 0 : -1;
 }
 
 static int http_on_header_value(http_parser *parser, const char *at, size_t len)
 {
 	struct http_conn *c = parser->data;
 
+	if (c->head_done)
+		return 0;
 	c->in_value = true;
-	http_text_add(&c->headers[c->header_count - 1].value, at, len);
-	return 0;
+	return http_text_add(&c->headers[c->header_count - 1].value, at, len) ? 0 : -1;
 }
 
 static int http_on_headers_complete(http_parser *parser)
@@ -63,7 +68,7 @@ static int http_on_headers_complete(http_parser *parser)
 	bool sized = parser->flags & F_CONTENTLENGTH;
 
 	c->head_done = true;
-	c->expects = expect && http_is(expect, "100-continue");
+	c->expects = expect && http_is(expect, "100-continue") && parser->http_minor;
 	/* An offer of another protocol is not taken (RFC 9110, 7.8). */
 	if (parser->method != HTTP_CONNECT)
 		parser->upgrade = 0;
@@ -130,10 +135,8 @@ static int http_on_body(http_parser *parser, const char *at, size_t len)
 		c->refuse = 413;
 		return -1;
 	}
-	if (in_place && (!c->body.data || at == c->body.data + c->body.len)) {
-		http_text_add(&c->body, at, len);
+	if (in_place && http_text_add(&c->body, at, len))
 		return 0;
-	}
 	if (!http_body_move(c, len)) {
 		c->refuse = 500;
 		return -1;
