@@ -185,7 +185,8 @@ void http_respond(struct http_conn *c, unsigned status, const char *head, const 
 		  size_t len)
 {
 	struct http_server *s = c->server;
-	bool no_body = status == 204 || c->parser.method == HTTP_HEAD;
+	/* Before the headers are whole, the method is what the first letters look like. */
+	bool no_body = status == 204 || (c->head_done && c->parser.method == HTTP_HEAD);
 	struct iovec parts[2] = { { .iov_base = NULL },
 				  { .iov_base = (void *)(uintptr_t)data,
 				    .iov_len = no_body ? 0 : len } };

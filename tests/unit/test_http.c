@@ -181,6 +181,7 @@ static const struct sample good[] = {
 static const struct sample bad[] = {
 	{ "BREW / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n" },
 	{ "get / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 " },
+	{ "HELO x\r\n", "{\"Type\":\"User\",\"Message\":\"this is no HTTP/1.1 request\"}(end)" },
 	{ "GET / HTTPS/1.1\r\n\r\n", "HTTP/1.1 400 " },
 	{ "GET /a b HTTP/1.1\r\n\r\n", "HTTP/1.1 400 " },
 	{ "GET / HTTP/1.1\r\nno colon\r\n\r\n", "HTTP/1.1 400 " },
