@@ -19,6 +19,7 @@
 #include "arch/error.h"
 #include "arch/unix_path.h"
 #include "arch/vm.h"
+#include "serve/address.h"
 #include "serve/api.h"
 #include "tests/unit/descriptors.h"
 
@@ -178,6 +179,14 @@ struct client client_connect(struct bed *bed, const char *path)
 	return client_new(bed, unix_path_connect(path, true));
 }
 
+struct client client_connect_tcp(struct bed *bed, const char *address)
+{
+	struct client c = client_new(bed, address_connect(address));
+
+	bed_step(bed);
+	return c;
+}
+
 /* Takes what there is. */
 static void client_take(struct client *c)
 {
@@ -266,8 +275,10 @@ static bool client_parse(const struct client *c, size_t at, struct http_text *he
 	if (length)
 		len = strtoul(length + 18, NULL, 10);
 	*body = (struct http_text){ stop + 4, len };
+	if ((size_t)(stop + 4 - c->in) + len > c->in_len)
+		return false;
 	*end = (size_t)(stop + 4 - c->in) + len;
-	return *end <= c->in_len;
+	return true;
 }
 
 /* The n-th answer; how many there are for n UINT_MAX. */

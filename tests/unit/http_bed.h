@@ -57,9 +57,10 @@ void bed_advance(struct bed *bed, uint64_t ms);
 /* Answers the requests that wait, the newest first. */
 void bed_answer(struct bed *bed);
 
-/* A client on a pair of sockets that the server was given, and one that connects to a listener. */
+/* A client on a pair of sockets that the server was given, and ones that connect to a listener. */
 struct client client_open(struct bed *bed);
 struct client client_connect(struct bed *bed, const char *path);
+struct client client_connect_tcp(struct bed *bed, const char *address);
 
 /* Sends all of it as far as the server takes it, which runs meanwhile. How much that was. */
 size_t client_send(struct client *c, const void *data, size_t len);
