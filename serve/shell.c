@@ -392,7 +392,7 @@ static bool shell_invoke(struct shell *s, struct message *m)
 	free(owned);
 	message_close_fds(m);
 	if (ret < 0)
-		shell_send_text(s, OUTCOME_HOST, error_text());
+		shell_send_text(s, ret == -ENOTCONN ? OUTCOME_BROKEN : OUTCOME_HOST, error_text());
 	else if (used)
 		shell_run(s);
 	return used;
