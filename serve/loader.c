@@ -5,17 +5,21 @@
 #include "serve/loader.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "arch/error.h"
 #include "serve/builtin.h"
 #include "serve/message.h"
+
+#define LOADER_FD (STDERR_FILENO + 1) /* the socket, in the child */
 
 /* --- In the child --- */
 
@@ -31,6 +35,16 @@ static int loader_read(const char *path, struct sealed *sealed)
 	return ret;
 }
 
+/* Nothing of the front is kept: clients and shells are to see when it closes what they have. */
+static int loader_settle(int fd)
+{
+	if ((fd != LOADER_FD && dup2(fd, LOADER_FD) < 0) ||
+	    syscall(SYS_close_range, LOADER_FD + 1, ~0u, 0) < 0)
+		return failf(errno, "cannot close descriptors (Linux 5.9 or later can): %s",
+			     strerror(errno));
+	return fcntl(LOADER_FD, F_SETFD, FD_CLOEXEC);
+}
+
 static int loader_main(const struct loader_source *source, int fd, pid_t parent)
 {
 	struct sealed sealed = { .memory_fd = -1, .parts_fd = -1 };
@@ -41,8 +55,10 @@ static int loader_main(const struct loader_source *source, int fd, pid_t parent)
 	if (getppid() != parent)
 		return 1;
 	prctl(PR_SET_NAME, "virga-loader");
-	ret = source->path ? loader_read(source->path, &sealed)
-			   : builtin_make(&sealed, source->memory);
+	ret = loader_settle(fd);
+	if (ret == 0)
+		ret = source->path ? loader_read(source->path, &sealed)
+				   : builtin_make(&sealed, source->memory);
 	message_init(&m, MESSAGE_TEMPLATE);
 	if (ret < 0) {
 		m.value = (uint32_t)-ret;
@@ -52,7 +68,7 @@ static int loader_main(const struct loader_source *source, int fd, pid_t parent)
 		m.fds[0] = sealed.memory_fd;
 		m.fds[1] = sealed.parts_fd;
 	}
-	message_send(fd, &m);
+	message_send(LOADER_FD, &m);
 	return 0;
 }
 
