@@ -416,7 +416,10 @@ static int pool_start_spawner(struct pool *pool)
 	return ret < 0 ? failf(-ret, "the new spawner takes no templates: %s", strerror(-ret)) : 0;
 }
 
-/* All shells are gone with it. Requests that ran have lost their machines; the rest goes on. */
+/*
+ * All shells are gone with it. Requests that ran have lost their machines; the rest goes on, on machines
+ * of the new spawner: none of the dead ones may be given to a request, so they go first.
+ */
 static void pool_spawner_gone(void *opaque)
 {
 	struct pool *pool = opaque;
@@ -426,15 +429,23 @@ static void pool_spawner_gone(void *opaque)
 	for (unsigned i = 0; i < pool->limits.shells; i++) {
 		struct pool_shell *s = &pool->shells[i];
 
-		if (s->state == POOL_FREE)
+		if (s->state == POOL_FREE || s->state == POOL_GOING)
 			continue;
-		if (s->state != POOL_GOING)
-			pool_died(s, "the machine ended with the spawner");
-		pool_free(s);
+		pool->stats.died += s->state != POOL_HELD;
+		pool_let_go(s);
 	}
 	if (pool_start_spawner(pool) < 0) {
 		notef("%s", error_text());
 		spawner_stop(&pool->spawner);
+	}
+	for (unsigned i = 0; i < pool->shells_max; i++) {
+		struct pool_shell *s = &pool->shells[i];
+
+		if (s->state != POOL_GOING)
+			continue;
+		if (s->invocation)
+			pool_fail(s->invocation, "the machine ended with the spawner");
+		pool_free(s);
 	}
 	pool_want_work(pool);
 }
