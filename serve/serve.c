@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -72,6 +73,8 @@ static int serve_listen(struct serve *s, const struct options *options)
 static void serve_close(struct serve *s)
 {
 	for (unsigned i = 0; i < s->front.listen_count; i++) {
+		/* A process of a front that was killed may have it open for a moment longer. */
+		shutdown(s->front.listen_fds[i], SHUT_RDWR);
 		close(s->front.listen_fds[i]);
 		unix_path_remove_dead(address_path(s->front.listen_names[i]));
 	}
