@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -86,6 +87,31 @@ class Connection(http.client.HTTPConnection):
         return Answer(self.getresponse())
 
 
+class Call(threading.Thread):
+    """A request on a connection of its own, under way."""
+
+    def __init__(self, connection, name, payload, headers=None):
+        super().__init__(daemon=True)
+        self.connection, self.result = connection, None
+        connection.connect()
+        self.words = name, payload, headers
+        self.start()
+
+    def run(self):
+        try:
+            with self.connection:
+                self.result = self.connection.invoke(*self.words)
+        except (OSError, http.client.HTTPException) as error:
+            self.result = error
+
+    def answer(self, timeout=TIMEOUT_S):
+        self.join(timeout)
+        assert not self.is_alive(), f"no answer in {timeout} s"
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
 def read_file(path):
     with contextlib.suppress(OSError):
         return Path(path).read_bytes().decode(errors="replace")
@@ -96,12 +122,18 @@ def process_name(pid):
     return read_file(f"/proc/{pid}/comm").strip()
 
 
+def cpu_time(pid):
+    """Seconds that a process has computed."""
+    words = read_file(f"/proc/{pid}/stat").rsplit(")", 1)[-1].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK") if words else 0
+
+
 def descriptors(pid):
     """What a process has open, by kind."""
     kinds = []
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            kinds.append(re.sub(r"\[\d+\]", "", os.readlink(fd)))
+            kinds.append(re.sub(r"\[\d+\]|/proc/\d+/", "", os.readlink(fd)))
     return kinds
 
 
@@ -236,6 +268,14 @@ class Host:
         assert (answer.status, answer.error, answer.body) == (200, None, text.encode()), answer
         return answer
 
+    def call(self, payload=b"", name="builtin", headers=None):
+        """The same, without waiting for its answer."""
+        return Call(self.connect(), name, payload, headers)
+
+    def running(self, count, name="builtin"):
+        """Waits until so many requests of a function run."""
+        wait_for(lambda: self.function(name)["active"] == count, what=f"{count} of {name} that run")
+
     def client(self):
         return aws_client(self.address)
 
@@ -284,9 +324,9 @@ class Host:
     def steady(self):
         """Waits until all shells that are wanted are there and nothing else; what is there then."""
         def at_rest():
-            return self.still() and all(
+            return all(
                 each["armed"] == each["target"] and not each["building"] and not each["active"]
-                for each in self.status()["functions"])
+                for each in self.status()["functions"]) and self.still()
         wait_for(at_rest, what="a host at rest")
         return self.census()
 

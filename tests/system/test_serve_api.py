@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers import Running, guest, run, wait_for
-from serve_host import FUNCTIONS, Answer, Host
+from serve_host import FUNCTIONS, Answer, Host, cpu_time
 from templates import build, dirty_sum
 
 pytestmark = pytest.mark.system
@@ -206,14 +206,6 @@ def test_host_fails(host, client):
         answer = Answer(connection.getresponse())
     assert (answer.status, answer.error) == (500, "ServiceException")
     assert "killed" in answer.json()["Message"] or "ended" in answer.json()["Message"]
-
-
-def cpu_time(pid):
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-    except OSError:
-        return 0
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # --- Faults of the guest: 200, and what went wrong ---
