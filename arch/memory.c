@@ -68,11 +68,11 @@ static int memory_map(struct memory *m, int flags)
 		base = memory_map_within(m, flags);
 	}
 	if (base == MAP_FAILED) {
-		int err = errno;
+		int ret = failf(errno, "cannot map %llu MiB of guest memory: %s",
+				(unsigned long long)(m->size >> 20), strerror(errno));
 
 		memory_destroy(m);
-		return failf(err, "cannot map %llu MiB of guest memory: %s",
-			     (unsigned long long)(m->size >> 20), strerror(err));
+		return ret;
 	}
 	m->base = base;
 	return 0;
