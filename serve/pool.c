@@ -333,10 +333,28 @@ static const struct version *pool_model(const struct pool *pool, const struct sh
 	return v;
 }
 
+/* Without one nothing can be made; whatever kept it from starting may be over at the next try. */
+static int pool_start_spawner(struct pool *pool)
+{
+	int ret = spawner_start(&pool->spawner, pool->loop, &pool->spawner_events);
+
+	if (ret < 0)
+		return ret;
+	pool->stats.spawner_starts++;
+	for (struct version *v = pool->versions; ret == 0 && v; v = v->next)
+		ret = spawner_template(&pool->spawner, v->id, &v->sealed, v->name);
+	if (ret == 0)
+		return 0;
+	spawner_stop(&pool->spawner);
+	return failf(-ret, "the new spawner takes no templates: %s", strerror(-ret));
+}
+
 static int pool_spawn(struct pool *pool, struct pool_shell *s, const struct version *model)
 {
-	int pair[2], ret;
+	int pair[2], ret = pool->spawner.watch ? 0 : pool_start_spawner(pool);
 
+	if (ret < 0)
+		return ret;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return failf(errno, "no descriptor left (ulimit -n): %s", strerror(errno));
 	s->fd = pair[0];
@@ -404,18 +422,6 @@ static void pool_dead(void *opaque, uint64_t id, int status)
 	pool_want_work(pool);
 }
 
-static int pool_start_spawner(struct pool *pool)
-{
-	int ret = spawner_start(&pool->spawner, pool->loop, &pool->spawner_events);
-
-	if (ret < 0)
-		return ret;
-	pool->stats.spawner_starts++;
-	for (struct version *v = pool->versions; ret == 0 && v; v = v->next)
-		ret = spawner_template(&pool->spawner, v->id, &v->sealed, v->name);
-	return ret < 0 ? failf(-ret, "the new spawner takes no templates: %s", strerror(-ret)) : 0;
-}
-
 /*
  * All shells are gone with it. Requests that ran have lost their machines; the rest goes on, on machines
  * of the new spawner: none of the dead ones may be given to a request, so they go first.
@@ -434,10 +440,8 @@ static void pool_spawner_gone(void *opaque)
 		pool->stats.died += s->state != POOL_HELD;
 		pool_let_go(s);
 	}
-	if (pool_start_spawner(pool) < 0) {
+	if (pool_start_spawner(pool) < 0)
 		notef("%s", error_text());
-		spawner_stop(&pool->spawner);
-	}
 	for (unsigned i = 0; i < pool->shells_max; i++) {
 		struct pool_shell *s = &pool->shells[i];
 
