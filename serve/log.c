@@ -16,10 +16,19 @@
 
 #define LOG_LAST_US 1000000u
 
-/* Writes a piece; false when standard output is of no use, or the end does not wait longer. */
-static bool log_write(struct log *log, const char *data, size_t len, uint64_t *deadline_us)
+/* The thread's side of standard output. */
+struct log_output {
+	uint64_t deadline_us; /* of the end; 0: none yet */
+	bool cut;             /* its last line has no end */
+	bool skip;            /* nor has the line that was dropped: the rest of it follows */
+};
+
+/* Writes a piece; less than all of it when that fails, or when the end does not wait longer. */
+static size_t log_write(struct log *log, const char *data, size_t len, uint64_t *deadline_us)
 {
-	while (len) {
+	size_t at = 0;
+
+	while (at < len) {
 		struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
 		bool ending;
 		ssize_t n;
@@ -30,16 +39,37 @@ static bool log_write(struct log *log, const char *data, size_t len, uint64_t *d
 		if (ending && !*deadline_us)
 			*deadline_us = monotonic_us() + LOG_LAST_US;
 		if (*deadline_us && monotonic_us() > *deadline_us)
-			return false;
+			break;
 		if (poll(&out, 1, LOG_PAUSE_MS) <= 0)
 			continue;
-		n = write(STDOUT_FILENO, data, len < 4096 ? len : 4096);
+		n = write(STDOUT_FILENO, data + at, len - at < 4096 ? len - at : 4096);
 		if (n < 0 && errno != EINTR && errno != EAGAIN)
-			return false;
-		data += n > 0 ? n : 0;
-		len -= n > 0 ? (size_t)n : 0;
+			break;
+		at += n > 0 ? (size_t)n : 0;
 	}
-	return true;
+	return at;
+}
+
+/* A piece of lines; one may be in two pieces. What cannot be written is dropped, whole lines of it. */
+static uint64_t log_put(struct log *log, struct log_output *out, const char *data, size_t len)
+{
+	const char *newline = out->skip ? memchr(data, '\n', len) : NULL;
+	size_t at = out->skip ? newline ? (size_t)(newline + 1 - data) : len : 0, from = at;
+	uint64_t dropped = newline != NULL;
+
+	out->skip &= !newline;
+	/* What came of a line before the disk was full is ended, so that the next one is whole. */
+	if (out->cut && at < len)
+		out->cut = log_write(log, "\n", 1, &out->deadline_us) == 0;
+	if (!out->cut)
+		at += log_write(log, data + at, len - at, &out->deadline_us);
+	if (at == len)
+		return dropped;
+	out->cut |= at > from && data[at - 1] != '\n';
+	out->skip = data[len - 1] != '\n';
+	for (; at < len; at++)
+		dropped += data[at] == '\n';
+	return dropped;
 }
 
 static void log_pause(void)
@@ -52,8 +82,8 @@ static void log_pause(void)
 static void *log_thread(void *opaque)
 {
 	struct log *log = opaque;
-	uint64_t deadline_us = 0;
-	bool usable = true;
+	struct log_output out = { 0 };
+	uint64_t dropped;
 
 	pthread_mutex_lock(&log->lock);
 	for (;;) {
@@ -76,8 +106,9 @@ static void *log_thread(void *opaque)
 		if (len > LOG_BUFFER_SIZE - from)
 			len = LOG_BUFFER_SIZE - from;
 		pthread_mutex_unlock(&log->lock);
-		usable = usable && log_write(log, log->buffer + from, len, &deadline_us);
+		dropped = log_put(log, &out, log->buffer + from, len);
 		pthread_mutex_lock(&log->lock);
+		log->dropped += dropped;
 		log->tail += len;
 	}
 	pthread_mutex_unlock(&log->lock);
