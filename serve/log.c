@@ -19,7 +19,8 @@
 /* The thread's side of standard output. */
 struct log_output {
 	uint64_t deadline_us; /* of the end; 0: none yet */
-	bool cut;             /* its last line has no end */
+	bool open;            /* its last line has no end, */
+	bool cut;             /* and will not get the one that it should have */
 	bool skip;            /* nor has the line that was dropped: the rest of it follows */
 };
 
@@ -63,9 +64,11 @@ static uint64_t log_put(struct log *log, struct log_output *out, const char *dat
 		out->cut = log_write(log, "\n", 1, &out->deadline_us) == 0;
 	if (!out->cut)
 		at += log_write(log, data + at, len - at, &out->deadline_us);
+	if (at > from)
+		out->open = data[at - 1] != '\n';
 	if (at == len)
 		return dropped;
-	out->cut |= at > from && data[at - 1] != '\n';
+	out->cut |= out->open;
 	out->skip = data[len - 1] != '\n';
 	for (; at < len; at++)
 		dropped += data[at] == '\n';
