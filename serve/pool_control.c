@@ -179,6 +179,9 @@ static uint64_t control_next(const struct pool *pool)
 	for (const struct function *f = pool->functions; f; f = f->next) {
 		if (f->armed_count > f->target)
 			at_us = 0;
+		/* Requests that wait until another try makes sense. */
+		if (f->waiting && f->refused_until_us > monotonic_us())
+			at_us = control_earlier(at_us, f->refused_until_us);
 		if (room && f->version && f->armed_count + f->building < f->target &&
 		    f->refill_credit >= 1)
 			at_us = control_earlier(at_us,

@@ -218,9 +218,12 @@ static void pool_build_for_waiting(struct pool *pool, struct function *f)
 	unsigned wanted = f->waiting, room = f->config.concurrency - f->active;
 	int ret = 0;
 
-	if (!f->version || monotonic_us() < f->refused_until_us) {
-		pool_fail_waiting(f, f->version ? "no machine can be made for it now"
-						: "its template is not there");
+	if (!f->version) {
+		pool_fail_waiting(f, "its template is not there");
+		return;
+	}
+	if (monotonic_us() < f->refused_until_us) {
+		pool_want_work(pool);
 		return;
 	}
 	wanted = wanted < room ? wanted : room;
