@@ -442,7 +442,7 @@ static void pool_spawner_gone(void *opaque)
 	}
 	if (pool_start_spawner(pool) < 0)
 		notef("%s", error_text());
-	for (unsigned i = 0; i < pool->shells_max; i++) {
+	for (unsigned i = 0; i < pool->limits.shells; i++) {
 		struct pool_shell *s = &pool->shells[i];
 
 		if (s->state != POOL_GOING)

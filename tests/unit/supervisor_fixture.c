@@ -215,7 +215,7 @@ int supervisor_teardown(void **state)
 
 /* --- A client --- */
 
-json_t *client_next(struct fixture *f)
+json_t *qmp_client_next(struct fixture *f)
 {
 	json_t *message;
 	char *end;
@@ -234,7 +234,7 @@ json_t *client_next(struct fixture *f)
 	return message;
 }
 
-int client_open(struct fixture *f)
+int qmp_client_open(struct fixture *f)
 {
 	const struct timeval limit = { .tv_sec = TIMEOUT_S };
 	int fd = -1;
@@ -249,15 +249,15 @@ int client_open(struct fixture *f)
 	return fd;
 }
 
-void client_say(struct fixture *f, const char *text)
+void qmp_client_say(struct fixture *f, const char *text)
 {
 	assert_int_equal(send(f->client, text, strlen(text), MSG_NOSIGNAL), strlen(text));
 }
 
 /* The next message must hold that event, that return or (by its supervisor_start) that error. */
-void client_expect(struct fixture *f, const char *member, const char *wanted)
+void qmp_client_expect(struct fixture *f, const char *member, const char *wanted)
 {
-	json_t *message = client_next(f), *value = json_object_get(message, member);
+	json_t *message = qmp_client_next(f), *value = json_object_get(message, member);
 	char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
 
 	if (!text || !strstr(text, wanted)) {
@@ -269,23 +269,23 @@ void client_expect(struct fixture *f, const char *member, const char *wanted)
 	json_decref(message);
 }
 
-void client_begin(struct fixture *f)
+void qmp_client_begin(struct fixture *f)
 {
-	f->client = client_open(f);
-	client_expect(f, "QMP", "virga");
-	client_say(f, "{\"execute\": \"qmp_capabilities\"}\n");
-	client_expect(f, "return", "{}");
+	f->client = qmp_client_open(f);
+	qmp_client_expect(f, "QMP", "virga");
+	qmp_client_say(f, "{\"execute\": \"qmp_capabilities\"}\n");
+	qmp_client_expect(f, "return", "{}");
 }
 
-void client_wait_status(struct fixture *f, const char *command, const char *wanted)
+void qmp_client_wait_status(struct fixture *f, const char *command, const char *wanted)
 {
 	for (unsigned i = 0; i < 2000; i++) {
 		json_t *message;
 		char *text;
 		bool found;
 
-		client_say(f, command);
-		message = client_next(f);
+		qmp_client_say(f, command);
+		message = qmp_client_next(f);
 		text = json_dumps(message, JSON_COMPACT);
 		found = strstr(text, wanted) != NULL;
 		free(text);
@@ -297,15 +297,15 @@ void client_wait_status(struct fixture *f, const char *command, const char *want
 	fail_msg("%s never told %s", command, wanted);
 }
 
-void client_wait_ready(struct fixture *f)
+void qmp_client_wait_ready(struct fixture *f)
 {
 	for (unsigned i = 0; i < 2000; i++) {
 		json_t *message;
 		bool ready, is_reply;
 
-		client_say(f, "{\"execute\": \"query-status\"}");
+		qmp_client_say(f, "{\"execute\": \"query-status\"}");
 		do {
-			message = client_next(f);
+			message = qmp_client_next(f);
 			assert_non_null(message);
 			is_reply = json_object_get(message, "return");
 			ready = json_is_true(
@@ -319,11 +319,11 @@ void client_wait_ready(struct fixture *f)
 	fail_msg("never ready");
 }
 
-void client_migrate(struct fixture *f, const char *dir)
+void qmp_client_migrate(struct fixture *f, const char *dir)
 {
 	char text[256];
 
 	snprintf(text, sizeof(text),
 		 "{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"file:%s\"}}", dir);
-	client_say(f, text);
+	qmp_client_say(f, text);
 }

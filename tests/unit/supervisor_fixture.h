@@ -55,21 +55,21 @@ void vm_dies_saving(int fd);
 
 /* --- A client --- */
 
-/* A connection, once there is a socket; client_begin() makes it f->client and negotiates. */
-int client_open(struct fixture *f);
-void client_begin(struct fixture *f);
+/* A connection, once there is a socket; qmp_client_begin() makes it f->client and negotiates. */
+int qmp_client_open(struct fixture *f);
+void qmp_client_begin(struct fixture *f);
 
-void client_say(struct fixture *f, const char *text);
-void client_migrate(struct fixture *f, const char *dir);
+void qmp_client_say(struct fixture *f, const char *text);
+void qmp_client_migrate(struct fixture *f, const char *dir);
 
 /* The next message, owned by the caller; NULL at the end of the connection. */
-json_t *client_next(struct fixture *f);
+json_t *qmp_client_next(struct fixture *f);
 
 /* The next message must have that member, with the wanted text in its JSON. */
-void client_expect(struct fixture *f, const char *member, const char *wanted);
+void qmp_client_expect(struct fixture *f, const char *member, const char *wanted);
 
 /* Repeats a command until the wanted text is in its reply / until the machine is ready. */
-void client_wait_status(struct fixture *f, const char *command, const char *wanted);
-void client_wait_ready(struct fixture *f);
+void qmp_client_wait_status(struct fixture *f, const char *command, const char *wanted);
+void qmp_client_wait_ready(struct fixture *f);
 
 #endif

@@ -80,24 +80,24 @@ static void test_stop_and_cont(void **state)
 	struct fixture *f = *state;
 
 	supervisor_start(f, vm_plain);
-	client_begin(f);
-	client_wait_ready(f);
-	client_say(f, "{\"execute\": \"stop\"}{\"execute\": \"stop\"}");
-	client_expect(f, "event", "STOP");
-	client_expect(f, "return", "{}");
-	client_expect(f, "return", "{}");
-	client_say(f, "{\"execute\": \"query-status\"}");
-	client_expect(f, "return", "\"paused\",\"running\":false");
-	client_say(f, "{\"execute\": \"cont\"}{\"execute\": \"query-cpus-fast\"}");
-	client_expect(f, "event", "RESUME");
-	client_expect(f, "return", "{}");
-	client_expect(f, "return", "\"thread-id\":22");
-	client_say(f, "{\"execute\": \"query-name\"}");
-	client_expect(f, "return", "fake");
-	client_say(f, "{\"execute\": \"quit\"}");
-	client_expect(f, "return", "{}");
-	client_expect(f, "event", "SHUTDOWN");
-	assert_null(client_next(f));
+	qmp_client_begin(f);
+	qmp_client_wait_ready(f);
+	qmp_client_say(f, "{\"execute\": \"stop\"}{\"execute\": \"stop\"}");
+	qmp_client_expect(f, "event", "STOP");
+	qmp_client_expect(f, "return", "{}");
+	qmp_client_expect(f, "return", "{}");
+	qmp_client_say(f, "{\"execute\": \"query-status\"}");
+	qmp_client_expect(f, "return", "\"paused\",\"running\":false");
+	qmp_client_say(f, "{\"execute\": \"cont\"}{\"execute\": \"query-cpus-fast\"}");
+	qmp_client_expect(f, "event", "RESUME");
+	qmp_client_expect(f, "return", "{}");
+	qmp_client_expect(f, "return", "\"thread-id\":22");
+	qmp_client_say(f, "{\"execute\": \"query-name\"}");
+	qmp_client_expect(f, "return", "fake");
+	qmp_client_say(f, "{\"execute\": \"quit\"}");
+	qmp_client_expect(f, "return", "{}");
+	qmp_client_expect(f, "event", "SHUTDOWN");
+	assert_null(qmp_client_next(f));
 	supervisor_expect_end(f, 0, "virga: ended by 0??[2J\n");
 }
 
@@ -106,10 +106,10 @@ static void test_sigterm(void **state)
 	struct fixture *f = *state;
 
 	supervisor_start(f, vm_plain);
-	client_begin(f);
-	client_wait_ready(f);
+	qmp_client_begin(f);
+	qmp_client_wait_ready(f);
 	kill(f->supervisor, SIGTERM);
-	client_expect(f, "data", "\"guest\":false,\"reason\":\"host-signal\"");
+	qmp_client_expect(f, "data", "\"guest\":false,\"reason\":\"host-signal\"");
 	supervisor_expect_end(f, 0, "ended by 15");
 }
 
@@ -145,10 +145,10 @@ static void test_bad_clients(void **state)
 	int others[300];
 
 	supervisor_start(f, vm_plain);
-	client_begin(f);
-	client_wait_ready(f);
+	qmp_client_begin(f);
+	qmp_client_wait_ready(f);
 	for (unsigned i = 0; i < 300; i++)
-		others[i] = client_open(f);
+		others[i] = qmp_client_open(f);
 	for (unsigned i = 0; i < 300; i += 3)
 		send(others[i], "garbage\n\xff\xfe{{{{\n", 15, MSG_DONTWAIT | MSG_NOSIGNAL);
 	send(others[1], "{\"execute\": \"qmp_capabilities\"}", 31, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -156,19 +156,19 @@ static void test_bad_clients(void **state)
 		if (send(others[1], flood, strlen(flood), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 			break;
 	for (unsigned i = 0; i < 50; i++) {
-		client_say(f, "{\"execute\": \"stop\"}{\"execute\": \"cont\"}");
-		client_expect(f, "event", "STOP");
-		client_expect(f, "return", "{}");
-		client_expect(f, "event", "RESUME");
-		client_expect(f, "return", "{}");
+		qmp_client_say(f, "{\"execute\": \"stop\"}{\"execute\": \"cont\"}");
+		qmp_client_expect(f, "event", "STOP");
+		qmp_client_expect(f, "return", "{}");
+		qmp_client_expect(f, "event", "RESUME");
+		qmp_client_expect(f, "return", "{}");
 	}
 	for (unsigned i = 0; i < 300; i++)
 		close(others[i]);
 	close(f->client);
 	f->in_len = 0;
 	for (unsigned i = 0; i < 100; i++) {
-		f->client = client_open(f);
-		client_expect(f, "QMP", "virga");
+		f->client = qmp_client_open(f);
+		qmp_client_expect(f, "QMP", "virga");
 		close(f->client);
 	}
 	f->client = -1;
@@ -187,12 +187,12 @@ static void test_terminal(void **state)
 	f->terminal = dup(slave);
 	supervisor_start(f, vm_dies_saving);
 	close(f->terminal);
-	client_begin(f);
-	client_wait_ready(f);
+	qmp_client_begin(f);
+	qmp_client_wait_ready(f);
 	assert_int_equal(tcgetattr(slave, &during), 0);
 	assert_int_equal(during.c_lflag & (ICANON | ECHO | ISIG), 0);
 	assert_int_equal(during.c_oflag, before.c_oflag);
-	client_migrate(f, f->snapshot);
+	qmp_client_migrate(f, f->snapshot);
 	supervisor_expect_end(f, 125, "killed by signal 9");
 	assert_int_equal(tcgetattr(slave, &after), 0);
 	assert_int_equal(before.c_iflag, after.c_iflag);

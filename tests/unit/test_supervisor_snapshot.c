@@ -116,26 +116,27 @@ static void test_snapshot(void **state)
 	int fd;
 
 	supervisor_start(f, vm_plain);
-	client_begin(f);
-	client_wait_ready(f);
-	client_migrate(f, f->snapshot);
-	client_expect(f, "return", "{}");
-	client_wait_status(f, "{\"execute\": \"query-migrate\"}", "\"pause-us\":2345");
+	qmp_client_begin(f);
+	qmp_client_wait_ready(f);
+	qmp_client_migrate(f, f->snapshot);
+	qmp_client_expect(f, "return", "{}");
+	qmp_client_wait_status(f, "{\"execute\": \"query-migrate\"}", "\"pause-us\":2345");
 	snprintf(path, sizeof(path), "%s/memory", f->snapshot);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	assert_int_equal(read(fd, text, 7), 6);
 	close(fd);
-	client_migrate(f, f->snapshot);
-	client_expect(f, "error", f->snapshot);
-	client_migrate(f, "relative");
-	client_expect(f, "error", "absolute");
-	client_migrate(f, "/proc/none/there");
-	client_expect(f, "error", "/proc/none/there");
-	client_say(f, "{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"tcp:localhost:1\"}}");
-	client_expect(f, "error", "file:DIR");
+	qmp_client_migrate(f, f->snapshot);
+	qmp_client_expect(f, "error", f->snapshot);
+	qmp_client_migrate(f, "relative");
+	qmp_client_expect(f, "error", "absolute");
+	qmp_client_migrate(f, "/proc/none/there");
+	qmp_client_expect(f, "error", "/proc/none/there");
+	qmp_client_say(f,
+		       "{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"tcp:localhost:1\"}}");
+	qmp_client_expect(f, "error", "file:DIR");
 	/* A refused snapshot leaves what is known of the last one. */
-	client_say(f, "{\"execute\": \"query-migrate\"}");
-	client_expect(f, "return", "completed");
+	qmp_client_say(f, "{\"execute\": \"query-migrate\"}");
+	qmp_client_expect(f, "return", "completed");
 }
 
 static void test_snapshot_fails(void **state)
@@ -143,18 +144,18 @@ static void test_snapshot_fails(void **state)
 	struct fixture *f = *state;
 
 	supervisor_start(f, vm_cannot_save);
-	client_begin(f);
-	client_wait_ready(f);
-	client_migrate(f, f->snapshot);
-	client_expect(f, "return", "{}");
-	client_wait_status(f, "{\"execute\": \"query-migrate\"}",
-			   "\"failed\",\"error-desc\":\"no room ? for it\"");
+	qmp_client_begin(f);
+	qmp_client_wait_ready(f);
+	qmp_client_migrate(f, f->snapshot);
+	qmp_client_expect(f, "return", "{}");
+	qmp_client_wait_status(f, "{\"execute\": \"query-migrate\"}",
+			       "\"failed\",\"error-desc\":\"no room ? for it\"");
 	assert_int_equal(access(f->snapshot, F_OK), -1);
-	client_say(f, "{\"execute\": \"query-status\"}");
-	client_expect(f, "return", "\"running\",\"running\":true");
-	client_migrate(f, f->snapshot);
-	client_expect(f, "return", "{}");
-	client_wait_status(f, "{\"execute\": \"query-migrate\"}", "completed");
+	qmp_client_say(f, "{\"execute\": \"query-status\"}");
+	qmp_client_expect(f, "return", "\"running\",\"running\":true");
+	qmp_client_migrate(f, f->snapshot);
+	qmp_client_expect(f, "return", "{}");
+	qmp_client_wait_status(f, "{\"execute\": \"query-migrate\"}", "completed");
 }
 
 static void test_vm_dies_saving(void **state)
@@ -163,8 +164,8 @@ static void test_vm_dies_saving(void **state)
 	char tmp[128];
 
 	supervisor_start(f, vm_dies_saving);
-	client_begin(f);
-	client_migrate(f, f->snapshot);
+	qmp_client_begin(f);
+	qmp_client_migrate(f, f->snapshot);
 	supervisor_expect_end(f, 125, "killed by signal 9");
 	snprintf(tmp, sizeof(tmp), "%s.tmp", f->snapshot);
 	assert_int_equal(access(f->snapshot, F_OK), -1);
@@ -199,7 +200,7 @@ static void test_snapshot_command(void **state)
 	assert_int_equal(snapshot_command(f->control, f->snapshot, 1, false), 1);
 	assert_non_null(strstr(error_text(), f->control));
 	supervisor_start(f, vm_plain);
-	close(client_open(f));
+	close(qmp_client_open(f));
 	assert_int_equal(snapshot_command(f->control, f->snapshot, 10, false), 0);
 	assert_int_equal(access(f->snapshot, F_OK), 0);
 	assert_int_equal(snapshot_command(f->control, f->snapshot, 10, false), 2);
@@ -216,7 +217,7 @@ static void test_snapshot_command_not_ready(void **state)
 	struct fixture *f = *state;
 
 	supervisor_start(f, vm_not_ready);
-	close(client_open(f));
+	close(qmp_client_open(f));
 	assert_int_equal(snapshot_command(f->control, f->snapshot, 1, false), 1);
 	assert_non_null(strstr(error_text(), "READY within 1 s"));
 	assert_int_equal(access(f->snapshot, F_OK), -1);
@@ -233,8 +234,8 @@ static void test_snapshot_command_and_silence(void **state)
 	hurried = true;
 	supervisor_start(f, vm_stands_still);
 	hurried = false;
-	client_begin(f);
-	client_wait_ready(f);
+	qmp_client_begin(f);
+	qmp_client_wait_ready(f);
 	alarm(20);
 	start_us = monotonic_us();
 	assert_int_equal(snapshot_command(f->control, f->snapshot, 10, false), 1);
@@ -245,17 +246,17 @@ static void test_snapshot_command_and_silence(void **state)
 	snprintf(tmp, sizeof(tmp), "%s.tmp", f->snapshot);
 	assert_int_equal(access(tmp, F_OK), -1);
 	/* Its answer would be taken for that of the next. */
-	client_migrate(f, f->snapshot);
-	client_expect(f, "error", "has not answered since the last snapshot");
-	client_say(f, "{\"execute\": \"stop\"}");
-	client_expect(f, "event", "STOP");
-	client_expect(f, "return", "{}");
+	qmp_client_migrate(f, f->snapshot);
+	qmp_client_expect(f, "error", "has not answered since the last snapshot");
+	qmp_client_say(f, "{\"execute\": \"stop\"}");
+	qmp_client_expect(f, "event", "STOP");
+	qmp_client_expect(f, "return", "{}");
 	assert_int_equal(access(f->snapshot, F_OK), -1);
-	client_say(f, "{\"execute\": \"query-migrate\"}");
-	client_expect(f, "return", "failed");
-	client_migrate(f, f->snapshot);
-	client_expect(f, "return", "{}");
-	client_wait_status(f, "{\"execute\": \"query-migrate\"}", "completed");
+	qmp_client_say(f, "{\"execute\": \"query-migrate\"}");
+	qmp_client_expect(f, "return", "failed");
+	qmp_client_migrate(f, f->snapshot);
+	qmp_client_expect(f, "return", "{}");
+	qmp_client_wait_status(f, "{\"execute\": \"query-migrate\"}", "completed");
 	assert_int_equal(access(f->snapshot, F_OK), 0);
 }
 
