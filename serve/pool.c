@@ -351,10 +351,10 @@ static int pool_start_spawner(struct pool *pool)
 
 static int pool_spawn(struct pool *pool, struct pool_shell *s, const struct version *model)
 {
-	int pair[2], ret = pool->spawner.watch ? 0 : pool_start_spawner(pool);
+	int pair[2], ret;
 
-	if (ret < 0)
-		return ret;
+	if (!pool->spawner.watch && pool_start_spawner(pool) < 0)
+		return -ECHILD; /* not fork's EAGAIN: there are not too many shells */
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return failf(errno, "no descriptor left (ulimit -n): %s", strerror(errno));
 	s->fd = pair[0];
