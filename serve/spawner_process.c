@@ -154,25 +154,40 @@ static bool spawner_grow(struct spawner_process *p)
 	return true;
 }
 
-/* A shell that cannot be forked is one whose socket closes at once. */
-static void spawner_fork(struct spawner_process *p, const struct message *m)
+/* 0 or an errno. */
+static int spawner_fork(struct spawner_process *p, const struct message *m)
 {
 	const struct spawner_template *t = *spawner_find(p, m->value);
 	const pid_t parent = getpid();
 	bool armed = strcmp(m->text, "armed") == 0;
 	pid_t pid;
 
-	if (!t || m->fd_count != 1 || !spawner_grow(p))
-		return;
+	if (!t || m->fd_count != 1)
+		return EPROTO;
+	if (!spawner_grow(p))
+		return ENOMEM;
 	pid = fork();
+	if (pid < 0)
+		return errno;
 	if (pid == 0) {
 		spawner_run_shell(t, armed, m->fds[0], parent);
 		_exit(0);
 	}
-	if (pid > 0)
-		p->children[p->count++] = (struct spawner_child){ .shell = m->id, .pid = pid };
-	else
-		notef("cannot fork a shell: %s", strerror(errno));
+	p->children[p->count++] = (struct spawner_child){ .shell = m->id, .pid = pid };
+	return 0;
+}
+
+/* A shell that cannot be forked is one that is dead at once. */
+static void spawner_make(struct spawner_process *p, struct message *m)
+{
+	uint64_t shell = m->id;
+	int err = spawner_fork(p, m);
+
+	message_close_fds(m);
+	if (err) {
+		notef("cannot fork a shell: %s", strerror(err));
+		spawner_dead(p, shell, 0);
+	}
 }
 
 static void spawner_signal(const struct spawner_process *p, uint64_t shell, int signal)
@@ -213,7 +228,7 @@ static void spawner_order(struct spawner_process *p, struct message *m)
 		spawner_drop_template(p, (uint32_t)m->id);
 		break;
 	case MESSAGE_SPAWN:
-		spawner_fork(p, m);
+		spawner_make(p, m);
 		break;
 	case MESSAGE_KILL:
 		spawner_signal(p, m->id, SIGKILL);

@@ -339,9 +339,10 @@ class Host:
     def settled(self, before):
         """Within ten seconds all is as it was; fails with what is left over or missing."""
         deadline = time.monotonic() + SETTLE_S
-        while (now := self.census()) != before:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"left over: {+(now - before)}, missing: {+(before - now)}")
+        while (now := self.census()) != before or self.status()["shells"] != now["virga-shell"]:
+            assert time.monotonic() < deadline, (
+                f"left over: {+(now - before)}, missing: {+(before - now)}, "
+                f"the host counts {self.status()['shells']} shells")
             time.sleep(0.05)
 
 
