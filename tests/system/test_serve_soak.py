@@ -7,6 +7,7 @@ The many requests come from bench/load, which checks every answer; the faults fr
 """
 
 import http.client
+import itertools
 import json
 import os
 import random
@@ -34,7 +35,9 @@ SEED = int(os.environ.get("VIRGA_SEED", "4"))
 WARM_UP = REQUESTS // 10
 PAYLOAD_MAX = 6 << 20
 LEAK_MAX = 64 << 10  # of both processes together: less than a byte for each request
-LOADS = [("builtin", 2), ("small", 1), ("reset", 1), ("kept", 1)]  # and connections
+ONCE = [("builtin", 3), ("small", 2)]  # functions and connections: a machine for each request
+AGAIN = [("reset", 2), ("kept", 1), ("small", 1)]  # and machines that are used again, far faster
+ROUNDS = [ONCE, AGAIN, ONCE, ONCE, ONCE]
 
 # What is asked, of whom, and how it may end: an error's name, or an answer.
 FAULTS = [
@@ -146,13 +149,13 @@ class Soak:
         assert not self.errors, self.errors
 
 
-def load(host, seconds):
-    """(requests, answers that were not right) by function, of all loads at once."""
+def load(host, which, seconds):
+    """(requests by function, answers that were not right by kind) of these loads at once."""
     loads = [(name, subprocess.Popen(
         [measure.load_tool(), "closed", "--to", host.address, "--path",
          f"{FUNCTIONS}/{name}/invocations", "--body", "echo number %n", "--expect", "number %n",
          "--seconds", str(seconds), "--connections", str(connections)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE)) for name, connections in LOADS]
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)) for name, connections in which]
     sent, wrong = Counter(), Counter()
     for name, process in loads:
         out = json.loads(process.communicate(timeout=60 + seconds)[0])
@@ -165,9 +168,11 @@ def soak(host, requests):
     """Sends at least so many; what was sent by function, and how many shells were killed."""
     storm, sent, wrong = Soak(host), Counter(), Counter()
     try:
-        while sum(sent.values()) < requests and not storm.ending.is_set():
-            for total, more in zip((sent, wrong), load(host, 5 if requests > 20000 else 2)):
+        for which in itertools.cycle(ROUNDS):
+            for total, more in zip((sent, wrong), load(host, which, 4 if requests > 20000 else 1)):
                 total.update(more)
+            if sum(sent.values()) >= requests or storm.ending.is_set():
+                break
     finally:
         storm.stop()
     # An answer that is not right is one whose machine was killed: a status, never a wrong body.
