@@ -73,16 +73,29 @@ static int set_key(void *object, const char *where, const struct key *key, const
 	case KEY_SIZE:
 		if (!json_is_string(value) ||
 		    config_parse_size(json_string_value(value), member) < 0 ||
-		    *(uint64_t *)member < CONFIG_MEMORY_MIN || *(uint64_t *)member % 4096)
+		    *(uint64_t *)member < CONFIG_MEMORY_MIN ||
+		    *(uint64_t *)member > CONFIG_MEMORY_MAX || *(uint64_t *)member % 4096)
 			return failf(EINVAL,
-				     "%s: key '%s': a size like \"128M\" is allowed, %llu MiB or "
-				     "more, whole pages",
-				     where, key->name, CONFIG_MEMORY_MIN >> 20);
+				     "%s: key '%s': a size like \"128M\" is allowed, from %llu MiB "
+				     "to %llu GiB, whole pages",
+				     where, key->name, CONFIG_MEMORY_MIN >> 20,
+				     CONFIG_MEMORY_MAX >> 30);
 		return 0;
 	case KEY_OTHER:
 		break;
 	}
 	return key->set(object, where, value);
+}
+
+static int unknown_key(const char *where, const char *name, const struct key *keys)
+{
+	char known[160] = "";
+	size_t at = 0;
+
+	for (; keys->name && at < sizeof(known); keys++)
+		at += (size_t)snprintf(known + at, sizeof(known) - at, "%s%s", at ? ", " : "",
+				       keys->name);
+	return failf(EINVAL, "%s: there is no key '%.64s'; there are: %s", where, name, known);
 }
 
 static int set_object(void *object, const char *where, const json_t *from, const struct key *keys)
@@ -100,7 +113,7 @@ static int set_object(void *object, const char *where, const json_t *from, const
 		while (key->name && strcmp(key->name, name) != 0)
 			key++;
 		ret = key->name ? set_key(object, where, key, value)
-				: failf(EINVAL, "%s: there is no key '%s'", where, name);
+				: unknown_key(where, name, keys);
 		if (ret < 0)
 			break;
 	}
