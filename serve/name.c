@@ -32,12 +32,12 @@ static int name_decode(char *out, size_t size, const char *text, size_t len)
 			int high = i + 2 < len ? hex_digit(text[i + 1]) : -1;
 			int low = i + 2 < len ? hex_digit(text[i + 2]) : -1;
 
-			if (high < 0 || low < 0 || !(high | low))
+			if (high < 0 || low < 0)
 				return -1;
 			c = (char)(high << 4 | low);
 			i += 2;
 		}
-		if (at == size)
+		if (at == size || !c)
 			return -1;
 		out[at++] = c;
 	}
