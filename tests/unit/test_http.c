@@ -365,6 +365,15 @@ static void test_continue(void **state)
 	assert_int_equal(client_answers(&c), 3);
 	for (unsigned i = 0; i < 3; i++)
 		assert_int_equal(client_status(&c, i), 200);
+	/* It is said once, also when what comes next is not yet of the body. */
+	client_close(&c);
+	c = client_open(bed);
+	client_say(&c, INVOKE "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n");
+	client_say(&c, "1\r");
+	client_say(&c, "\n");
+	assert_string_equal(c.in, "HTTP/1.1 100 Continue\r\n\r\n");
+	client_say(&c, "x\r\n0\r\n\r\n");
+	assert_int_equal(client_status(&c, 1), 200);
 	client_close(&c);
 }
 
