@@ -487,10 +487,10 @@ void pool_fini(struct pool *pool)
 		}
 	}
 	spawner_stop(&pool->spawner);
-	timer_clear(pool->timers, &pool->work);
-	timer_clear(pool->timers, &pool->tick);
 	while (pool->functions)
 		function_remove(pool, pool->functions);
+	timer_clear(pool->timers, &pool->work);
+	timer_clear(pool->timers, &pool->tick);
 	free(pool->shells);
 	pool->shells = NULL;
 }

@@ -22,16 +22,9 @@
 #include "serve/address.h"
 #include "serve/api.h"
 #include "tests/unit/descriptors.h"
+#include "tests/unit/own_time.h"
 
 #define STEPS_MAX 100000u
-
-static uint64_t now_us = 1000000000;
-
-uint64_t __wrap_monotonic_us(void);
-uint64_t __wrap_monotonic_us(void)
-{
-	return now_us;
-}
 
 /* --- The handler: says the request back --- */
 
@@ -146,12 +139,12 @@ void bed_step(struct bed *bed)
 	while (bed->loop.epoll_fd >= 0 && loop_step(&bed->loop, &bed->lock, 0) > 0)
 		if (++steps > STEPS_MAX)
 			fail_msg("the loop finds no rest");
-	timers_run(&bed->timers, now_us);
+	timers_run(&bed->timers, own_time_us);
 }
 
 void bed_advance(struct bed *bed, uint64_t ms)
 {
-	now_us += ms * 1000;
+	own_time_us += ms * 1000;
 	bed_step(bed);
 }
 
