@@ -108,6 +108,7 @@ struct function {
 	unsigned arrived;       /* requests in this tick */
 	double rate;            /* requests a second, smoothed */
 	double refill_credit;   /* shells that may be built by pool_refill */
+	uint64_t retry_us;      /* none is built for later before: there was no room */
 	uint64_t used_until_us; /* the target is not lowered before */
 
 	struct function_stats stats;

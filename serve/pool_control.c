@@ -93,14 +93,20 @@ static double control_credit(struct pool *pool, uint64_t now_us)
 	return pool->refill_credit;
 }
 
+/* When the next armed clone of f may be made, as far as the last ones say. */
+static uint64_t control_refill_us(const struct function *f)
+{
+	return f->refused_until_us > f->retry_us ? f->refused_until_us : f->retry_us;
+}
+
 /* One armed clone more for f, if it wants one. */
 static bool control_refill(struct pool *pool, struct function *f, uint64_t now_us)
 {
 	if (pool->draining || !f->version || f->armed_count + f->building >= f->target ||
-	    now_us < f->refused_until_us || f->refill_credit < 1)
+	    now_us < control_refill_us(f) || f->refill_credit < 1)
 		return false;
 	if (pool_build(pool, f, NULL) < 0) {
-		f->refused_until_us = now_us + CONTROL_RETRY_US;
+		f->retry_us = now_us + CONTROL_RETRY_US;
 		return false;
 	}
 	f->refill_credit -= 1;
@@ -185,7 +191,7 @@ static uint64_t control_next(const struct pool *pool)
 		if (room && f->version && f->armed_count + f->building < f->target &&
 		    f->refill_credit >= 1)
 			at_us = control_earlier(at_us,
-						control_later(refill_us, f->refused_until_us));
+						control_later(refill_us, control_refill_us(f)));
 	}
 	for (const struct shape *s = pool->shapes; s; s = s->next)
 		if (room && s->ready_count + s->building < pool->limits.bare)

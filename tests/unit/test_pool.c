@@ -177,6 +177,22 @@ static void test_no_queue(void **state)
 	answer(2);
 }
 
+/* The pool as a whole has a bound: what waits takes its turn as shells go. */
+static void test_all_shells(void **state)
+{
+	(void)state;
+	f->config.concurrency = f->config.queue = 100;
+	for (unsigned i = 0; i < 60; i++)
+		begin(i);
+	assert_int_equal(f->active, SHELLS);
+	assert_int_equal(bed->pool.alive, SHELLS);
+	for (unsigned i = 0; i < 60; i++) {
+		answer(i);
+		pool_bed_advance(bed, 3 * MS);
+	}
+	assert_int_equal(f->active + f->waiting, 0);
+}
+
 /* One that needs room gets it from whoever has most that is not in use. */
 static void test_make_room(void **state)
 {
@@ -539,6 +555,7 @@ int main(void)
 		TEST(test_no_working_set),
 		TEST(test_queue_bound),
 		TEST(test_no_queue),
+		TEST(test_all_shells),
 		TEST(test_make_room),
 		TEST(test_late_in_queue),
 		TEST(test_late_running),
