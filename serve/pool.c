@@ -478,6 +478,8 @@ int pool_init(struct pool *pool, struct loop *loop, struct timers *timers,
 void pool_fini(struct pool *pool)
 {
 	pool->draining = true;
+	for (struct function *f = pool->functions; f; f = f->next)
+		pool_fail_waiting(f, "the host ends");
 	for (unsigned i = 0; pool->shells && i < pool->limits.shells; i++) {
 		struct pool_shell *s = &pool->shells[i];
 

@@ -276,7 +276,7 @@ static bool fake_shell_turn(struct pool_bed *bed, struct fake_shell *s)
 	struct message m;
 	int ret;
 
-	if (s->state == FAKE_NONE)
+	if (s->state == FAKE_NONE || s->state == FAKE_RUNS) /* it does not listen while it runs */
 		return false;
 	ret = message_receive(s->fd, &m);
 	if (ret == 1) {

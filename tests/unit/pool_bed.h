@@ -12,7 +12,7 @@
 #include "serve/shell.h"
 
 #define FAKE_SHELLS_MAX    512u
-#define FAKE_TEMPLATES_MAX 64u
+#define FAKE_TEMPLATES_MAX 1024u
 #define MS                 1000ull /* in us */
 
 /* A shell as its own process would know it. */

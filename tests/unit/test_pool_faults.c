@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * serve/pool.c and serve/spawner.c when something breaks: shells that die in every state or say what
+ * they must not, a spawner that is gone, deaf or cannot be started, descriptors that are not there. Who
+ * asked is told once, the others are served, nothing is left.
+ *
+ * wrap: monotonic_us fork kill waitpid socketpair sealed_open notef
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "tests/unit/own_time.h"
+#include "tests/unit/pool_bed.h"
+
+#define SHELLS 40u
+
+static struct pool_bed *bed;
+static struct function *f;
+static struct request r[100];
+
+/* What goes wrong is said on stderr: not here. */
+void __wrap_notef(const char *fmt, ...);
+void __wrap_notef(const char *fmt, ...)
+{
+	(void)fmt;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	bed = pool_bed_open(SHELLS, 1);
+	f = pool_bed_function(bed, "f", true);
+	memset(r, 0, sizeof(r));
+	for (unsigned i = 0; i < 100; i++)
+		r[i].number = i;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	pool_bed_close(bed);
+	return 0;
+}
+
+static void settle(void)
+{
+	pool_bed_advance(bed, 100 * MS);
+}
+
+static void begin(unsigned i)
+{
+	assert_true(request_begin(bed, &r[i], f, 3000 * MS));
+	pool_bed_step(bed);
+}
+
+static void answer(unsigned i)
+{
+	fake_answer(fake_of(bed, &r[i]), OUTCOME_RESPONSE, r[i].payload);
+	pool_bed_step(bed);
+	request_expect(&r[i], OUTCOME_RESPONSE, r[i].payload);
+}
+
+/* It is as if nothing had been: a request goes the best way. */
+static void check_well(unsigned i)
+{
+	bed->manual = false;
+	while (fake_count(bed, FAKE_MADE))
+		fake_ready(fake_find(bed, FAKE_MADE, 0), NULL);
+	settle();
+	pool_bed_advance(bed, 1000 * MS);
+	assert_true(f->armed_count >= 2);
+	begin(i);
+	answer(i);
+	assert_int_equal(r[i].inv.tier, TIER_ARMED);
+}
+
+/* --- Shells that die --- */
+
+static void test_armed_dies(void **state)
+{
+	(void)state;
+	settle();
+	for (unsigned i = 0; i < 3; i++) {
+		fake_dies(bed, fake_find(bed, FAKE_WAITS, i % 2), SIGKILL);
+		pool_bed_step(bed);
+		assert_int_equal(bed->pool.stats.died, i + 1);
+		check_well(i);
+	}
+}
+
+/* It died and nobody has said so yet: the next one gets the request. */
+static void test_dead_before_invoke(void **state)
+{
+	(void)state;
+	f->config.pool_min = f->target = 3;
+	settle();
+	for (unsigned i = 0; i < 2; i++) {
+		struct fake_shell *s = fake_find(bed, FAKE_WAITS, 0);
+
+		while (!s->armed)
+			s++;
+		close(s->fd);
+		s->fd = -1;
+		s->state = FAKE_NONE;
+		/* The socket's end has not been seen by the loop. */
+		assert_true(request_begin(bed, &r[i], f, 3000 * MS));
+		pool_bed_step(bed);
+		answer(i);
+	}
+	assert_true(bed->pool.stats.died >= 1);
+	check_well(2);
+}
+
+static void test_running_dies(void **state)
+{
+	static const struct {
+		int status;
+		const char *words;
+	} ends[] = {
+		{ 0, "the machine's process ended without an answer" },
+		{ SIGKILL, "killed by signal 9 (Killed)" },
+		{ SIGSEGV, "killed by signal 11 (Segmentation fault)" },
+		{ SIGSYS, "killed by its system call filter (SIGSYS)" },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct fake_shell *s;
+
+		check_well(10 * i);
+		begin(10 * i + 1);
+		s = fake_of(bed, &r[10 * i + 1]);
+		/* The spawner's word and the end of the socket come in either order. */
+		fake_dies(bed, s, ends[i].status);
+		pool_bed_step(bed);
+		assert_int_equal(r[10 * i + 1].done, 1);
+		assert_int_equal(r[10 * i + 1].outcome, OUTCOME_HOST);
+		if (!strstr(r[10 * i + 1].data, ends[i].words) &&
+		    !strstr(r[10 * i + 1].data, ends[0].words))
+			fail_msg("'%s' does not say '%s'", r[10 * i + 1].data, ends[i].words);
+		assert_int_equal(f->active, 0);
+	}
+	check_well(90);
+}
+
+/* What it said before it died is heard, also when the spawner is heard first. */
+static void test_answers_and_dies(void **state)
+{
+	(void)state;
+	settle();
+	for (unsigned i = 0; i < 10; i++) {
+		struct fake_shell *s;
+
+		begin(i);
+		s = fake_of(bed, &r[i]);
+		fake_answer(s, OUTCOME_RESPONSE, "last words");
+		fake_dies(bed, s, SIGKILL);
+		pool_bed_step(bed);
+		request_expect(&r[i], OUTCOME_RESPONSE, "last words");
+		settle();
+	}
+	check_well(20);
+}
+
+static void test_turning_dies(void **state)
+{
+	(void)state;
+	f->config.policy = POLICY_RESET;
+	settle();
+	bed->manual = true;
+	begin(0);
+	answer(0);
+	fake_dies(bed, fake_find(bed, FAKE_TURNS, 0), SIGSEGV);
+	pool_bed_step(bed);
+	assert_int_equal(f->stats.resets, 0);
+	/* Another cannot be reset, and a third does not say. */
+	begin(1);
+	answer(1);
+	fake_ready(fake_find(bed, FAKE_TURNS, 0), "memory is neither the one nor the other");
+	pool_bed_step(bed);
+	bed->manual = false;
+	settle();
+	bed->manual = true;
+	begin(2);
+	answer(2);
+	pool_bed_advance(bed, POOL_RESET_MS * MS - 1);
+	assert_int_equal(fake_count(bed, FAKE_TURNS), 1);
+	pool_bed_advance(bed, 1);
+	assert_int_equal(fake_count(bed, FAKE_TURNS), 0);
+	assert_int_equal(bed->pool.stats.died, 3);
+	check_well(3);
+}
+
+/* Those that are held or let go may end whenever they like. */
+static void test_held_dies(void **state)
+{
+	(void)state;
+	settle();
+	begin(0);
+	answer(0);
+	assert_int_equal(bed->pool.held_count, 1);
+	fake_dies(bed, fake_find(bed, FAKE_OVER, 0), 0);
+	pool_bed_step(bed);
+	assert_int_equal(bed->pool.held_count, 0);
+	assert_int_equal(bed->pool.stats.died, 0);
+	check_well(1);
+}
+
+/* --- Shells that cannot be made --- */
+
+static void test_build_fails(void **state)
+{
+	(void)state;
+	bed->manual = true;
+	begin(0);
+	begin(1);
+	assert_int_equal(fake_count(bed, FAKE_MADE), 2);
+	/* There is hope as long as another is being made. */
+	fake_ready(fake_find(bed, FAKE_MADE, 0), "no memory left");
+	pool_bed_step(bed);
+	pool_bed_advance(bed, 10 * MS);
+	begin(5);
+	assert_int_equal(r[0].done + r[1].done + r[5].done, 0);
+	fake_dies(bed, fake_find(bed, FAKE_MADE, 0), SIGKILL);
+	pool_bed_step(bed);
+	assert_int_equal(r[0].done + r[1].done + r[5].done, 3);
+	assert_int_equal(r[0].outcome, OUTCOME_HOST);
+	assert_int_equal(f->stats.build_failures, 2);
+	/* None is tried for a tenth of a second. */
+	assert_true(request_begin(bed, &r[2], f, 3000 * MS));
+	request_expect(&r[2], OUTCOME_HOST, "no machine can be made for it now");
+	check_well(3);
+}
+
+static void test_build_fails_says_why(void **state)
+{
+	(void)state;
+	bed->manual = true;
+	begin(0);
+	fake_ready(fake_find(bed, FAKE_MADE, 0), "no memory left");
+	pool_bed_step(bed);
+	request_expect(&r[0], OUTCOME_HOST, "no memory left");
+}
+
+static void test_build_takes_too_long(void **state)
+{
+	(void)state;
+	f->config.pool_min = f->config.pool_max = f->target = 0;
+	bed->pool.bare = 0;
+	bed->manual = true;
+	assert_true(request_begin(bed, &r[0], f, 60000 * MS));
+	pool_bed_advance(bed, POOL_BUILD_MS * MS - 1);
+	assert_int_equal(r[0].done, 0);
+	pool_bed_advance(bed, 1);
+	request_expect(&r[0], OUTCOME_HOST, "it takes too long");
+	f->config.pool_min = 2;
+	f->config.pool_max = 64;
+	pool_bed_advance(bed, 200 * MS);
+	begin(1);
+	check_well(2);
+}
+
+/* A bare one that fails costs no request, and is not tried again at once. */
+static void test_bare_build_fails(void **state)
+{
+	unsigned spawned;
+
+	(void)state;
+	f->config.pool_min = f->config.pool_max = f->target = 0;
+	bed->manual = true;
+	settle();
+	assert_int_equal(fake_count(bed, FAKE_MADE), 1);
+	fake_ready(fake_find(bed, FAKE_MADE, 0), "no memory left");
+	pool_bed_step(bed);
+	spawned = bed->spawned;
+	pool_bed_advance(bed, 99 * MS);
+	assert_int_equal(bed->spawned, spawned);
+	pool_bed_advance(bed, 10 * MS);
+	assert_int_equal(bed->spawned, spawned + 1);
+}
+
+/* --- Shells that say what they must not --- */
+
+enum lie {
+	LIE_READY_TWICE,
+	LIE_NO_ANSWER_ASKED,
+	LIE_WRONG_ID,
+	LIE_SHORT,
+	LIE_OUTCOME,
+	LIE_LOG,
+	LIE_PAYLOAD,
+	LIE_HUGE,
+	LIE_PIPE,
+	LIE_UNKNOWN,
+	LIE_GARBAGE,
+	LIES,
+};
+
+static void tell(struct fake_shell *s, enum lie lie)
+{
+	struct answer_head head = { .outcome = OUTCOME_RESPONSE, .payload_len = 2 };
+	struct message m;
+	int ends[2] = { -1, -1 };
+
+	message_init(&m, lie == LIE_UNKNOWN       ? MESSAGE_QUIT
+			 : lie == LIE_READY_TWICE ? MESSAGE_SHELL
+						  : MESSAGE_ANSWER);
+	m.id = s->invocation + (lie == LIE_WRONG_ID);
+	m.text_len = sizeof(head) + 2;
+	head.outcome = lie == LIE_OUTCOME ? OUTCOME_COUNT : head.outcome;
+	head.log_len = lie == LIE_LOG ? INVOCATION_LOG_MAX + 1 : 0;
+	head.payload_len = lie == LIE_PAYLOAD ? 3 : lie == LIE_HUGE ? 0xffffffff : 2;
+	memcpy(m.text, &head, sizeof(head));
+	if (lie == LIE_SHORT)
+		m.text_len = sizeof(head) - 1;
+	if (lie == LIE_PIPE) {
+		assert_int_equal(pipe(ends), 0);
+		m.fds[m.fd_count++] = ends[0];
+	}
+	if (lie == LIE_GARBAGE)
+		assert_int_equal(write(s->fd, "x", 1), 1);
+	else
+		assert_int_equal(message_try(s->fd, &m), 0);
+	if (ends[0] >= 0) {
+		close(ends[0]);
+		close(ends[1]);
+	}
+}
+
+static void test_lies(void **state)
+{
+	(void)state;
+	for (unsigned lie = 0; lie < LIES; lie++) {
+		unsigned killed = bed->killed;
+
+		check_well(4 * lie);
+		begin(4 * lie + 1);
+		if (lie == LIE_NO_ANSWER_ASKED) {
+			fake_answer(fake_of(bed, &r[4 * lie + 1]), OUTCOME_RESPONSE, "x");
+			pool_bed_step(bed);
+			tell(fake_find(bed, FAKE_OVER, 0), lie);
+		} else {
+			tell(fake_of(bed, &r[4 * lie + 1]), lie);
+		}
+		pool_bed_step(bed);
+		assert_int_equal(bed->killed, killed + 1);
+		request_expect(&r[4 * lie + 1],
+			       lie == LIE_NO_ANSWER_ASKED ? OUTCOME_RESPONSE : OUTCOME_HOST, "");
+	}
+	/* Also while it waits. */
+	settle();
+	tell(fake_find(bed, FAKE_WAITS, 0), LIE_READY_TWICE);
+	pool_bed_step(bed);
+	tell(fake_find(bed, FAKE_WAITS, 0), LIE_GARBAGE);
+	pool_bed_step(bed);
+	check_well(60);
+}
+
+/* --- The spawner --- */
+
+/* With shells in every state. */
+static void test_spawner_dies_with_all(void **state)
+{
+	struct function *g = pool_bed_function(bed, "g", true);
+
+	(void)state;
+	f->config.policy = POLICY_RESET;
+	g->config.policy = POLICY_KEEP;
+	settle();
+	begin(0);
+	answer(0);
+	assert_true(request_begin(bed, &r[1], g, 3000 * MS));
+	pool_bed_step(bed);
+	answer(1); /* one is kept */
+	settle();
+	bed->manual = true;
+	begin(2);
+	answer(2); /* one turns */
+	begin(3);
+	for (unsigned i = 4; i < 10; i++)
+		begin(i); /* some are made */
+	fake_spawner_dies(bed);
+	bed->manual = false;
+	pool_bed_step(bed);
+	assert_int_equal(r[3].done, 1);
+	for (unsigned i = 4; i < 10; i++) {
+		pool_bed_advance(bed, 1 * MS);
+		if (!r[i].done)
+			answer(i);
+	}
+	check_well(20);
+}
+
+/* It takes no orders until its socket is full; when it does again, all that was wanted is done. */
+static void test_spawner_deaf(void **state)
+{
+	(void)state;
+	f->config.concurrency = f->config.queue = 100;
+	settle();
+	bed->deaf = true;
+	for (unsigned i = 0; i < 30; i++)
+		begin(i);
+	for (unsigned i = 0; i < 2; i++)
+		request_cancel(&r[i]);
+	pool_bed_advance(bed, 100 * MS);
+	bed->deaf = false;
+	pool_bed_advance(bed, 100 * MS);
+	for (unsigned i = 2; i < 30; i++) {
+		if (!r[i].done)
+			answer(i);
+		pool_bed_advance(bed, 3 * MS);
+	}
+	assert_int_equal(bed->killed, 2);
+	check_well(40);
+}
+
+/* Its socket is full: an order to end a shell is kept until it can be given. */
+static void test_kill_cannot_be_sent(void **state)
+{
+	struct message m;
+	unsigned filled = 0;
+
+	(void)state;
+	settle();
+	begin(0);
+	bed->deaf = true;
+	message_init(&m, MESSAGE_KILL);
+	m.id = ~0ull;
+	while (message_try(bed->pool.spawner.fd, &m) == 0)
+		filled++;
+	assert_true(filled > 10);
+	request_cancel(&r[0]);
+	pool_bed_advance(bed, 50 * MS);
+	assert_int_equal(bed->killed, 0);
+	assert_int_equal(fake_count(bed, FAKE_RUNS) + fake_count(bed, FAKE_OVER), 1);
+	bed->deaf = false;
+	pool_bed_advance(bed, 50 * MS);
+	check_well(1);
+	assert_int_equal(fake_count(bed, FAKE_RUNS), 0);
+}
+
+/* --- No descriptors --- */
+
+static void test_no_descriptors(void **state)
+{
+	struct rlimit old, limit;
+
+	(void)state;
+	f->config.pool_min = f->config.pool_max = f->target = 0;
+	settle();
+	begin(0); /* has the bare one */
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	limit = old;
+	limit.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_true(request_begin(bed, &r[1], f, 3000 * MS));
+	pool_bed_advance(bed, 100 * MS);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	request_expect(&r[1], OUTCOME_HOST, "no descriptor left (ulimit -n)");
+	answer(0);
+	f->config.pool_min = 2;
+	f->config.pool_max = 64;
+	begin(2);
+	answer(2);
+	check_well(3);
+}
+
+/* --- The end --- */
+
+/* Requests that run, wait and are made for: each is told, and nothing is left (teardown). */
+static void test_end_of_the_pool(void **state)
+{
+	(void)state;
+	f->config.concurrency = 4;
+	settle();
+	bed->manual = true;
+	for (unsigned i = 0; i < 8; i++)
+		begin(i);
+	pool_bed_close(bed);
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(r[i].done, 1);
+		assert_int_equal(r[i].outcome, OUTCOME_HOST);
+	}
+	setup(NULL);
+}
+
+/* Nothing is made for later any more, and what comes is still served. */
+static void test_drain(void **state)
+{
+	(void)state;
+	settle();
+	begin(0);
+	pool_drain(&bed->pool);
+	pool_bed_advance(bed, 1000 * MS);
+	assert_int_equal(f->armed_count, 0);
+	answer(0);
+	begin(1);
+	answer(1);
+	pool_bed_advance(bed, 1000 * MS);
+	assert_int_equal(f->armed_count, 0);
+	assert_int_equal(f->active + f->waiting, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_armed_dies),
+		TEST(test_dead_before_invoke),
+		TEST(test_running_dies),
+		TEST(test_answers_and_dies),
+		TEST(test_turning_dies),
+		TEST(test_held_dies),
+		TEST(test_build_fails),
+		TEST(test_build_fails_says_why),
+		TEST(test_build_takes_too_long),
+		TEST(test_bare_build_fails),
+		TEST(test_lies),
+		TEST(test_spawner_dies_with_all),
+		TEST(test_spawner_deaf),
+		TEST(test_kill_cannot_be_sent),
+		TEST(test_no_descriptors),
+		TEST(test_end_of_the_pool),
+		TEST(test_drain),
+	};
+
+	return cmocka_run_group_tests_name("pool_faults", tests, NULL, NULL);
+}
