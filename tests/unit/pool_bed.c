@@ -338,6 +338,7 @@ struct fake_shell *fake_of(struct pool_bed *bed, const struct request *r)
 
 struct pool_bed *pool_bed_open(unsigned shells_max, unsigned bare)
 {
+	const struct pool_limits limits = { .shells = shells_max, .bare = bare, .refill = 100000 };
 	struct pool_bed *bed = calloc(1, sizeof(*bed));
 
 	the_bed = bed;
@@ -346,7 +347,7 @@ struct pool_bed *pool_bed_open(unsigned shells_max, unsigned bare)
 	pthread_mutex_init(&bed->lock, NULL);
 	loop_init(&bed->loop);
 	assert_int_equal(timers_reserve(&bed->timers, shells_max + 8 + 2000), 0);
-	if (pool_init(&bed->pool, &bed->loop, &bed->timers, shells_max, bare) < 0)
+	if (pool_init(&bed->pool, &bed->loop, &bed->timers, &limits) < 0)
 		fail_msg("%s", error_text());
 	return bed;
 }

@@ -31,7 +31,7 @@ static unsigned count_shells(const struct pool *pool, const struct function *f,
 {
 	unsigned count = 0;
 
-	for (unsigned i = 0; i < pool->shells_max; i++) {
+	for (unsigned i = 0; i < pool->limits.shells; i++) {
 		const struct pool_shell *s = &pool->shells[i];
 
 		count += s->state == state && (!f || s->function == f) &&
@@ -84,7 +84,7 @@ static void check_function(const struct pool *pool, const struct function *f)
 {
 	unsigned alive = 0;
 
-	for (unsigned i = 0; i < pool->shells_max; i++)
+	for (unsigned i = 0; i < pool->limits.shells; i++)
 		alive += pool->shells[i].function == f;
 	assert_int_equal(f->alive, alive);
 	check_list(f->armed, POOL_ARMED, count_shells(pool, f, NULL, POOL_ARMED));
@@ -108,7 +108,7 @@ static void check_versions(const struct pool *pool)
 
 		for (const struct function *f = pool->functions; f; f = f->next)
 			users += f->version == v;
-		for (unsigned i = 0; i < pool->shells_max; i++)
+		for (unsigned i = 0; i < pool->limits.shells; i++)
 			users += pool->shells[i].version == v;
 		assert_true(v->users >= users);
 		while (shape && shape != v->shape)
@@ -122,7 +122,7 @@ void pool_bed_check(struct pool_bed *bed)
 	const struct pool *pool = &bed->pool;
 	unsigned waiting = 0, active = 0;
 
-	for (unsigned i = 0; i < pool->shells_max; i++)
+	for (unsigned i = 0; i < pool->limits.shells; i++)
 		check_shell(pool, &pool->shells[i]);
 	for (const struct function *f = pool->functions; f; f = f->next) {
 		check_function(pool, f);
@@ -137,7 +137,8 @@ void pool_bed_check(struct pool_bed *bed)
 	check_versions(pool);
 	assert_int_equal(pool->waiting, waiting);
 	assert_int_equal(pool->active, active);
-	assert_int_equal(pool->alive, pool->shells_max - count_shells(pool, NULL, NULL, POOL_FREE));
+	assert_int_equal(pool->alive,
+			 pool->limits.shells - count_shells(pool, NULL, NULL, POOL_FREE));
 	assert_int_equal(pool->building, count_shells(pool, NULL, NULL, POOL_BUILDING));
 	check_list(pool->held, POOL_HELD, pool->held_count);
 	assert_int_equal(pool->held_count, count_shells(pool, NULL, NULL, POOL_HELD));
