@@ -133,7 +133,8 @@ int vcpu_load_cpuid(struct vcpu *vcpu, const void *state, size_t len);
 /*
  * Runs a few instructions of virga's own in the page at LAYOUT_STUB, so that what KVM does when a
  * vCPU is entered for the first time is done. CPUID is set; all other state is to be loaded
- * afterwards, memory laid. 0 or -errno with a sentence.
+ * afterwards. Guest memory is a private mapping, and what was mapped is there again at the end.
+ * 0 or -errno with a sentence.
  */
 int vcpu_run_stub(struct vcpu *vcpu);
 

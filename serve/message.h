@@ -23,7 +23,7 @@ enum message_type {
 	/* front -> spawner (serve/spawner.h) */
 	MESSAGE_TEMPLATE = 32, /* id; fds: memory and parts, sealed; text: its name */
 	MESSAGE_FORGET,        /* id of a template */
-	MESSAGE_SPAWN, /* id of the shell; value: its template; text: "armed" or "bare"; its fd */
+	MESSAGE_SPAWN, /* id of the shell; value: its template; text: one byte, its kind; its fd */
 	MESSAGE_KILL,  /* id of a shell */
 	/* front -> shell (serve/invocation.h) */
 	MESSAGE_INVOKE = 48, /* answered by MESSAGE_ANSWER */

@@ -351,6 +351,9 @@ static int pool_start_spawner(struct pool *pool)
 
 static int pool_spawn(struct pool *pool, struct pool_shell *s, const struct version *model)
 {
+	enum shell_kind kind = !s->function         ? SHELL_BARE
+			       : s->function->first ? SHELL_HURRIED
+						    : SHELL_ARMED;
 	int pair[2], ret;
 
 	if (!pool->spawner.watch && pool_start_spawner(pool) < 0)
@@ -359,9 +362,7 @@ static int pool_spawn(struct pool *pool, struct pool_shell *s, const struct vers
 		return failf(errno, "no descriptor left (ulimit -n): %s", strerror(errno));
 	s->fd = pair[0];
 	s->watch = loop_add(pool->loop, s->fd, EPOLLIN, pool_event, s);
-	ret = s->watch ? spawner_spawn(&pool->spawner, s->id, model->id, s->function != NULL,
-				       pair[1])
-		       : -ENOMEM;
+	ret = s->watch ? spawner_spawn(&pool->spawner, s->id, model->id, kind, pair[1]) : -ENOMEM;
 	close(pair[1]);
 	return ret < 0 ? failf(-ret, "the spawner takes no order: %s", strerror(-ret)) : 0;
 }

@@ -171,7 +171,7 @@ static int shell_load(struct shell *s)
 	return ret;
 }
 
-/* What costs time once and does not depend on the template: CPUID, and the vCPU's first entry. */
+/* What costs time once and does not depend on the template: CPUID, and a vCPU's first entry. */
 static int shell_warm_up(struct shell *s, const struct snapshot *shape)
 {
 	int ret = 0;
@@ -207,8 +207,8 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 		return failf(ENOMEM, "out of memory");
 	channel_set_events(s->channel, &events);
 	host.channel = s->channel;
-	ret = options->armed ? snapshot_map_memory(snapshot, &memory)
-			     : memory_reserve(&memory, snapshot->memory_size);
+	ret = options->kind == SHELL_BARE ? memory_reserve(&memory, snapshot->memory_size)
+					  : snapshot_map_memory(snapshot, &memory);
 	if (ret < 0)
 		return ret;
 	memory_open_pagemap(&memory); /* for policy reset */
@@ -219,8 +219,10 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 		return ret;
 	s->vm.terse = true;
 	vm_find_paging(&s->vm);
-	if (!options->armed)
-		return shell_warm_up(s, snapshot);
+	if (options->kind != SHELL_HURRIED)
+		ret = shell_warm_up(s, snapshot);
+	if (ret < 0 || options->kind == SHELL_BARE)
+		return ret;
 	s->snapshot = snapshot;
 	s->late = snapshot_keeps_time(snapshot);
 	shell_fetch_working_set(s);

@@ -106,7 +106,8 @@ int spawner_forget(struct spawner *s, uint32_t template)
 	return message_try(s->fd, &m);
 }
 
-int spawner_spawn(struct spawner *s, uint64_t shell, uint32_t template, bool armed, int fd)
+int spawner_spawn(struct spawner *s, uint64_t shell, uint32_t template, enum shell_kind kind,
+		  int fd)
 {
 	struct message m;
 
@@ -115,7 +116,8 @@ int spawner_spawn(struct spawner *s, uint64_t shell, uint32_t template, bool arm
 	m.value = template;
 	m.fd_count = 1;
 	m.fds[0] = fd;
-	message_set_text(&m, armed ? "armed" : "bare");
+	m.text[0] = (char)kind;
+	m.text_len = 1;
 	return message_try(s->fd, &m);
 }
 

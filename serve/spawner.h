@@ -7,12 +7,12 @@
 #ifndef VIRGA_SERVE_SPAWNER_H
 #define VIRGA_SERVE_SPAWNER_H
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "arch/loop.h"
 #include "boot/sealed.h"
+#include "serve/shell.h"
 
 struct spawner;
 
@@ -49,7 +49,8 @@ void spawner_stop(struct spawner *s);
 int spawner_template(struct spawner *s, uint32_t template, const struct sealed *sealed,
 		     const char *name);
 int spawner_forget(struct spawner *s, uint32_t template);
-int spawner_spawn(struct spawner *s, uint64_t shell, uint32_t template, bool armed, int fd);
+int spawner_spawn(struct spawner *s, uint64_t shell, uint32_t template, enum shell_kind kind,
+		  int fd);
 int spawner_kill(struct spawner *s, uint64_t shell);
 
 #endif

@@ -111,11 +111,12 @@ static int spawner_keep(int fd, struct sealed *sealed)
 	return 0;
 }
 
-static void spawner_run_shell(const struct spawner_template *t, bool armed, int fd, pid_t parent)
+static void spawner_run_shell(const struct spawner_template *t, enum shell_kind kind, int fd,
+			      pid_t parent)
 {
 	struct sealed sealed = t->sealed;
 	struct snapshot snapshot;
-	struct shell_options options = { .snapshot = &snapshot, .armed = armed, .fd = SPAWNER_FD };
+	struct shell_options options = { .snapshot = &snapshot, .kind = kind, .fd = SPAWNER_FD };
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
@@ -159,10 +160,10 @@ static int spawner_fork(struct spawner_process *p, const struct message *m)
 {
 	const struct spawner_template *t = *spawner_find(p, m->value);
 	const pid_t parent = getpid();
-	bool armed = strcmp(m->text, "armed") == 0;
+	enum shell_kind kind = (enum shell_kind)m->text[0];
 	pid_t pid;
 
-	if (!t || m->fd_count != 1)
+	if (!t || m->fd_count != 1 || m->text_len != 1)
 		return EPROTO;
 	if (!spawner_grow(p))
 		return ENOMEM;
@@ -170,7 +171,7 @@ static int spawner_fork(struct spawner_process *p, const struct message *m)
 	if (pid < 0)
 		return errno;
 	if (pid == 0) {
-		spawner_run_shell(t, armed, m->fds[0], parent);
+		spawner_run_shell(t, kind, m->fds[0], parent);
 		_exit(0);
 	}
 	p->children[p->count++] = (struct spawner_child){ .shell = m->id, .pid = pid };

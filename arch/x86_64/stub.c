@@ -6,6 +6,7 @@
 #include <linux/kvm.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "arch/error.h"
 #include "arch/vm.h"
@@ -30,13 +31,14 @@ static int stub_set_registers(const struct vcpu *vcpu)
 
 int vcpu_run_stub(struct vcpu *vcpu)
 {
+	uint8_t *page = memory_at(&vcpu->vm->memory, LAYOUT_STUB, LAYOUT_PAGE_SIZE);
 	int ret;
 
+	if (!page)
+		return failf(ENOMEM, "guest memory ends below 0x%x", LAYOUT_STUB);
 	vcpu->fresh = false;
-	ret = memory_write(&vcpu->vm->memory, LAYOUT_STUB, stub_code, sizeof(stub_code));
-
-	if (ret == 0)
-		ret = stub_set_registers(vcpu);
+	memcpy(page, stub_code, sizeof(stub_code));
+	ret = stub_set_registers(vcpu);
 	if (ret == 0 && ioctl(vcpu->fd, KVM_RUN, 0) < 0)
 		ret = -errno;
 	if (ret == 0 && vcpu->run->exit_reason != KVM_EXIT_IO)
@@ -46,5 +48,7 @@ int vcpu_run_stub(struct vcpu *vcpu)
 	if (ret == 0 && ioctl(vcpu->fd, KVM_RUN, 0) < 0 && errno != EINTR)
 		ret = -errno;
 	vcpu->run->immediate_exit = 0;
+	if (ret == 0 && madvise(page, LAYOUT_PAGE_SIZE, MADV_DONTNEED) < 0)
+		ret = -errno;
 	return ret < 0 ? failf(-ret, "a new vCPU does not run: %s", strerror(-ret)) : 0;
 }

@@ -18,6 +18,7 @@
 
 #include "arch/error.h"
 #include "arch/vm.h"
+#include "arch/x86_64/layout.h"
 
 #define MIB          (1ull << 20)
 #define TSC_AT       8u /* in a saved vCPU */
@@ -293,6 +294,28 @@ static void test_apic_base(void **state)
 	assert_loaded();
 }
 
+/* Before its guest's state is loaded a vCPU has run the stub: nothing of that is left. */
+static void test_loaded_after_the_stub(void **state)
+{
+	struct memory template, memory;
+	uint8_t *page;
+
+	(void)state;
+	vm_destroy(&vm);
+	assert_int_equal(memory_create(&template, 16 * MIB), 0);
+	page = memory_at(&template, LAYOUT_STUB, LAYOUT_PAGE_SIZE);
+	memset(page, 0xa5, LAYOUT_PAGE_SIZE);
+	assert_int_equal(memory_map_cow(&memory, 16 * MIB, dup(template.fd)), 0);
+	assert_int_equal(vm_create(&vm, &memory, 1), 0);
+	assert_int_equal(vcpu_load_cpuid(vcpu, saved.data, saved.len), 0);
+	assert_int_equal(vcpu_run_stub(vcpu), 0);
+	assert_memory_equal(memory_at(&vm.memory, LAYOUT_STUB, LAYOUT_PAGE_SIZE), page,
+			    LAYOUT_PAGE_SIZE);
+	memory_destroy(&template);
+	load();
+	assert_loaded();
+}
+
 /* What loading noted is what KVM says when it is asked again. */
 static void test_tsc(void **state)
 {
@@ -378,6 +401,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_pdptrs, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_task_priority, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_apic_base, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_loaded_after_the_stub, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_tsc, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_time, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_what_kvm_refuses, set_up, tear_down),
