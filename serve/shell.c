@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -122,10 +123,13 @@ static void shell_answer(void *opaque, enum channel_type type, const void *data,
 		shell_send_text(s, OUTCOME_ANSWER_JSON, "the answer is not JSON");
 	else
 		shell_send(s, OUTCOME_RESPONSE, data, len);
-	if (s->policy == POLICY_ONCE)
+	if (s->policy == POLICY_ONCE) {
 		vm_end(&s->vm, VM_END_ANSWER, 0, "%s", "");
-	else
-		vm_hold(&s->vm);
+		return;
+	}
+	/* The front, woken on this CPU because a sender mostly sleeps next, answers before we go on. */
+	sched_yield();
+	vm_hold(&s->vm);
 }
 
 static void shell_log(void *opaque, const void *data, size_t len)
