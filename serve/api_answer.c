@@ -58,7 +58,7 @@ void api_log(const struct api_call *call, const struct answer_head *head, unsign
 	     enum result result, size_t response_len, uint64_t done_ns)
 {
 	const struct function *f = call->inv.function;
-	char line[1024], stages[512], when[40];
+	char line[1024], stages[512], when[40], reset[40] = "";
 	struct timespec now;
 	struct tm tm;
 	int n;
@@ -67,13 +67,15 @@ void api_log(const struct api_call *call, const struct answer_head *head, unsign
 	gmtime_r(&now.tv_sec, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
 	api_log_stages(stages, sizeof(stages), call, head, done_ns);
+	if (head && head->reset_us)
+		snprintf(reset, sizeof(reset), "\"reset_us\":%u,", head->reset_us);
 	n = snprintf(line, sizeof(line),
 		     "{\"time\":\"%s.%03ldZ\",\"request\":\"%s\",\"function\":\"%s\","
 		     "\"version\":\"%s\",\"tier\":\"%s\",\"outcome\":\"%s\",\"status\":%u,"
-		     "\"request_bytes\":%zu,\"response_bytes\":%zu,\"us\":{%s}}\n",
+		     "\"request_bytes\":%zu,\"response_bytes\":%zu,%s\"us\":{%s}}\n",
 		     when, now.tv_nsec / 1000000, call->id, f->config.name, call->version,
 		     call->inv.sent_ns ? tier_name(call->inv.tier) : "none", result_name(result),
-		     status, call->inv.payload_len, response_len, stages);
+		     status, call->inv.payload_len, response_len, reset, stages);
 	if (n > 0 && (size_t)n < sizeof(line))
 		log_add(call->api->log, line, (size_t)n);
 }

@@ -61,9 +61,10 @@ enum shell_stage {
 
 struct answer_head {
 	uint32_t outcome;
-	uint32_t log_len;
+	uint16_t log_len;
+	uint16_t flags;
 	uint32_t payload_len;
-	uint32_t flags;
+	uint32_t reset_us; /* that the shell took to be its template again, before this one; or 0 */
 	uint64_t stages_ns[SHELL_STAGES];
 	/* then the log, then the payload: an answer, or the sentence of what went wrong */
 };

@@ -39,7 +39,8 @@ struct shell {
 	uint64_t id;
 	enum policy policy;
 	uint32_t flags;
-	bool busy; /* it waits for its answer */
+	bool busy;         /* it waits for its answer */
+	uint32_t reset_us; /* of the last reset; 0: there was none */
 	uint64_t stages_ns[SHELL_STAGES];
 	uint32_t log_len; /* bytes said so far; the last INVOCATION_LOG_MAX of them are in log */
 	char log[INVOCATION_LOG_MAX];
@@ -64,7 +65,7 @@ static void shell_put_log(const struct shell *s, struct message *m, struct answe
 	uint32_t first = (s->log_len - len) % INVOCATION_LOG_MAX;
 	uint32_t part = len < INVOCATION_LOG_MAX - first ? len : INVOCATION_LOG_MAX - first;
 
-	head->log_len = len;
+	head->log_len = (uint16_t)len;
 	payload_put(m, s->log + first, part);
 	payload_put(m, s->log, len - part);
 }
@@ -74,7 +75,8 @@ static void shell_send(struct shell *s, enum outcome outcome, const void *data, 
 {
 	struct message *m = &s->message;
 	struct answer_head head = { .outcome = outcome,
-				    .flags = s->copied ? 0 : ANSWER_NOT_COPIED };
+				    .flags = s->copied ? 0 : ANSWER_NOT_COPIED,
+				    .reset_us = s->reset_us };
 	int put;
 
 	if (!s->busy)
@@ -409,6 +411,7 @@ static bool shell_invoke(struct shell *s, struct message *m)
 /* Memory, vCPUs and devices as the template has them, and nothing else left of the request. */
 static int shell_reset(struct shell *s)
 {
+	uint64_t start_us = monotonic_us();
 	int ret;
 
 	pthread_mutex_lock(&s->vm.lock);
@@ -417,6 +420,7 @@ static int shell_reset(struct shell *s)
 	s->late = snapshot_keeps_time(s->snapshot);
 	explicit_bzero(&s->message, sizeof(s->message));
 	explicit_bzero(s->log, sizeof(s->log));
+	s->reset_us = (uint32_t)(monotonic_us() - start_us);
 	return ret;
 }
 
