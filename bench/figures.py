@@ -10,8 +10,8 @@ import subprocess
 import time
 
 from measure import (BUILD, GUEST, MEMORY_MIB, ROOT, VIRGA, CannotMeasure, Command, Qmp, disk,
-                     disk_reads, maps, process_tree, resident_kib, scratch, spawn, tick_guest,
-                     tiny_tool)
+                     disk_reads, maps, process_tree, resident_kib, scratch, spawn, summary,
+                     summary_of_runs, tick_guest, tiny_tool)
 
 READY_GRACE_MS = 20  # after its first byte the guest is ready within this time
 PEER_GRACE_MS = 5
@@ -84,14 +84,27 @@ def ms(samples, key="us"):
 
 
 class Results:
-    """{figure: {"virga": [value], peer name: [value]}}"""
+    """
+    What groups found. values: {figure: {"virga" or what stands beside it: summary}}. What explains a
+    figure: faults, sentences why it does not count as met; notes, sentences; columns, its stages
+    (stages.split()).
+    """
 
     def __init__(self):
-        self.values = {}
+        self.values, self.faults, self.notes, self.columns = {}, {}, {}, {}
 
     def add(self, figure, name, values):
         if values:
-            self.values.setdefault(figure, {})[name] = values
+            self.values.setdefault(figure, {})[name] = summary(values)
+
+    def add_runs(self, figure, name, runs):
+        self.values.setdefault(figure, {})[name] = summary_of_runs(runs)
+
+    def fault(self, figure, *sentences):
+        self.faults.setdefault(figure, []).extend(sentences)
+
+    def note(self, figure, *sentences):
+        self.notes.setdefault(figure, []).extend(sentences)
 
 
 def run_command(*args):
@@ -116,7 +129,7 @@ def group_boot(results, others, n):
     samples = spawn(commands, n)
     for name, found in samples.items():
         results.add("cold_boot", name, ms(found))
-        results.add("teardown", name, ms(found, "end_us"))
+        results.add("run_teardown", name, ms(found, "end_us"))
     for sample in samples["virga"]:
         stage = re.search(r"^ready (\d+)$", sample["stderr"], re.M)
         if not stage:
@@ -213,17 +226,17 @@ def group_restore(results, others, n):
                     EXIT_GRACE_MS),
             *qemu_incoming(others, work)], n)
         results.add("restore", "virga", ms(samples["virga"]))
-        results.add("clone", "virga", ms(samples["virga-clone"]))
-        for figure in ("restore", "clone"):
+        results.add("fresh_process", "virga", ms(samples["virga-clone"]))
+        for figure in ("restore", "fresh_process"):
             results.add(figure, "qemu", ms(samples.get("qemu", [])))
 
 
-def virga_template(folder, name, request, *args):
+def virga_template(folder, name, request, *args, memory_mib=MEMORY_MIB):
     """A template with the working set of that request."""
     template, file = os.path.join(folder, name), os.path.join(folder, f"{name}.request")
     with open(file, "w", encoding="ascii") as out:
         out.write(request)
-    done = subprocess.run([VIRGA, "template", "build", template, "--memory", f"{MEMORY_MIB}M",
+    done = subprocess.run([VIRGA, "template", "build", template, "--memory", f"{memory_mib}M",
                            "--warm", "3", "--warm-request", file, *args], capture_output=True,
                           text=True)
     if done.returncode:
@@ -367,8 +380,8 @@ def group_linux_restore(results, others, n):
 # (figures, function, slow: minutes, left out by --quick)
 GROUPS = [
     (["exec_to_main"], group_exec, False),
-    (["cold_boot", "cold_ready", "teardown"], group_boot, False),
-    (["restore", "clone"], group_restore, False),
+    (["cold_boot", "cold_ready", "run_teardown"], group_boot, False),
+    (["restore", "fresh_process"], group_restore, False),
     (["cold_disk", "cold_disk_over", "cold_disk_reads", "cold_disk_16m"], group_cold, False),
     (["clone_100", "clone_100_memory"], group_clones, False),
     (["snapshot_pause", "snapshot_write"], group_snapshot, False),

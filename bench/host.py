@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 
-from measure import VIRGA, CannotMeasure
+from measure import VIRGA, CannotMeasure, process_name, process_tree
 
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 30
@@ -69,12 +69,14 @@ class Host:
     as host. functions: {NAME: {"template": NAME or directory, "memory", "timeout", "concurrency",
     "queue", "policy": "once", "reset" or "keep", "pool": {"min", "max", "refill"}}}; the embedded
     guest is the function `builtin`. It listens on a unix socket, with tcp=True on a port instead.
+    Other words are keys of the configuration: bare=4. Its log lines are whole once it has ended.
     """
 
-    def __init__(self, work, functions=None, tcp=False, program=(VIRGA,)):
-        self.program, self.process = program, None
+    def __init__(self, work, functions=None, tcp=False, program=(VIRGA,), **settings):
+        self.program, self.process, self.settings = program, None, settings
         self.store = os.path.join(work, "store")
         self.log = os.path.join(work, "host.log")
+        self.errors = os.path.join(work, "host.errors")
         self.config = os.path.join(work, "host.json")
         self.address = f"127.0.0.1:{free_port()}" if tcp else f"unix:{work}/host.socket"
         self.functions = functions or {}
@@ -82,11 +84,12 @@ class Host:
     def start(self):
         os.makedirs(self.store, exist_ok=True)
         with open(self.config, "w", encoding="utf-8") as file:
-            json.dump({"builtin": True, "functions": self.functions}, file, indent=1)
-        with open(self.log, "wb") as log:
+            json.dump({"builtin": True, **self.settings, "functions": self.functions}, file,
+                      indent=1)
+        with open(self.log, "wb") as log, open(self.errors, "wb") as errors:
             self.process = subprocess.Popen(
                 [*self.program, "serve", "--config", self.config, "--store", self.store,
-                 "--listen", self.address], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                 "--listen", self.address], stdin=subprocess.DEVNULL, stdout=log, stderr=errors)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.healthy():
             if self.process.poll() is not None:
@@ -99,7 +102,7 @@ class Host:
             time.sleep(0.005)
 
     def said(self):
-        with open(self.log, encoding="utf-8", errors="replace") as file:
+        with open(self.errors, encoding="utf-8", errors="replace") as file:
             return file.read().strip() or "it said nothing"
 
     def healthy(self):
@@ -113,6 +116,19 @@ class Host:
         if status != 200:
             raise CannotMeasure(f"/metrics: status {status}")
         return parse_metrics(body.decode())
+
+    def wait_for(self, series, value, timeout_s=60):
+        """Until a metric is at least so large."""
+        deadline = time.monotonic() + timeout_s
+        while self.metrics().get(series, 0) < value:
+            if time.monotonic() > deadline:
+                raise CannotMeasure(f"{series} was not {value} after {timeout_s} s")
+            time.sleep(0.02)
+
+    def shells(self):
+        """Process ids of the machines."""
+        return [pid for pid in process_tree(self.process.pid)
+                if process_name(pid) == "virga-shell"]
 
     def stop(self):
         """SIGTERM, and its exit status; a host that does not end is killed and an error."""

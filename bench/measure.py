@@ -5,6 +5,7 @@ and what comes back."""
 import contextlib
 import glob
 import json
+import math
 import os
 import platform
 import shutil
@@ -164,14 +165,25 @@ def vm_cycles(seconds=1, at_once=()):
 def percentile(values, percent):
     """Nearest rank."""
     ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+    return ordered[max(0, math.ceil(round(len(ordered) * percent / 100, 6)) - 1)]
 
 
 def summary(values):
-    if not values:
-        return None
-    return {"n": len(values), "min": min(values), "p50": statistics.median(values),
-            "p99": percentile(values, 99)}
+    """n, min, p50, p99, and p99.9 where there are values enough for it."""
+    found = {"n": len(values), "min": min(values), "p50": statistics.median(values),
+             "p99": percentile(values, 99)}
+    if len(values) >= 1000:
+        found["p99.9"] = percentile(values, 99.9)
+    return found
+
+
+def summary_of_runs(runs):
+    """The medians of what the runs have; n and min of them all."""
+    found = [summary(run) for run in runs]
+    medians = {name: statistics.median(each[name] for each in found)
+               for name in ("p50", "p99", "p99.9") if all(name in each for each in found)}
+    return {"n": sum(each["n"] for each in found), "min": min(each["min"] for each in found),
+            "runs": len(runs), **medians}
 
 
 def scratch():
@@ -220,12 +232,25 @@ def disk_reads(folder):
 
 
 def process_tree(pid):
+    """It and its descendants; those that end meanwhile may be missing."""
     pids = [pid]
     for parent in pids:
-        for task in os.listdir(f"/proc/{parent}/task"):
-            with open(f"/proc/{parent}/task/{task}/children", encoding="ascii") as file:
-                pids += [int(child) for child in file.read().split()]
+        try:
+            for task in os.listdir(f"/proc/{parent}/task"):
+                with open(f"/proc/{parent}/task/{task}/children", encoding="ascii") as file:
+                    pids += [int(child) for child in file.read().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            pass
     return pids
+
+
+def process_name(pid):
+    """"" when there is none of that number."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+            return file.read().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def maps(pid):
@@ -249,6 +274,29 @@ def resident_kib(pid):
     """StratoVirt's rule, for a process and its children: RSS of all maps but guest RAM."""
     limit = (MEMORY_MIB - 8) * 1024
     return sum(rss for p in process_tree(pid) for size, rss, _ in maps(p) if size < limit)
+
+
+def available_kib():
+    """MemAvailable of the machine."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1])
+    raise CannotMeasure("/proc/meminfo has no MemAvailable")
+
+
+def settled_kib(timeout_s=20, still_s=2, still_kib=2048):
+    """
+    available_kib() once it stands still: memory of machines that ended comes back seconds later. On
+    a machine that never does, what it is at the end of the time-out.
+    """
+    deadline, looks = time.monotonic() + timeout_s, [available_kib()]
+    while time.monotonic() < deadline:
+        time.sleep(0.25)
+        looks = (looks + [available_kib()])[-round(still_s / 0.25):]
+        if len(looks) * 0.25 >= still_s and max(looks) - min(looks) <= still_kib:
+            break
+    return statistics.median(looks)
 
 
 class Qmp:

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What bench/run measures of the function host, by HTTP as its users do (groups as in figures.py)."""
+
+import collections
+import contextlib
+import json
+import os
+import re
+import select
+import statistics
+import subprocess
+import time
+
+import stages
+from figures import stop, virga_template
+from host import Connection, Host
+from measure import (MEMORY_MIB, VIRGA, CannotMeasure, Echo, load, maps, process_tree, scratch,
+                     settled_kib, vm_cycles)
+
+RATE = 200  # requests a second of an open loop
+TIER = "X-Virga-Tier"
+BARE = 10                # bare shells that stand ready
+CONNECTIONS = 4          # of the closed loop: what this host's rate is best at on two CPUs
+BURST, BURST_ARMED = 100, 20
+IDLE_CLONES = (250, 500, 1000)
+PSS_SAMPLES = 50
+NO_POOL = {"min": 0, "max": 0}
+
+
+def in_ms(runs):
+    return [[us / 1000 for us in run] for run in runs]
+
+
+def path(function):
+    return f"/2015-03-31/functions/{function}/invocations"
+
+
+def fallbacks(before, after, function):
+    """{reason: how many} between two looks at the metrics."""
+    found = {}
+    for series, value in after.items():
+        match = re.fullmatch(r'virga_fallbacks_total\{function="(.*)",reason="(.*)"\}', series)
+        if match and match.group(1) == function and value > before.get(series, 0):
+            found[match.group(2)] = int(value - before.get(series, 0))
+    return found
+
+
+class Series:
+    """Open-loop runs against one function: latencies, and whether each went the way it should."""
+
+    def __init__(self, host, function, tier, body="echo %n", expect="%n"):
+        self.host, self.function, self.tier = host, function, tier
+        self.body, self.expect = body, expect
+        self.runs, self.faults = [], []
+
+    def run(self, requests):
+        before = self.host.metrics()
+        out = load("open", self.host.address, self.body, self.expect, path=path(self.function),
+                   requests=requests, rate=RATE, headers=[TIER])
+        self.runs.append(out["latencies_us"])
+        self.judge(collections.Counter(out["headers"][TIER]),
+                   fallbacks(before, self.host.metrics(), self.function))
+
+    def judge(self, tiers, fell_back):
+        others = {tier: count for tier, count in tiers.items() if tier != self.tier}
+        if others or fell_back:
+            said = [f"{count} by {tier or 'none'}" for tier, count in others.items()]
+            said += [f"{count} fell back ({reason})" for reason, count in fell_back.items()]
+            self.faults.append(f"run {len(self.runs)}: of {sum(tiers.values())} requests, to be "
+                               f"served by {self.tier}: {', '.join(said)}")
+
+    def report(self, results, figure):
+        """Once the host has ended: its log is whole then."""
+        latencies = [us for run in self.runs for us in run]
+        results.columns[figure] = stages.split(stages.read(self.host.log, self.function), latencies)
+        results.add_runs(figure, "virga", in_ms(self.runs))
+        results.fault(figure, *self.faults)
+
+
+def runs_of(n):
+    """(runs, requests in each): five of 2000, fewer when n says that it shall be quick."""
+    return (5 if n >= 100 else 3), 10 * n
+
+
+def wait_armed(host, function, count):
+    host.wait_for(f'virga_pool_armed{{function="{function}"}}', count)
+    time.sleep(0.2)  # what it took to make them has ended
+
+
+def group_invoke(results, others, n):
+    runs, requests = runs_of(n)
+    with scratch() as work:
+        template = virga_template(work, "echo", "echo x")
+        host = Host(work, {"armed": {"template": template},
+                           "bare": {"template": template, "pool": NO_POOL}}, tcp=True,
+                    builtin=False, bare=BARE)
+        armed, bare = Series(host, "armed", "armed"), Series(host, "bare", "bare")
+        alone = []
+        with host, Echo() as echo:
+            wait_armed(host, "armed", 2)
+            for _ in range(runs):
+                armed.run(requests)
+                bare.run(requests)
+                alone.append(load("open", echo, "echo %n", "%n", requests=requests // 5,
+                                  rate=RATE)["latencies_us"])
+        for figure, series in (("invoke_armed", armed), ("invoke_bare", bare)):
+            series.report(results, figure)
+            results.add_runs(figure, "client-alone", in_ms(alone))
+
+
+def group_reset(results, others, n):
+    pages = 256
+    runs, requests = runs_of(n)
+    with scratch() as work:
+        template = virga_template(work, "touch", f"touch {pages} 1")
+        host = Host(work, {"reset": {"template": template, "policy": "reset"}}, tcp=True,
+                    builtin=False)
+        series = Series(host, "reset", "armed", f"touch {pages} 7", str(pages))
+        with host:
+            wait_armed(host, "reset", 2)
+            for _ in range(runs):
+                series.run(requests)
+        series.report(results, "invoke_reset_256_http")
+        inside = [entry["reset_us"] + entry["us"]["answered"] - entry["us"]["received"]
+                  for entry in stages.read(host.log, "reset") if "reset_us" in entry]
+        if len(inside) < requests:
+            raise CannotMeasure("the host's log does not say how long its resets took")
+        results.add("invoke_reset_256", "virga", [us / 1000 for us in inside])
+        results.columns["invoke_reset_256"] = results.columns["invoke_reset_256_http"]
+
+
+# --- Many at once ---
+
+def group_sustained(results, others, n):
+    seconds = 60 if n >= 100 else 5
+    bare_loop = [vm_cycles(1)]
+    crowded = vm_cycles(1, (16, 64))["rates"]
+    with scratch() as work:
+        template = virga_template(work, "echo", "echo x")
+        host = Host(work, {"once": {"template": template}}, tcp=True, builtin=False)
+        with host:
+            wait_armed(host, "once", 2)
+            out = load("closed", host.address, "echo %n", "%n", path=path("once"),
+                       seconds=seconds, connections=CONNECTIONS, headers=[TIER])
+        columns = stages.split(stages.read(host.log, "once"))
+    bare_loop.append(vm_cycles(1))
+    best = max(bare_loop, key=lambda each: each["best"])
+    results.add("sustained", "virga", [out["rate"]])
+    results.add("sustained", f"vm_cycle-at-{best['best_at_once']}", [best["best"]])
+    for at_once, rate in crowded.items():
+        results.add("sustained", f"vm_cycle-at-{at_once}", [rate])
+    results.add("sustained_ratio", "virga", [out["rate"] / best["best"]])
+    results.add("sustained_latency", "virga", [us / 1000 for us in out["latencies_us"]])
+    tiers = collections.Counter(out["headers"][TIER])
+    for figure in ("sustained", "sustained_ratio", "sustained_latency"):
+        results.columns[figure] = columns
+        results.note(figure, f"{CONNECTIONS} connections, {seconds} s; served by: " +
+                     ", ".join(f"{tier} {count}" for tier, count in tiers.most_common()))
+
+
+def group_burst(results, others, n):
+    rounds = max(20, n // 5)
+    with scratch() as work:
+        template = virga_template(work, "echo", "echo x")
+        host = Host(work, {"burst": {"template": template,
+                                     "pool": {"min": BURST_ARMED, "max": BURST_ARMED}}},
+                    tcp=True, builtin=False)
+        with host:
+            wait_armed(host, "burst", BURST_ARMED)
+            out = load("burst", host.address, "echo %n", "%n", path=path("burst"), requests=BURST,
+                       rounds=rounds, pause=500, headers=[TIER])
+        columns = stages.split(stages.read(host.log, "burst"))
+    armed = out["headers"][TIER].count("armed")
+    results.add("burst", "virga", [us / 1000 for us in out["bursts_us"]])
+    results.columns["burst"] = columns
+    if armed < rounds * BURST_ARMED:
+        results.fault("burst", f"{armed} of {rounds * BURST_ARMED} armed clones were there when "
+                               "their burst came")
+
+
+def group_clones_1000(results, others, n):
+    count, values = 1000, []
+    with scratch() as work:
+        template = virga_template(work, "echo", "echo x")
+        args = [VIRGA, "clone", "-n", str(count), "--keep", "--request", "echo %i", "--json",
+                template]
+        for _ in range(max(5, n // 20)):
+            begin = time.monotonic()
+            clones = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            try:
+                lines, text = 0, b""
+                while lines < count and (part := os.read(clones.stdout.fileno(), 1 << 16)):
+                    lines += part.count(b"\n")
+                    text += part
+                values.append((time.monotonic() - begin))
+                alive = len(process_tree(clones.pid)) - 1
+                right = sum(1 for line in text.splitlines() if json.loads(line)["status"] == 0)
+                if right < count or alive < count:
+                    raise CannotMeasure(f"of {count} clones {right} answered and {alive} stood at "
+                                        "the end")
+            finally:
+                stop(clones)
+                clones.stdout.close()
+                clones.stderr.close()
+            time.sleep(0.5)
+    results.add("clones_1000", "virga", values)
+
+
+# --- What stays, and what goes ---
+
+def write_set_kib(template):
+    done = subprocess.run([VIRGA, "inspect", "--json", template], capture_output=True, text=True)
+    found = re.search(r'"written_pages": (\d+)', done.stdout)
+    if not found:
+        raise CannotMeasure(f"virga inspect does not tell the working set of {template}")
+    return 4 * int(found.group(1))
+
+
+def idle_clones(work, template, count):
+    """(KiB of MemAvailable that they take, [Pss KiB of one]) of so many armed clones that wait."""
+    before = settled_kib()
+    with Host(work, {"idle": {"template": template, "pool": {"min": count, "max": count,
+                                                             "refill": 100000}}},
+              builtin=False, bare=0, shells=count + 8) as host:
+        wait_armed(host, "idle", count)
+        during = settled_kib()
+        pss = [sum(each[2] for each in maps(pid)) for pid in host.shells()[:PSS_SAMPLES]]
+    return (before + settled_kib()) / 2 - during, pss
+
+
+def slope(points):
+    """Of the straight line through points (x, y), by least squares."""
+    middle_x = statistics.mean(x for x, _ in points)
+    middle_y = statistics.mean(y for _, y in points)
+    return (sum((x - middle_x) * (y - middle_y) for x, y in points) /
+            sum((x - middle_x) ** 2 for x, _ in points))
+
+
+def group_memory_of_clones(results, others, n):
+    for figure, size in (("clone_kernel", MEMORY_MIB), ("clone_kernel_16m", 16)):
+        slopes, beyond, pss = [], [], []
+        with scratch() as work:
+            template = virga_template(work, "echo", "echo x", memory_mib=size)
+            write_set = write_set_kib(template)
+            for _ in range(3 if n >= 100 else 1):
+                points = []
+                for count in IDLE_CLONES:
+                    taken, own = idle_clones(work, template, count)
+                    points.append((count, taken))
+                    pss += own
+                slopes.append((slope(points) - statistics.median(own)) / 1024)
+        beyond = [kib - write_set for kib in pss]
+        results.add(figure, "virga", slopes)
+        results.note(figure, f"Pss of one {statistics.median(pss):.0f} KiB is not in it; its write "
+                             f"set is {write_set} KiB")
+        if size == MEMORY_MIB:
+            results.add("clone_memory", "virga", beyond)
+            results.add("clone_memory", "whole-Pss", pss)
+
+
+def wait_for_end(descriptors, timeout_s=5):
+    """When the first of the processes ended (monotonic); None after the time-out."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return time.monotonic() if poll.poll(timeout_s * 1000) else None
+
+
+def group_teardown(results, others, n):
+    """The end of a process is seen when its descriptors are closed and its memory unmapped."""
+    values = []
+    with scratch() as work:
+        template = virga_template(work, "echo", "echo x")
+        with Host(work, {"once": {"template": template}}, builtin=False) as host:
+            connection = Connection(host.address)
+            for _ in range(max(20, n // 2)):
+                wait_armed(host, "once", 2)
+                with contextlib.ExitStack() as stack:
+                    descriptors = [os.pidfd_open(pid) for pid in host.shells()]
+                    for descriptor in descriptors:
+                        stack.callback(os.close, descriptor)
+                    connection.request("POST", path("once"), "echo x")
+                    connection.getresponse().read()
+                    answered = time.monotonic()
+                    ended = wait_for_end(descriptors)
+                if ended is None:
+                    raise CannotMeasure("no machine had ended 5 s after its answer")
+                values.append((ended - answered) * 1000)
+            connection.close()
+    results.add("teardown", "virga", values)
+
+
+GROUPS = [
+    (["invoke_armed", "invoke_bare"], group_invoke, False),
+    (["invoke_reset_256", "invoke_reset_256_http"], group_reset, False),
+    (["clones_1000"], group_clones_1000, False),
+    (["clone_memory", "clone_kernel", "clone_kernel_16m"], group_memory_of_clones, False),
+    (["sustained", "sustained_ratio", "sustained_latency"], group_sustained, False),
+    (["burst"], group_burst, False),
+    (["teardown"], group_teardown, False),
+]
