@@ -23,9 +23,12 @@
 #define MADV_COLLAPSE 25
 #endif
 
-#define HEADER_LEN   40u
-#define RUN_LEN      16u
-#define CHECKSUM_LEN 8u
+#define HEADER_LEN         40u
+#define RUN_LEN            16u
+#define CHECKSUM_LEN       8u
+
+/* Pages that are only read, in a huge page. For fewer a clone that writes beside them pays more. */
+#define COLLAPSE_READS_MIN 8u
 
 /* --- The file --- */
 
@@ -142,24 +145,33 @@ void working_set_fini(struct working_set *ws)
 
 /* --- When it was learnt --- */
 
-unsigned working_set_collapse(const struct working_set *ws, const struct memory *m)
+/* How many of these pages are in the set and only read. */
+static uint64_t working_set_reads(const struct working_set *ws, uint64_t first, uint64_t end)
 {
-	const uint64_t huge_len = MEMORY_ALIGNMENT;
-	uint64_t next = 0;
-	unsigned count = 0;
+	uint64_t count = 0;
 
 	for (uint32_t i = 0; i < ws->count; i++) {
-		uint64_t start = (uint64_t)ws->runs[i].page * LAYOUT_PAGE_SIZE;
-		uint64_t end = start + (uint64_t)ws->runs[i].count * LAYOUT_PAGE_SIZE;
+		uint64_t from = ws->runs[i].page, to = from + ws->runs[i].count;
 
 		if (ws->runs[i].flags & WORKING_SET_WRITTEN)
 			continue;
-		start -= start % huge_len;
-		for (start = start > next ? start : next; start < end; start = next) {
-			next = start + huge_len;
-			if (next <= m->size)
-				count += madvise(m->base + start, huge_len, MADV_COLLAPSE) == 0;
-		}
+		from = from > first ? from : first;
+		to = to < end ? to : end;
+		count += to > from ? to - from : 0;
+	}
+	return count;
+}
+
+unsigned working_set_collapse(const struct working_set *ws, const struct memory *m)
+{
+	const uint64_t len = MEMORY_ALIGNMENT, pages = len / LAYOUT_PAGE_SIZE;
+	unsigned count = 0;
+
+	for (uint64_t at = 0; at + len <= m->size; at += len) {
+		uint64_t first = at / LAYOUT_PAGE_SIZE;
+
+		if (working_set_reads(ws, first, first + pages) >= COLLAPSE_READS_MIN)
+			count += madvise(m->base + at, len, MADV_COLLAPSE) == 0;
 	}
 	return count;
 }

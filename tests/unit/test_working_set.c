@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot/working_set.c and boot/page_trace.c: what a file may say, every byte of it, and
- * how touches become runs.
+ * boot/working_set.c and boot/page_trace.c: what a file may say, every byte of it, how touches
+ * become runs, and what is worth a huge page.
+ *
+ * wrap: madvise
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -219,6 +221,39 @@ static void test_trace_nothing(void **state)
 	page_trace_fini(&trace);
 }
 
+static uint64_t collapsed[8];
+static unsigned collapsed_count;
+
+int __wrap_madvise(void *at, size_t len, int advice);
+int __wrap_madvise(void *at, size_t len, int advice)
+{
+	assert_int_equal(len, MEMORY_ALIGNMENT);
+	assert_int_equal(advice, 25 /* MADV_COLLAPSE */);
+	collapsed[collapsed_count++] = (uint64_t)(uintptr_t)at;
+	return at == (void *)(3 * MEMORY_ALIGNMENT) ? -1 : 0;
+}
+
+/* Pages that are read count where they lie; a stretch that memory does not hold whole is none. */
+static void test_collapse(void **state)
+{
+	static struct working_set_run list[] = {
+		{ .page = 0, .count = 300, .flags = WORKING_SET_WRITTEN },
+		{ .page = 400, .count = 7, .flags = 0 },
+		{ .page = 600, .count = 3, .flags = 0 },
+		{ .page = 1016, .count = 5 + 8 + 7, .flags = 0 },
+		{ .page = 1536, .count = 520, .flags = 0 },
+	};
+	const struct working_set ws = { .runs = list, .count = 5 };
+	const struct memory m = { .base = NULL, .size = 4 * MEMORY_ALIGNMENT + PAGE };
+
+	(void)state;
+	collapsed_count = 0;
+	assert_int_equal(working_set_collapse(&ws, &m), 2);
+	assert_int_equal(collapsed_count, 3);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(collapsed[i], (i + 1) * MEMORY_ALIGNMENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -226,7 +261,7 @@ int main(void)
 		cmocka_unit_test(test_every_bit),     cmocka_unit_test(test_every_length),
 		cmocka_unit_test(test_belongs),       cmocka_unit_test(test_header),
 		cmocka_unit_test(test_runs),          cmocka_unit_test(test_trace),
-		cmocka_unit_test(test_trace_nothing),
+		cmocka_unit_test(test_trace_nothing), cmocka_unit_test(test_collapse),
 	};
 
 	return cmocka_run_group_tests_name("working_set", tests, NULL, NULL);
