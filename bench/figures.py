@@ -356,8 +356,8 @@ def group_size(results, others, n):
 def icount(results, figure, others):
     tool = os.path.join(ROOT, "tests", "nested", "icount")
     for name in ["virga"] + [peer.name for peer in others if peer.name == "qemu"]:
-        if name == "qemu" and figure == "linux_restore":
-            continue  # it measures `virga invoke` only
+        if name == "qemu" and figure != "linux_boot":
+            continue  # the others are clones of a template
         done = subprocess.run([tool, "--vmm", name, "--jobs", str(os.cpu_count()), "--json",
                                figure], capture_output=True, text=True)
         if done.returncode or not done.stdout.strip():
@@ -377,6 +377,11 @@ def group_linux_restore(results, others, n):
     icount(results, "linux_restore", others)
 
 
+def group_linux_invoke(results, others, n):
+    icount(results, "linux_invoke", others)
+    icount(results, "linux_invoke_bare", others)
+
+
 # (figures, function, slow: minutes, left out by --quick)
 GROUPS = [
     (["exec_to_main"], group_exec, False),
@@ -389,4 +394,5 @@ GROUPS = [
     (["binary_size", "binary_own"], group_size, False),
     (["linux_boot"], group_linux_boot, True),
     (["linux_restore"], group_linux_restore, True),
+    (["linux_invoke", "linux_invoke_bare"], group_linux_invoke, True),
 ]
