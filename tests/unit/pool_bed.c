@@ -138,11 +138,12 @@ static void fake_spawn(struct pool_bed *bed, struct message *m)
 	*s = (struct fake_shell){
 		.id = m->id,
 		.template = m->value,
-		.armed = strcmp(m->text, "armed") == 0,
+		.armed = m->text[0] != SHELL_BARE,
 		.fd = m->fds[0],
 		.state = FAKE_MADE,
 	};
-	assert_true(s->armed || strcmp(m->text, "bare") == 0);
+	assert_int_equal(m->text_len, 1);
+	assert_in_range(m->text[0], SHELL_BARE, SHELL_HURRIED);
 	m->fds[0] = -1;
 	bed->spawned++;
 	if (!bed->manual)
