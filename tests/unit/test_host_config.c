@@ -318,7 +318,7 @@ struct bad_text {
 
 /* clang-format off */
 static const struct bad_text texts[] = {
-	{ "{\"port\": 1}", ": there is no key 'port'; there are: listen, store, builtin, shells, bare, "
+	{ "{\"port\": 1}", ": there is no key 'port'; there are: listen, store, builtin, shells, bare, refill, "
 	  "functions" },
 	{ "{\"functions\": {\"f\": {\"name\": 1}}}", ": function 'f': there is no key 'name'; there are: "
 	  "template, memory, timeout, concurrency, queue, policy, idle_timeout, json, environment, pool" },
