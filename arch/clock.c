@@ -13,12 +13,17 @@
 #include "arch/error.h"
 #include "arch/vm.h"
 
-uint64_t monotonic_us(void)
+uint64_t monotonic_ns(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t monotonic_us(void)
+{
+	return monotonic_ns() / 1000u;
 }
 
 int vm_clock_get(struct vm *vm, uint64_t *ns)

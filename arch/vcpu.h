@@ -139,6 +139,12 @@ int vcpu_load_cpuid(struct vcpu *vcpu, const void *state, size_t len);
 int vcpu_run_stub(struct vcpu *vcpu);
 
 /*
+ * Says which signals end KVM_RUN: kicks, and on vCPU 0 those that end the machine, unless it is hosted.
+ * 0 or -errno with a sentence.
+ */
+int vcpu_set_signal_mask(struct vcpu *vcpu);
+
+/*
  * Handles the exit that vcpu->run describes. VM lock held. Ends the machine (vm_end) for what
  * cannot go on, with the vCPU's registers on stderr.
  */

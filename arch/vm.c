@@ -40,10 +40,12 @@ static void vcpu_signals(const struct vcpu *vcpu, sigset_t *set)
 	sigaddset(set, VM_KICK_SIGNAL);
 	if (vcpu->index)
 		return;
+	sigaddset(set, SIGALRM);
+	if (vcpu->vm->hosted)
+		return;
 	sigaddset(set, SIGTERM);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGHUP);
-	sigaddset(set, SIGALRM);
 }
 
 static void vm_signal(struct vm *vm, int signal)

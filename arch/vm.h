@@ -80,7 +80,7 @@ struct vm {
 	bool pause_wanted;
 	bool shadow;   /* KVM keeps page tables of its own in place of the guest's */
 	bool remapped; /* the guest's may have changed since the state to be loaded was loaded */
-	bool terse;    /* no registers on stderr when the guest crashes */
+	bool hosted;   /* vm_set_hosted() */
 	bool held;     /* vm_hold(): vm_run() returns once everything is stopped */
 	bool wake_pending; /* a used buffer was published since the guest last parked */
 	bool poll_pending; /* vm_poll_later() */
@@ -109,6 +109,13 @@ void vm_destroy(struct vm *vm);
 
 /* Sets vm->shadow: whether the CPU walks a second level of tables, as module parameters say. */
 void vm_find_paging(struct vm *vm);
+
+/*
+ * For one of many machines that a host looks after: nobody reads its registers when its guest
+ * crashes, and SIGTERM, SIGINT and SIGHUP, which a terminal or a service manager sends to every
+ * process, are the host's to obey. Before vm_run(). 0 or -errno with a sentence.
+ */
+int vm_set_hosted(struct vm *vm);
 
 /*
  * Has KVM forget all that it derived from guest memory: where it keeps page tables of its own in place
@@ -191,5 +198,6 @@ int vm_clock_set(struct vm *vm, uint64_t ns);
 
 /* CLOCK_MONOTONIC in microseconds. */
 uint64_t monotonic_us(void);
+uint64_t monotonic_ns(void);
 
 #endif

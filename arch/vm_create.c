@@ -146,6 +146,12 @@ void vm_find_paging(struct vm *vm)
 		     !vm_parameter_is_on("/sys/module/kvm_amd/parameters/npt");
 }
 
+int vm_set_hosted(struct vm *vm)
+{
+	vm->hosted = true;
+	return vcpu_set_signal_mask(&vm->vcpus[0]);
+}
+
 int vm_renew_memory(struct vm *vm)
 {
 	int ret = vm_set_memory(vm, false);

@@ -181,7 +181,7 @@ static int snapshot_commit(const struct snapshot *s, struct vm *vm, struct devic
 
 		ret = device_load(dev, section->data, section->len);
 	}
-	if (skipped && !vm->terse)
+	if (skipped && !vm->hosted)
 		notef("%s: %u MSRs that this host does not take were skipped", s->path, skipped);
 	return ret;
 }

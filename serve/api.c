@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -116,7 +117,7 @@ static void api_throttle(struct api_call *call)
 	snprintf(text, sizeof(text), "Rate exceeded: %u requests run and %u wait for %s", f->active,
 		 f->waiting, f->config.name);
 	api_refuse(c, call->id, 429, "TooManyRequestsException", text);
-	api_log(call, NULL, 429, RESULT_THROTTLED, 0, api_now_ns());
+	api_log(call, NULL, 429, RESULT_THROTTLED, 0, monotonic_ns());
 	free(call);
 }
 
@@ -175,27 +176,27 @@ static void api_refuse_bad(struct api *api, struct http_conn *c)
 		api_refuse(c, id, 408, "RequestTimeoutException",
 			   "the request did not come in time");
 		break;
-	case 500:
-		api_refuse(c, id, 500, "ServiceException", "no memory for the request's payload");
+	case 503:
+		api_refuse(c, id, 503, "ServiceUnavailableException",
+			   "no memory for the request's payload");
 		break;
 	case 501:
-		api_refuse(c, id, 501, "NotImplementedException", "CONNECT is not offered");
+		api_refuse(c, id, 501, "NotImplementedException",
+			   "CONNECT is not offered, nor a transfer coding but chunked");
+		break;
+	case 505:
+		api_refuse(c, id, 505, "HTTPVersionNotSupportedException",
+			   "HTTP/1.1 is spoken here");
 		break;
 	default:
-		api_refuse(c, id, 400, "BadRequestException", "this is no HTTP/1.1 request");
+		api_refuse(c, id, 400, "BadRequestException",
+			   "this is no HTTP/1.1 request with one Host");
 	}
 }
 
-/* Whether an origin (RFC 6454, 6.2) is of this machine: its host, up to the port. */
-static bool api_is_local(const struct http_text *origin)
+/* Whether a host, with a port or without, is this machine by a name that nobody else can give it. */
+static bool api_is_local(const char *host, size_t len)
 {
-	static const char scheme[] = "http://";
-	size_t at = sizeof(scheme) - 1, len;
-	const char *host = origin->data + at;
-
-	if (origin->len < at || memcmp(origin->data, scheme, at) != 0)
-		return false;
-	len = origin->len - at;
 	for (size_t i = len; i-- > 0 && host[i] >= '0' && host[i] <= '9';)
 		if (i && host[i - 1] == ':') {
 			len = i - 1;
@@ -203,23 +204,33 @@ static bool api_is_local(const struct http_text *origin)
 		}
 	if (len > 4 && memcmp(host, "127.", 4) == 0)
 		return strspn(host, "0123456789.") >= len;
-	return (len == 9 && memcmp(host, "localhost", 9) == 0) ||
+	return (len == 9 && strncasecmp(host, "localhost", 9) == 0) ||
 	       (len == 5 && memcmp(host, "[::1]", 5) == 0);
 }
 
-/* A page in a browser must not use a host that trusts whoever reaches it. */
-static bool api_is_foreign(const struct http_conn *c)
+/*
+ * A page in a browser must not use a host that trusts whoever reaches it: neither as itself (RFC 6454,
+ * 6.2) nor under a name of its own that it has made lead here.
+ */
+static const char *api_foreign(const struct http_conn *c)
 {
-	const struct http_text *origin = http_header(c, "origin");
+	static const char scheme[] = "http://";
+	const size_t at = sizeof(scheme) - 1;
+	const struct http_text *origin = http_header(c, "origin"), *host = http_header(c, "host");
 
-	return origin && !api_is_local(origin);
+	if (origin && (origin->len < at || memcmp(origin->data, scheme, at) != 0 ||
+		       !api_is_local(origin->data + at, origin->len - at)))
+		return "a page of another machine may not use this host";
+	if (c->tcp && host && !api_is_local(host->data, host->len))
+		return "a Host other than 127.0.0.1, [::1] or localhost is not served here";
+	return NULL;
 }
 
 void api_request(void *opaque, struct http_conn *c)
 {
 	struct api *api = opaque;
 	char id[API_ID_LEN + 1];
-	const char *name;
+	const char *name, *foreign;
 	size_t len;
 
 	api->requests++;
@@ -227,10 +238,10 @@ void api_request(void *opaque, struct http_conn *c)
 		api_refuse_bad(api, c);
 		return;
 	}
-	if (api_is_foreign(c)) {
+	foreign = api_foreign(c);
+	if (foreign) {
 		api_new_id(api, id);
-		api_refuse(c, id, 403, "AccessDeniedException",
-			   "a page of another origin may not use this host");
+		api_refuse(c, id, 403, "AccessDeniedException", foreign);
 		return;
 	}
 	if (!invoke_target(c->target.data, c->target.len, &name, &len)) {
@@ -259,7 +270,7 @@ void api_gone(void *opaque, struct http_conn *c)
 		return;
 	pool_cancel(call->api->pool, &call->inv);
 	call->inv.function->stats.results[RESULT_CANCELLED]++;
-	api_log(call, NULL, 499, RESULT_CANCELLED, 0, api_now_ns());
+	api_log(call, NULL, 499, RESULT_CANCELLED, 0, monotonic_ns());
 	free(call);
 }
 

@@ -16,7 +16,6 @@ struct api {
 	struct http_server *http;
 	struct pool *pool;
 	struct log *log;
-	bool ready; /* templates are loaded */
 	uint64_t start_us;
 	uint64_t requests; /* of all kinds */
 	unsigned random_left;

@@ -13,18 +13,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "arch/vm.h"
 #include "serve/base64.h"
 
 #define API_RETRY_S  "1"   /* when a caller that was one too many may come again */
 #define API_TEXT_MAX 4096u /* bytes of a sentence in an answer */
-
-uint64_t api_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* --- The log line --- */
 
@@ -111,7 +104,10 @@ void api_refuse(struct http_conn *c, const char *id, unsigned status, const char
 	snprintf(head, sizeof(head),
 		 "Content-Type: application/json\r\nx-amzn-ErrorType: %s\r\n"
 		 "x-amzn-RequestId: %s\r\n%s",
-		 type, id, status == 429 ? "Retry-After: " API_RETRY_S "\r\n" : "");
+		 type, id,
+		 status == 405                    ? "Allow: POST\r\n"
+		 : status == 429 || status == 503 ? "Retry-After: " API_RETRY_S "\r\n"
+						  : "");
 	http_respond(c, status, head, text ? text : "{}", text ? strlen(text) : 2);
 	free(text);
 }
@@ -249,7 +245,7 @@ void api_done(struct invocation *inv, const struct invocation_end *end)
 	if (end->head)
 		head = *end->head;
 	api_answer(call, end, result, &status, &len);
-	done_ns = api_now_ns();
+	done_ns = monotonic_ns();
 	stats->results[result]++;
 	if (result == RESULT_OK)
 		histogram_add(&stats->latency[inv->tier], (done_ns - call->first_ns) / 1000);

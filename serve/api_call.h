@@ -17,9 +17,6 @@ struct api_call {
 	char version[16];
 };
 
-/* CLOCK_MONOTONIC. */
-uint64_t api_now_ns(void);
-
 /* An error of the interface: its name in a header, what happened in the body. id: the request's. */
 void api_refuse(struct http_conn *c, const char *id, unsigned status, const char *type,
 		const char *message);

@@ -91,7 +91,6 @@ static void front_loaded(void *opaque, const char *error)
 		f->over = true;
 		return;
 	}
-	f->api.ready = true;
 	if (!o->again)
 		front_banner(f);
 }

@@ -5,6 +5,7 @@
  */
 #include "serve/http.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -51,7 +52,7 @@ static bool http_idle(const struct http_conn *c)
 
 static void http_free(struct http_conn *c)
 {
-	c->server->heap_bytes -= c->heap_size;
+	c->server->held_bytes -= c->heap_size + (c->out ? c->out_len : 0);
 	free(c->heap);
 	free(c->out);
 	free(c);
@@ -76,6 +77,27 @@ static void http_close(struct http_conn *c)
 		http_free(c);
 }
 
+/*
+ * When there is too much in memory the oldest that holds some of it, because its client is slow to say
+ * or to take something, has to go.
+ */
+bool http_make_memory(struct http_conn *c, size_t bytes)
+{
+	struct http_server *s = c->server;
+	struct http_conn *next;
+
+	for (struct http_conn *other = s->first; other && s->held_bytes + bytes > HTTP_HELD_MAX;
+	     other = next) {
+		next = other->next;
+		if (other == c || other->state == HTTP_HANDLING ||
+		    (!other->heap_size && !other->out))
+			continue;
+		s->broken++;
+		http_close(other);
+	}
+	return s->held_bytes + bytes <= HTTP_HELD_MAX;
+}
+
 static void http_wait(struct http_conn *c, unsigned ms)
 {
 	timer_set(c->server->timers, &c->timer, monotonic_us() + ms * 1000ull);
@@ -91,10 +113,7 @@ static void http_expect_events(struct http_conn *c, uint32_t events)
 /* A request begins. */
 static void http_first_byte(struct http_conn *c)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	c->first_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	c->first_ns = monotonic_ns();
 	http_wait(c, HTTP_HEAD_MS);
 }
 
@@ -108,18 +127,22 @@ static void http_begin(struct http_conn *c)
 	http_request_begin(c);
 	c->state = HTTP_READING;
 	http_expect_events(c, EPOLLIN | EPOLLRDHUP);
+	/* Not from here, which may be deep in the handling of others. */
+	c->due = left && !c->pumping;
 	if (left)
 		http_first_byte(c);
 	else
 		http_wait(c, HTTP_IDLE_MS);
+	if (c->due)
+		http_wait(c, 0);
 	http_unlink(c);
 	http_link(c);
 }
 
 /* --- Answers --- */
 
-/* Sends what waits. False when the connection is closed. */
-static bool http_flush(struct http_conn *c)
+/* Sends what waits. */
+static void http_flush(struct http_conn *c)
 {
 	ssize_t n = send(c->fd, c->out + c->out_at, c->out_len - c->out_at,
 			 MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -127,19 +150,18 @@ static bool http_flush(struct http_conn *c)
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		c->server->broken++;
 		http_close(c);
-		return false;
+		return;
 	}
 	c->out_at += n > 0 ? (size_t)n : 0;
 	if (c->out_at < c->out_len)
-		return true;
+		return;
+	c->server->held_bytes -= c->out_len;
 	free(c->out);
 	c->out = NULL;
-	if (c->close) {
+	if (c->close)
 		http_close(c);
-		return false;
-	}
-	http_begin(c);
-	return true;
+	else
+		http_begin(c);
 }
 
 /* Keeps the rest of an answer until the client takes it. */
@@ -147,7 +169,7 @@ static void http_keep(struct http_conn *c, const struct iovec parts[2], size_t s
 {
 	size_t total = parts[0].iov_len + parts[1].iov_len, at = 0;
 
-	c->out = malloc(total - sent);
+	c->out = http_make_memory(c, total - sent) ? malloc(total - sent) : NULL;
 	if (!c->out) {
 		c->server->broken++;
 		http_close(c);
@@ -163,6 +185,7 @@ static void http_keep(struct http_conn *c, const struct iovec parts[2], size_t s
 	}
 	c->out_len = at;
 	c->out_at = 0;
+	c->server->held_bytes += at;
 	http_expect_events(c, EPOLLOUT | EPOLLRDHUP);
 	http_wait(c, HTTP_WRITE_MS);
 }
@@ -214,7 +237,6 @@ void http_respond(struct http_conn *c, unsigned status, const char *head, const 
 		http_close(c);
 	} else {
 		http_begin(c);
-		http_pump(c);
 	}
 }
 
@@ -323,8 +345,8 @@ static void http_event(void *opaque, uint32_t events)
 		c->close = true;
 		http_expect_events(c, EPOLLOUT);
 	} else if (events & EPOLLOUT) {
-		if (c->state == HTTP_WRITING && http_flush(c))
-			http_pump(c);
+		if (c->state == HTTP_WRITING)
+			http_flush(c);
 	} else if (events & EPOLLIN) {
 		/* It was answered nothing yet: the next request waits in the socket. */
 		http_expect_events(c, EPOLLRDHUP);
@@ -335,6 +357,12 @@ static void http_timeout(void *opaque)
 {
 	struct http_conn *c = opaque;
 
+	if (c->due) {
+		c->due = false;
+		http_first_byte(c);
+		http_pump(c);
+		return;
+	}
 	if (http_idle(c) || c->state == HTTP_WRITING) {
 		c->server->broken += c->state == HTTP_WRITING;
 		http_close(c);
@@ -361,7 +389,7 @@ void http_accept_one(struct http_server *s, int fd)
 	c->timer = (struct timer){ .expired = http_timeout, .opaque = c };
 	c->events = EPOLLIN | EPOLLRDHUP;
 	/* Fails for unix sockets, which need none. */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	c->tcp = setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) == 0;
 	c->watch = loop_add(s->loop, fd, c->events, http_event, c);
 	if (!c->watch) {
 		close(fd);
@@ -376,12 +404,17 @@ void http_accept_one(struct http_server *s, int fd)
 
 bool http_make_room(struct http_server *s)
 {
-	struct http_conn *c = s->first;
+	struct http_conn *c = s->first, *slow = NULL;
 
 	if (s->count < HTTP_CONNECTIONS_MAX)
 		return true;
-	while (c && !http_idle(c))
+	while (c && !http_idle(c)) {
+		if (!slow && c->state == HTTP_READING && !c->due)
+			slow = c;
 		c = c->next;
+	}
+	s->broken += !c && slow;
+	c = c ? c : slow;
 	if (c)
 		http_close(c);
 	return c != NULL;
@@ -414,11 +447,12 @@ void http_drain(struct http_server *s)
 
 void http_fini(struct http_server *s)
 {
-	struct http_conn *next;
+	struct http_conn *c;
 
 	http_stop_listening(s);
-	for (struct http_conn *c = s->first; c; c = next) {
-		next = c->next;
+	/* Each may take others along: requests that wait for the same. */
+	while ((c = s->first) != NULL) {
+		assert(!c->previous);
 		http_close(c);
 	}
 	if (s->spare_fd >= 0)

@@ -19,7 +19,7 @@
 #define HTTP_IN_MAX          16384u /* bytes of request line and headers */
 #define HTTP_HEADERS_MAX     64u
 #define HTTP_BODY_MAX        (6u << 20)
-#define HTTP_BODIES_MAX      (256u << 20) /* bytes of all bodies that are held at once */
+#define HTTP_HELD_MAX        (256u << 20) /* bytes of bodies and answers that are held at once */
 #define HTTP_HEAD_MAX        16384u       /* bytes of status line and headers of an answer */
 #define HTTP_IDLE_MS         60000u       /* a connection without a request */
 #define HTTP_HEAD_MS         10000u /* from a request's first byte to the end of its headers, */
@@ -73,6 +73,8 @@ struct http_conn {
 	struct timer timer;
 	enum http_state state;
 	bool pumping;   /* http_pump() is on the stack */
+	bool due;       /* the timer is for that */
+	bool tcp;       /* it came by an IP address */
 	bool close;     /* after the answer */
 	bool head_done; /* the headers are whole */
 	bool whole;     /* the request is */
@@ -100,7 +102,7 @@ struct http_server {
 	const struct http_handler *handler;
 	struct http_conn *first, *last;
 	unsigned count;
-	size_t heap_bytes; /* of all connections */
+	size_t held_bytes; /* of all connections: bodies, and what is left of answers */
 	bool draining;     /* every answer closes its connection */
 	uint64_t accepted; /* connections; */
 	uint64_t turned_away;

@@ -61,6 +61,38 @@ static int http_on_header_value(http_parser *parser, const char *at, size_t len)
 	return http_text_add(&c->headers[c->header_count - 1].value, at, len) ? 0 : -1;
 }
 
+/* Of a target in absolute form, which a proxy gets (RFC 9112, 3.2.2), what any server gets. */
+static void http_take_path(struct http_text *target)
+{
+	static const char scheme[] = "http://";
+	const size_t at = sizeof(scheme) - 1;
+	const char *path;
+
+	if (target->len <= at || strncasecmp(target->data, scheme, at) != 0)
+		return;
+	path = memchr(target->data + at, '/', target->len - at);
+	if (!path)
+		return;
+	target->len -= (size_t)(path - target->data);
+	target->data = path;
+}
+
+/* 0, or the status that this request is refused with whatever it wants (RFC 9112, 2.3, 3.2, 6.1). */
+static unsigned http_check_head(const struct http_conn *c)
+{
+	unsigned hosts = 0;
+
+	if (c->parser.http_major != 1)
+		return c->parser.http_major ? 505 : 400;
+	for (unsigned i = 0; i < c->header_count; i++) {
+		hosts += http_is(&c->headers[i].name, "host");
+		if (http_is(&c->headers[i].name, "transfer-encoding") &&
+		    !http_is(&c->headers[i].value, "chunked"))
+			return 501;
+	}
+	return hosts > 1 || (hosts == 0 && c->parser.http_minor) ? 400 : 0;
+}
+
 static int http_on_headers_complete(http_parser *parser)
 {
 	struct http_conn *c = parser->data;
@@ -68,6 +100,8 @@ static int http_on_headers_complete(http_parser *parser)
 	bool sized = parser->flags & F_CONTENTLENGTH;
 
 	c->head_done = true;
+	http_take_path(&c->target);
+	c->refuse = http_check_head(c);
 	c->expects = expect && http_is(expect, "100-continue") && parser->http_minor;
 	/* An offer of another protocol is not taken (RFC 9110, 7.8). */
 	if (parser->method != HTTP_CONNECT)
@@ -96,12 +130,12 @@ static bool http_heap_grow(struct http_conn *c, size_t need)
 		return true;
 	while (size < need)
 		size *= 2;
-	if (s->heap_bytes - c->heap_size + size > HTTP_BODIES_MAX)
+	if (!http_make_memory(c, size - c->heap_size))
 		return false;
 	heap = realloc(c->heap, size);
 	if (!heap)
 		return false;
-	s->heap_bytes += size - c->heap_size;
+	s->held_bytes += size - c->heap_size;
 	c->heap = heap;
 	c->heap_size = size;
 	return true;
@@ -138,7 +172,7 @@ static int http_on_body(http_parser *parser, const char *at, size_t len)
 	if (in_place && http_text_add(&c->body, at, len))
 		return 0;
 	if (!http_body_move(c, len)) {
-		c->refuse = 500;
+		c->refuse = 503;
 		return -1;
 	}
 	memcpy(c->heap + c->body.len, at, len);
@@ -174,7 +208,7 @@ void http_request_begin(struct http_conn *c)
 	c->header_count = c->refuse = 0;
 	c->head_done = c->whole = c->in_value = c->expects = c->too_large = false;
 	c->in_at = c->dropped = 0;
-	c->server->heap_bytes -= c->heap_size;
+	c->server->held_bytes -= c->heap_size;
 	free(c->heap);
 	c->heap = NULL;
 	c->heap_size = 0;

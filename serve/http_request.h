@@ -20,7 +20,13 @@ size_t http_request_parse(struct http_conn *c, const char *data, size_t len);
 /* In http.c: handles what lies in c->in. */
 void http_pump(struct http_conn *c);
 
-/* In http.c: room for one connection more, the one that has idled longest goes for it; and that one. */
+/* In http.c: room for so many bytes more, of c; the oldest that holds some goes for it. */
+bool http_make_memory(struct http_conn *c, size_t bytes);
+
+/*
+ * In http.c: room for one connection more; the one that has idled longest goes for it, else the one
+ * whose request has been incomplete for longest. And that one.
+ */
 bool http_make_room(struct http_server *s);
 void http_accept_one(struct http_server *s, int fd);
 

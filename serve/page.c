@@ -98,9 +98,7 @@ void report_page(struct api *api, FILE *out)
 		"<h1>virga " VIRGA_VERSION "</h1><p>%s, up %.0f s, %u connections, %u of %u "
 		"shells in use, %u held. <a href=\"/metrics\">metrics</a>, "
 		"<a href=\"/status\">status</a></p>\n",
-		api->http->draining ? "draining"
-		: api->ready        ? "ready"
-				    : "starting",
+		api->http->draining ? "draining" : "ready",
 		(double)(monotonic_us() - api->start_us) / 1e6, api->http->count, pool->alive,
 		pool->limits.shells, pool->held_count);
 	page_functions(pool, out);

@@ -6,21 +6,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "arch/error.h"
 #include "arch/vm.h"
 #include "serve/payload.h"
 #include "serve/pool.h"
-
-static uint64_t pool_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* --- Waiting --- */
 
@@ -189,7 +180,7 @@ static void pool_run(struct pool_shell *s, struct invocation *inv)
 	struct function *f = inv->function;
 	int ret;
 
-	inv->sent_ns = pool_now_ns();
+	inv->sent_ns = monotonic_ns();
 	ret = pool_send(s, inv);
 	if (ret == -EPIPE) {
 		s->pool->stats.died++;

@@ -15,7 +15,7 @@ struct report {
 
 static void report_health(struct api *api, FILE *out)
 {
-	fputs(api->http->draining ? "draining\n" : api->ready ? "ok\n" : "starting\n", out);
+	fputs(api->http->draining ? "draining\n" : "ok\n", out);
 }
 
 static const struct report reports[] = {
@@ -57,7 +57,7 @@ bool report_request(struct api *api, struct http_conn *c)
 		if (fclose(out) != 0)
 			len = 0;
 	}
-	if (report->write == report_health && (api->http->draining || !api->ready))
+	if (report->write == report_health && api->http->draining)
 		status = 503;
 	http_respond(c, text && len ? status : 500, report->head, text ? text : "", len);
 	free(text);

@@ -50,10 +50,7 @@ struct shell {
 
 static void shell_stage(struct shell *s, enum shell_stage stage)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	s->stages_ns[stage] = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	s->stages_ns[stage] = monotonic_ns();
 }
 
 /* --- Answers --- */
@@ -223,7 +220,9 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 		ret = devices_create(&s->devices, &s->vm, &host);
 	if (ret < 0)
 		return ret;
-	s->vm.terse = true;
+	ret = vm_set_hosted(&s->vm);
+	if (ret < 0)
+		return ret;
 	vm_find_paging(&s->vm);
 	if (options->kind != SHELL_HURRIED)
 		ret = shell_warm_up(s, snapshot);

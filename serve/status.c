@@ -101,9 +101,7 @@ void report_status(struct api *api, FILE *out)
 			json_array_append_new(functions, status_function(f));
 	json_object_set_new(object, "version", json_string(VIRGA_VERSION));
 	json_object_set_new(object, "state",
-			    json_string(api->http->draining ? "draining"
-					: api->ready        ? "ready"
-							    : "starting"));
+			    json_string(api->http->draining ? "draining" : "ready"));
 	json_object_set_new(object, "uptime_s",
 			    json_real((double)(monotonic_us() - api->start_us) / 1e6));
 	json_object_set_new(object, "connections", status_count(api->http->count));

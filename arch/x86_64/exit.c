@@ -15,7 +15,7 @@ void vcpu_dump(struct vcpu *vcpu)
 	struct kvm_regs r = { 0 };
 	struct kvm_sregs s = { 0 };
 
-	if (vcpu->vm->terse || ioctl(vcpu->fd, KVM_GET_REGS, &r) < 0 ||
+	if (vcpu->vm->hosted || ioctl(vcpu->fd, KVM_GET_REGS, &r) < 0 ||
 	    ioctl(vcpu->fd, KVM_GET_SREGS, &s) < 0)
 		return;
 	notef("vCPU %u: rip %016llx rflags %08llx cs %04x:%llx ss %04x cpl %u", vcpu->index, r.rip,

@@ -33,7 +33,7 @@
 #define KVM_SIGSET_SIZE 8 /* bytes of the kernel's sigset_t */
 
 /* Inside KVM_RUN everything stays blocked but what ends or kicks the vCPU (arch/vm.h). */
-static int vcpu_set_signal_mask(struct vcpu *vcpu)
+int vcpu_set_signal_mask(struct vcpu *vcpu)
 {
 	struct {
 		struct kvm_signal_mask head;
@@ -42,8 +42,9 @@ static int vcpu_set_signal_mask(struct vcpu *vcpu)
 	uint64_t blocked = ~0ull & ~(1ull << (VM_KICK_SIGNAL - 1));
 
 	if (vcpu->index == 0)
-		blocked &= ~(1ull << (SIGTERM - 1) | 1ull << (SIGINT - 1) | 1ull << (SIGHUP - 1) |
-			     1ull << (SIGALRM - 1));
+		blocked &= ~(1ull << (SIGALRM - 1));
+	if (vcpu->index == 0 && !vcpu->vm->hosted)
+		blocked &= ~(1ull << (SIGTERM - 1) | 1ull << (SIGINT - 1) | 1ull << (SIGHUP - 1));
 	/* A fault of virga's own must still be delivered. */
 	blocked &= ~(1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1) | 1ull << (SIGILL - 1) |
 		     1ull << (SIGSYS - 1));

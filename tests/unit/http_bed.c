@@ -49,6 +49,9 @@ static void bed_say_back(struct bed *bed, struct http_conn *c)
 	fprintf(out, "%s\n", http_method_str((enum http_method)c->parser.method));
 	bed_print(out, "target", &c->target);
 	for (unsigned i = 0; i < c->header_count; i++) {
+		/* What all have. */
+		if (http_is(&c->headers[i].name, "Host") && http_is(&c->headers[i].value, "h"))
+			continue;
 		bed_print(out, "name", &c->headers[i].name);
 		bed_print(out, "value", &c->headers[i].value);
 	}
@@ -58,6 +61,17 @@ static void bed_say_back(struct bed *bed, struct http_conn *c)
 	fclose(out);
 	http_respond(c, 200, "X-Bed: yes\r\n", text, len);
 	free(text);
+}
+
+static void bed_answer_oldest(struct bed *bed)
+{
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+	struct http_conn *c = bed->waiting[0];
+
+	bed->deepest = bed->deepest && bed->deepest < here ? bed->deepest : here;
+	bed->highest = bed->highest > here ? bed->highest : here;
+	memmove(bed->waiting, bed->waiting + 1, --bed->waiting_count * sizeof(c));
+	bed_say_back(bed, c);
 }
 
 static void bed_request(void *opaque, struct http_conn *c)
@@ -72,6 +86,8 @@ static void bed_request(void *opaque, struct http_conn *c)
 	} else if (bed->later) {
 		assert_true(bed->waiting_count < BED_LATER_MAX);
 		bed->waiting[bed->waiting_count++] = c;
+		if (bed->chain)
+			bed_answer_oldest(bed);
 	} else {
 		bed_say_back(bed, c);
 	}
@@ -122,7 +138,7 @@ void bed_close(struct bed *bed)
 {
 	http_fini(bed->server);
 	assert_int_equal(bed->server->count, 0);
-	assert_int_equal(bed->server->heap_bytes, 0);
+	assert_int_equal(bed->server->held_bytes, 0);
 	assert_int_equal(bed->timers.count, 0);
 	assert_int_equal(bed->waiting_count, 0);
 	loop_fini(&bed->loop);

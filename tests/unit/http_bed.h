@@ -21,6 +21,7 @@ struct bed {
 
 	/* How requests are answered: at once, or when bed_answer() is called. */
 	bool later;
+	bool chain; /* later, and each request has the one answered that has waited longest */
 	size_t answer_len; /* of that many bytes; 0: with what came */
 	struct http_conn *waiting[BED_LATER_MAX];
 	unsigned waiting_count;
@@ -29,6 +30,8 @@ struct bed {
 	unsigned requests;
 	unsigned refused;
 	unsigned gone;
+	uintptr_t deepest; /* stack address of a handler of `chain` */
+	uintptr_t highest;
 };
 
 /* A client's end. */

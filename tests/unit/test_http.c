@@ -20,7 +20,7 @@
 #include "tests/unit/http_bed.h"
 #include "tests/unit/seed.h"
 
-#define INVOKE "POST /2015-03-31/functions/f/invocations HTTP/1.1\r\n"
+#define INVOKE "POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nHost: h\r\n"
 
 static struct bed *bed;
 static struct seed seed;
@@ -147,9 +147,9 @@ static void check_samples(const struct sample *samples, size_t count)
 
 /* clang-format off */
 static const struct sample good[] = {
-	{ "GET / HTTP/1.1\r\n\r\n", "GET\ntarget(/)\nbody 0\n(open)" },
+	{ "GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET\ntarget(/)\nbody 0\n(open)" },
 	{ "GET /a?b=c&d=%20 HTTP/1.1\r\nHost: h\r\nX-Empty:\r\nX-Blank:  a  b \r\n\r\n",
-	  "target(/a?b=c&d=%20)\nname(Host)\nvalue(h)\nname(X-Empty)\nvalue()\nname(X-Blank)\n"
+	  "target(/a?b=c&d=%20)\nname(X-Empty)\nvalue()\nname(X-Blank)\n"
 	  "value(a  b )\nbody 0\n(open)" },
 	{ INVOKE "Content-Length: 11\r\n\r\nhello there", "body 11\nhello there(open)" },
 	{ INVOKE "Content-Length: 0\r\n\r\n", "body 0\n(open)" },
@@ -161,34 +161,39 @@ static const struct sample good[] = {
 	{ INVOKE "Transfer-Encoding: chunked\r\nA: b\r\n\r\n1\r\nx\r\n0\r\nOrigin: http://e\r\n"
 	  "Expect: 100-continue\r\n\r\n", "name(A)\nvalue(b)\nbody 1\nx(open)" },
 	/* One behind the other. */
-	{ "GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n" INVOKE "Content-Length: 2\r\n\r\n/3"
-	  "GET /4 HTTP/1.1\r\n\r\n" INVOKE "Transfer-Encoding: chunked\r\n\r\n2\r\n/5\r\n0\r\n\r\n"
-	  "GET /6 HTTP/1.1\r\n\r\n", "target(/6)\nbody 0\n(open)" },
-	{ "GET /1 HTTP/1.1\r\nConnection: close\r\n\r\nGET /2 HTTP/1.1\r\n\r\n",
+	{ "GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n" INVOKE "Content-Length: 2\r\n\r\n/3"
+	  "GET /4 HTTP/1.1\r\nHost: h\r\n\r\n" INVOKE "Transfer-Encoding: chunked\r\n\r\n2\r\n/5\r\n0\r\n\r\n"
+	  "GET /6 HTTP/1.1\r\nHost: h\r\n\r\n", "target(/6)\nbody 0\n(open)" },
+	{ "GET /1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
 	  "Connection: close\r\nX-Bed: yes\r\n\r\nGET\ntarget(/1)\nname(Connection)\nvalue(close)\n"
 	  "body 0\n(end)" },
 	{ "GET / HTTP/1.0\r\n\r\n", "body 0\n(end)" },
-	{ "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /2 HTTP/1.1\r\n\r\n",
+	{ "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
 	  "target(/2)\nbody 0\n(open)" },
-	{ "\r\n\r\nGET / HTTP/1.1\r\n\r\n", "target(/)\nbody 0\n(open)" },
-	{ "GET / HTTP/1.1\nA: b\n\n", "name(A)\nvalue(b)\nbody 0\n(open)" },
-	{ "DELETE /x HTTP/1.1\r\n\r\n", "DELETE\ntarget(/x)\n" },
+	{ "\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", "target(/)\nbody 0\n(open)" },
+	{ "GET / HTTP/1.1\nHost: h\nA: b\n\n", "name(A)\nvalue(b)\nbody 0\n(open)" },
+	{ "GET http://h:1/a/b HTTP/1.1\r\nHost: h\r\n\r\n", "GET\ntarget(/a/b)\n" },
+	{ "DELETE /x HTTP/1.1\r\nHost: h\r\n\r\n", "DELETE\ntarget(/x)\n" },
 	/* Another protocol is offered and not taken. */
-	{ "GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET /2 HTTP/1.1\r\n\r\n",
+	{ "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
 	  "target(/2)\nbody 0\n(open)" },
 };
 
 static const struct sample bad[] = {
-	{ "BREW / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n" },
-	{ "get / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 " },
-	{ "HELO x\r\n", "{\"Type\":\"User\",\"Message\":\"this is no HTTP/1.1 request\"}(end)" },
+	{ "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 " },
+	{ "GET / HTTP/1.1\r\nHost: h\r\nhost: h\r\n\r\n", "HTTP/1.1 400 " },
+	{ "GET / HTTP/2.0\r\nHost: h\r\n\r\n", "HTTP/1.1 505 HTTP Version Not Supported\r\n" },
+	{ INVOKE "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 501 " },
+	{ "BREW / HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n" },
+	{ "get / HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 400 " },
+	{ "HELO x\r\n", "{\"Type\":\"User\",\"Message\":\"this is no HTTP/1.1 request with one Host\"}(end)" },
 	{ "GET / HTTPS/1.1\r\n\r\n", "HTTP/1.1 400 " },
-	{ "GET /a b HTTP/1.1\r\n\r\n", "HTTP/1.1 400 " },
-	{ "GET / HTTP/1.1\r\nno colon\r\n\r\n", "HTTP/1.1 400 " },
-	{ "GET / HTTP/1.1\r\nName : value\r\n\r\n", "HTTP/1.1 400 " },
-	{ "GET / HTTP/1.1\r\nA: b\x01\r\n\r\n", "HTTP/1.1 400 " },
+	{ "GET /a b HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 400 " },
+	{ "GET / HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n", "HTTP/1.1 400 " },
+	{ "GET / HTTP/1.1\r\nHost: h\r\nName : value\r\n\r\n", "HTTP/1.1 400 " },
+	{ "GET / HTTP/1.1\r\nHost: h\r\nA: b\x01\r\n\r\n", "HTTP/1.1 400 " },
 	/* A value of more lines than one (RFC 9112, 5.2). */
-	{ "GET / HTTP/1.1\r\nA: one\r\n two\r\n\r\n", "HTTP/1.1 400 " },
+	{ "GET / HTTP/1.1\r\nHost: h\r\nA: one\r\n two\r\n\r\n", "HTTP/1.1 400 " },
 	{ INVOKE "Content-Length: x\r\n\r\n", "HTTP/1.1 400 " },
 	{ INVOKE "Content-Length: -1\r\n\r\n", "HTTP/1.1 400 " },
 	{ INVOKE "Content-Length: 1, 1\r\n\r\nx", "HTTP/1.1 400 " },
@@ -198,9 +203,9 @@ static const struct sample bad[] = {
 	{ INVOKE "Transfer-Encoding: chunked\r\n\r\nx\r\n", "HTTP/1.1 400 " },
 	{ INVOKE "Transfer-Encoding: chunked\r\n\r\n1\r\nxx\r\n", "HTTP/1.1 400 " },
 	{ INVOKE "Transfer-Encoding: chunked\r\n\r\n11111111111111111\r\n", "HTTP/1.1 400 " },
-	{ INVOKE "Transfer-Encoding: chunked, gzip\r\n\r\nx", "HTTP/1.1 400 " },
-	{ "CONNECT h:1 HTTP/1.1\r\n\r\n", "HTTP/1.1 501 Not Implemented\r\n" },
-	{ "GET / HTTP/1.1\r\n\r\nrubbish\r\n\r\n", "HTTP/1.1 400 " },
+	{ INVOKE "Transfer-Encoding: chunked, gzip\r\n\r\nx", "HTTP/1.1 501 " },
+	{ "CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 501 Not Implemented\r\n" },
+	{ "GET / HTTP/1.1\r\nHost: h\r\n\r\nrubbish\r\n\r\n", "HTTP/1.1 400 " },
 };
 /* clang-format on */
 
@@ -229,8 +234,9 @@ static void test_refusal(void **state)
 	assert_int_equal(client_answers(&c), 1);
 	assert_true(client_has(&c, 0, "Connection: close"));
 	assert_true(client_has(&c, 0, "x-amzn-ErrorType: BadRequestException"));
-	assert_string_equal(client_body(&c, 0).data,
-			    "{\"Type\":\"User\",\"Message\":\"this is no HTTP/1.1 request\"}");
+	assert_string_equal(
+		client_body(&c, 0).data,
+		"{\"Type\":\"User\",\"Message\":\"this is no HTTP/1.1 request with one Host\"}");
 	assert_true(c.ended);
 	client_close(&c);
 }
@@ -288,12 +294,12 @@ static void check_body(size_t len, bool chunked)
 			client_send(&c, text + at, total - at < piece ? total - at : piece);
 		client_receive(&c);
 	}
-	client_say(&c, "GET /end HTTP/1.1\r\n\r\n");
+	client_say(&c, "GET /end HTTP/1.1\r\nHost: h\r\n\r\n");
 	assert_int_equal(client_answers(&c), 3);
 	check_echo(&c, 0, len);
 	check_echo(&c, 1, len);
 	assert_false(c.ended);
-	assert_int_equal(bed->server->heap_bytes, 0);
+	assert_int_equal(bed->server->held_bytes, 0);
 	free(text);
 	client_close(&c);
 }
@@ -324,7 +330,7 @@ static void test_behind_long_chunks(void **state)
 		char *text = make_request(len, true, &total);
 
 		text = realloc(text, total + 64);
-		total += (size_t)sprintf(text + total, "GET /end HTTP/1.1\r\n\r\n");
+		total += (size_t)sprintf(text + total, "GET /end HTTP/1.1\r\nHost: h\r\n\r\n");
 		client_send(&c, text, total);
 		client_receive(&c);
 		check_echo(&c, 0, len);
@@ -399,13 +405,13 @@ static void test_head(void **state)
 	char *end;
 
 	(void)state;
-	client_say(&c, "HEAD / HTTP/1.1\r\n\r\n");
+	client_say(&c, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
 	assert_non_null(strstr(c.in, "Content-Length: 22\r\n"));
 	end = strstr(c.in, "\r\n\r\n");
 	assert_non_null(end);
 	assert_int_equal(end + 4 - c.in, c.in_len);
 	client_forget(&c);
-	client_say(&c, "GET / HTTP/1.1\r\n\r\n");
+	client_say(&c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
 	assert_int_equal(client_answers(&c), 1);
 	assert_int_equal(client_body(&c, 0).len, 21);
 	client_close(&c);
@@ -421,7 +427,7 @@ static void test_order(void **state)
 	for (unsigned i = 0; i < 50; i++) {
 		char text[64];
 
-		sprintf(text, "GET /%u HTTP/1.1\r\n\r\n", i);
+		sprintf(text, "GET /%u HTTP/1.1\r\nHost: h\r\n\r\n", i);
 		client_say(&c, text);
 	}
 	for (unsigned i = 0; i < 50; i++) {
@@ -438,6 +444,31 @@ static void test_order(void **state)
 	client_close(&c);
 }
 
+/* An answer that brings the next request, which brings the next answer: none inside another. */
+static void test_chain(void **state)
+{
+	struct client list[100], last = client_open(bed);
+
+	(void)state;
+	bed->later = true;
+	for (unsigned i = 0; i < 100; i++) {
+		list[i] = client_open(bed);
+		for (unsigned n = 0; n < 5; n++)
+			client_say(&list[i], "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	}
+	assert_int_equal(bed->waiting_count, 100);
+	bed->chain = true;
+	for (unsigned n = 0; n < 5; n++)
+		client_say(&last, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	assert_int_equal(bed->requests, 505);
+	assert_int_equal(bed->waiting_count, 100);
+	bed_answer(bed);
+	client_close(&last);
+	for (unsigned i = 0; i < 100; i++)
+		client_close(&list[i]);
+	assert_true(bed->highest - bed->deepest < 4096);
+}
+
 /* More than the socket holds: the rest is kept, and the next request waits. */
 static void test_large_answers(void **state)
 {
@@ -446,8 +477,8 @@ static void test_large_answers(void **state)
 	(void)state;
 	bed->answer_len = 8 << 20;
 	c.silent = true;
-	client_say(&c, "GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n");
-	client_say(&c, "GET /3 HTTP/1.1\r\nConnection: close\r\n\r\n");
+	client_say(&c, "GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n");
+	client_say(&c, "GET /3 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
 	assert_int_equal(bed->requests, 1);
 	client_receive(&c);
 	assert_int_equal(client_answers(&c), 3);
@@ -470,6 +501,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_continue_too_large, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_head, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_chain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_large_answers, setup, teardown),
 	};
 

@@ -23,8 +23,8 @@
 #include "tests/unit/descriptors.h"
 #include "tests/unit/http_bed.h"
 
-#define POST "POST / HTTP/1.1\r\n"
-#define GET  "GET / HTTP/1.1\r\n\r\n"
+#define POST "POST / HTTP/1.1\r\nHost: h\r\n"
+#define GET  "GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
 static struct bed *bed;
 static char path[64];
@@ -72,8 +72,8 @@ static void check_refused(struct client *c, unsigned n, unsigned status, const c
 /* A request whose head has that many bytes, in the target or in a header. Owned by the caller. */
 static char *make_head(size_t len, bool in_target)
 {
-	static const char *const before[] = { "GET / HTTP/1.1\r\nLong: ", "GET /" };
-	static const char *const after[] = { "\r\n\r\n", " HTTP/1.1\r\n\r\n" };
+	static const char *const before[] = { "GET / HTTP/1.1\r\nHost: h\r\nLong: ", "GET /" };
+	static const char *const after[] = { "\r\n\r\n", " HTTP/1.1\r\nHost: h\r\n\r\n" };
 	size_t first = strlen(before[in_target]), last = strlen(after[in_target]);
 	char *text = malloc(len + 1);
 
@@ -102,11 +102,12 @@ static void test_head_bytes(void **state)
 	}
 }
 
+/* And a Host. */
 static void say_headers(struct client *c, unsigned count)
 {
 	char *text = malloc(count * 8 + 64), *at = text;
 
-	at += sprintf(at, "GET / HTTP/1.1\r\n");
+	at += sprintf(at, "GET / HTTP/1.1\r\nHost: h\r\n");
 	for (unsigned i = 0; i < count; i++)
 		at += sprintf(at, "h:%u\r\n", i % 100);
 	sprintf(at, "\r\n");
@@ -119,11 +120,11 @@ static void test_header_count(void **state)
 	struct client c = client_open(bed);
 
 	(void)state;
-	say_headers(&c, HTTP_HEADERS_MAX);
-	say_headers(&c, HTTP_HEADERS_MAX);
+	say_headers(&c, HTTP_HEADERS_MAX - 1);
+	say_headers(&c, HTTP_HEADERS_MAX - 1);
 	assert_int_equal(client_answers(&c), 2);
 	assert_int_equal(client_status(&c, 1), 200);
-	say_headers(&c, HTTP_HEADERS_MAX + 1);
+	say_headers(&c, HTTP_HEADERS_MAX);
 	check_refused(&c, 2, 431, "RequestHeaderFieldsTooLargeException", "more than 64");
 }
 
@@ -146,7 +147,7 @@ static void test_body_too_large(void **state)
 	client_say(&c, POST "Content-Length: 6291457\r\n\r\n");
 	say_body(&c, HTTP_BODY_MAX);
 	assert_int_equal(client_answers(&c), 0);
-	assert_int_equal(bed->server->heap_bytes, 0);
+	assert_int_equal(bed->server->held_bytes, 0);
 	say_body(&c, 1);
 	assert_false(c.reset);
 	check_refused(&c, 0, 413, "RequestTooLargeException", "larger than 6291456 bytes");
@@ -180,29 +181,38 @@ static void test_body_beyond_all(void **state)
 	assert_int_equal(client_answers(&c), 0);
 	say_body(&c, 100000);
 	check_refused(&c, 0, 413, "RequestTooLargeException", "larger");
-	assert_int_equal(bed->server->heap_bytes, 0);
+	assert_int_equal(bed->server->held_bytes, 0);
 }
 
-/* All bodies together. */
+/* All that is held together: the oldest that is not whole goes, and when none is left the new one. */
 static void test_bodies_memory(void **state)
 {
-	struct client c = client_open(bed), other = client_open(bed);
+	struct client c = client_open(bed), other = client_open(bed), third = client_open(bed);
 	size_t before;
 
 	(void)state;
-	client_say(&other, POST "Content-Length: 100000\r\n\r\n");
-	say_body(&other, 99999);
-	before = bed->server->heap_bytes;
-	assert_in_range(before, 99999 - HTTP_IN_MAX, 4 * 99999);
-	bed->server->heap_bytes += HTTP_BODIES_MAX - 2 * before;
-	client_say(&c, POST "Content-Length: 1000000\r\n\r\n");
-	say_body(&c, 1000000);
-	check_refused(&c, 0, 500, "ServiceException", "no memory for the request's payload");
-	say_body(&other, 1);
-	assert_int_equal(client_status(&other, 0), 200);
+	client_say(&other, POST "Content-Length: 1000000\r\n\r\n");
+	say_body(&other, 999999);
+	client_say(&third, POST "Content-Length: 100000\r\n\r\n");
+	say_body(&third, 99999);
+	before = bed->server->held_bytes;
+	assert_in_range(before, 1099998 - 2 * HTTP_IN_MAX, 4 * 1099998);
+	bed->server->held_bytes = HTTP_HELD_MAX;
+	client_say(&c, POST "Content-Length: 300000\r\n\r\n");
+	say_body(&c, 300000);
+	assert_int_equal(client_status(&c, 0), 200);
+	client_receive(&other);
+	assert_true(other.ended && other.in_len == 0);
+	say_body(&third, 1);
+	assert_int_equal(client_status(&third, 0), 200);
+	bed->server->held_bytes = HTTP_HELD_MAX;
+	client_say(&c, POST "Content-Length: 300000\r\n\r\n");
+	say_body(&c, 300000);
+	check_refused(&c, 1, 503, "ServiceUnavailableException",
+		      "no memory for the request's payload");
 	client_close(&other);
-	assert_int_equal(bed->server->heap_bytes, HTTP_BODIES_MAX - 2 * before);
-	bed->server->heap_bytes = 0;
+	client_close(&third);
+	bed->server->held_bytes = 0;
 }
 
 /* --- Time --- */
@@ -280,7 +290,7 @@ static void test_slow_body(void **state)
 	assert_false(c.ended);
 	bed_advance(bed, 1);
 	check_refused(&c, 0, 408, "RequestTimeoutException", "did not come in time");
-	assert_int_equal(bed->server->heap_bytes, 0);
+	assert_int_equal(bed->server->held_bytes, 0);
 }
 
 /* An answer that is not read ends with its connection, and in the meantime costs nobody anything. */
@@ -360,7 +370,28 @@ static void check_turned_away(struct client *c)
 	client_close(c);
 }
 
-/* Nobody idles: a new one is told at once. */
+/* Nobody idles: the one whose request has been on its way for longest goes. */
+static void test_connections_slow(void **state)
+{
+	struct client list[HTTP_CONNECTIONS_MAX + 1];
+
+	(void)state;
+	begin_listening();
+	for (unsigned i = 0; i < HTTP_CONNECTIONS_MAX; i++) {
+		list[i] = client_connect(bed, path);
+		client_say(&list[i], "GET");
+	}
+	list[HTTP_CONNECTIONS_MAX] = client_connect(bed, path);
+	client_say(&list[HTTP_CONNECTIONS_MAX], GET);
+	assert_int_equal(client_status(&list[HTTP_CONNECTIONS_MAX], 0), 200);
+	assert_int_equal(bed->server->turned_away, 0);
+	assert_int_equal(bed->server->broken, 1);
+	client_receive(&list[0]);
+	assert_true(list[0].ended);
+	close_all(list, HTTP_CONNECTIONS_MAX + 1);
+}
+
+/* All are being answered: a new one is told at once. */
 static void test_connections_busy(void **state)
 {
 	struct client list[HTTP_CONNECTIONS_MAX], more;
@@ -434,7 +465,7 @@ static void test_drain(void **state)
 	handled = client_connect(bed, path);
 	bed->later = true;
 	client_say(&handled, GET);
-	client_say(&half, "GET /half HTTP/1.1\r\n");
+	client_say(&half, "GET /half HTTP/1.1\r\nHost: h\r\n");
 	http_drain(bed->server);
 	client_receive(&idle);
 	assert_true(idle.ended);
@@ -479,6 +510,7 @@ int main(void)
 		TEST(test_slow_body),
 		TEST(test_slow_reader),
 		TEST(test_connections),
+		TEST(test_connections_slow),
 		TEST(test_connections_busy),
 		TEST(test_descriptors),
 		TEST(test_drain),
