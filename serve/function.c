@@ -126,8 +126,7 @@ struct version *version_new(struct pool *pool, struct sealed *sealed, const char
 		};
 		snprintf(v->name, sizeof(v->name), "%.70s", name);
 		snapshot_version(&snapshot, v->tag);
-		ret = v->shape ? spawner_template(&pool->spawner, v->id, &v->sealed, v->name)
-			       : -ENOMEM;
+		ret = v->shape ? 0 : -ENOMEM;
 	}
 	snapshot_close(&snapshot);
 	if (ret < 0) {
@@ -147,7 +146,8 @@ void version_put(struct pool *pool, struct version *version)
 
 	if (!version || --version->users)
 		return;
-	spawner_forget(&pool->spawner, version->id);
+	if (version->told_at == pool->stats.spawner_starts)
+		spawner_forget(&pool->spawner, version->id);
 	while (*at != version)
 		at = &(*at)->next;
 	*at = version->next;

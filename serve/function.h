@@ -33,7 +33,8 @@ struct shape {
 /* A template in memory. Freed with its last user: a function, a shell. */
 struct version {
 	struct version *next;
-	uint32_t id; /* the spawner's name for it */
+	uint32_t id;      /* the spawner's name for it */
+	uint64_t told_at; /* to the how manieth spawner; 0: to none */
 	unsigned users;
 	struct sealed sealed;
 	struct shape *shape;

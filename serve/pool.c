@@ -307,69 +307,51 @@ static void pool_late(void *opaque)
 	}
 }
 
-void pool_assign(struct pool_shell *s, struct function *f)
-{
-	s->function = f;
-	s->version = f->version;
-	s->version->users++;
-	f->alive++;
-}
-
-void pool_unassign(struct pool_shell *s)
-{
-	s->function->alive--;
-	version_put(s->pool, s->version);
-	s->function = NULL;
-	s->version = NULL;
-}
-
 /* The version of a template that shells of that shape are made after. */
-static const struct version *pool_model(const struct pool *pool, const struct shape *shape)
+static struct version *pool_model(const struct pool *pool, const struct shape *shape)
 {
-	const struct version *v = pool->versions;
+	struct version *v = pool->versions;
 
 	while (v && v->shape != shape)
 		v = v->next;
 	return v;
 }
 
-/* Without one nothing can be made; whatever kept it from starting may be over at the next try. */
-static int pool_start_spawner(struct pool *pool)
+/* Each spawner is told of a template when it first makes a shell of it. */
+static int pool_tell(struct pool *pool, struct version *v)
 {
-	int ret = spawner_start(&pool->spawner, pool->loop, &pool->spawner_events);
+	int ret = v->told_at == pool->stats.spawner_starts
+			  ? 0
+			  : spawner_template(&pool->spawner, v->id, &v->sealed, v->name);
 
-	if (ret < 0)
-		return ret;
-	pool->stats.spawner_starts++;
-	for (struct version *v = pool->versions; ret == 0 && v; v = v->next)
-		ret = spawner_template(&pool->spawner, v->id, &v->sealed, v->name);
 	if (ret == 0)
-		return 0;
-	spawner_stop(&pool->spawner);
-	return failf(-ret, "the new spawner takes no templates: %s", strerror(-ret));
+		v->told_at = pool->stats.spawner_starts;
+	return ret;
 }
 
-static int pool_spawn(struct pool *pool, struct pool_shell *s, const struct version *model)
+static int pool_spawn(struct pool *pool, struct pool_shell *s, struct version *model)
 {
 	enum shell_kind kind = !s->function         ? SHELL_BARE
 			       : s->function->first ? SHELL_HURRIED
 						    : SHELL_ARMED;
 	int pair[2], ret;
 
-	if (!pool->spawner.watch && pool_start_spawner(pool) < 0)
-		return -ECHILD; /* not fork's EAGAIN: there are not too many shells */
+	if (pool->spawner.fd < 0)
+		return failf(ECHILD, "the process that makes machines cannot be started now");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return failf(errno, "no descriptor left (ulimit -n): %s", strerror(errno));
 	s->fd = pair[0];
 	s->watch = loop_add(pool->loop, s->fd, EPOLLIN, pool_event, s);
-	ret = s->watch ? spawner_spawn(&pool->spawner, s->id, model->id, kind, pair[1]) : -ENOMEM;
+	ret = s->watch ? pool_tell(pool, model) : -ENOMEM;
+	if (ret == 0)
+		ret = spawner_spawn(&pool->spawner, s->id, model->id, kind, pair[1]);
 	close(pair[1]);
 	return ret < 0 ? failf(-ret, "the spawner takes no order: %s", strerror(-ret)) : 0;
 }
 
 int pool_build(struct pool *pool, struct function *f, struct shape *shape)
 {
-	const struct version *model = f ? f->version : pool_model(pool, shape);
+	struct version *model = f ? f->version : pool_model(pool, shape);
 	struct pool_shell *s = model ? pool_alloc(pool) : NULL;
 	int ret;
 
@@ -423,9 +405,17 @@ static void pool_dead(void *opaque, uint64_t id, int status)
 	pool_want_work(pool);
 }
 
+int pool_start_spawner(struct pool *pool)
+{
+	int ret = spawner_start(&pool->spawner, pool->loop, &pool->spawner_events);
+
+	pool->stats.spawner_starts += ret == 0;
+	return ret;
+}
+
 /*
- * All shells are gone with it. Requests that ran have lost their machines; the rest goes on, on machines
- * of the new spawner: none of the dead ones may be given to a request, so they go first.
+ * All shells are gone with it. They leave their lists first, so that no request is given to one of
+ * them; those that ran have lost their machines; the rest gets others.
  */
 static void pool_spawner_gone(void *opaque)
 {
@@ -452,6 +442,8 @@ static void pool_spawner_gone(void *opaque)
 			pool_fail(s->invocation, "the machine ended with the spawner");
 		pool_free(s);
 	}
+	for (struct function *f = pool->functions; f; f = f->next)
+		pool_dispatch(pool, f);
 	pool_want_work(pool);
 }
 

@@ -84,12 +84,13 @@ struct pool {
 	uint64_t ids;             /* given out to shells */
 	uint64_t invocations;     /* begun so far */
 	uint32_t version_ids;
-	uint64_t last_us;  /* a request came or was answered */
-	uint64_t since_us; /* when something first wanted a quiet moment; 0: nothing does */
-	struct timer work; /* pool_work() */
-	struct timer tick; /* the controller's */
-	bool kills_wanted; /* of some shell */
-	bool draining;     /* nothing is made for the future any more */
+	uint64_t last_us;    /* a request came or was answered */
+	uint64_t since_us;   /* when something first wanted a quiet moment; 0: nothing does */
+	struct timer work;   /* pool_work() */
+	struct timer tick;   /* the controller's */
+	uint64_t spawner_us; /* it is not tried to start one before */
+	bool kills_wanted;   /* of some shell */
+	bool draining;       /* nothing is made for the future any more */
 	struct message in, out;
 	struct pool_stats stats;
 };
@@ -171,6 +172,9 @@ void pool_kill(struct pool_shell *shell);
 
 /* Something is to be made or ended: sees to it at the next quiet moment. */
 void pool_want_work(struct pool *pool);
+
+/* There is none: starts one. 0 or -errno with a sentence; it is tried again by and by. */
+int pool_start_spawner(struct pool *pool);
 
 /* All shells are in use and f wants one: lets one go that can be spared. */
 void pool_make_room(struct pool *pool, const struct function *f);

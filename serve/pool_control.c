@@ -19,8 +19,9 @@
 #define CONTROL_COVER_S  0.025     /* armed clones are there for the requests of so long */
 #define CONTROL_KEEP_US  10000000u /* a target is held so long after it was needed */
 #define CONTROL_RETRY_US 20000u
-#define CONTROL_PAUSE_US 1000u /* between two looks */
-#define CONTROL_STILL    0.05  /* requests a second that count as none */
+#define CONTROL_START_US 500000u /* between two tries to start the spawner */
+#define CONTROL_PAUSE_US 1000u   /* between two looks */
+#define CONTROL_STILL    0.05    /* requests a second that count as none */
 
 /* --- How many --- */
 
@@ -213,6 +214,21 @@ static bool control_kill_again(struct pool *pool)
 	return again;
 }
 
+/* Nothing can be made without it. When it is to be tried again; UINT64_MAX: it is there. */
+static uint64_t control_spawner(struct pool *pool, uint64_t now_us)
+{
+	if (pool->spawner.fd >= 0)
+		return UINT64_MAX;
+	if (now_us >= pool->spawner_us) {
+		pool->spawner_us = now_us + CONTROL_START_US;
+		if (pool_start_spawner(pool) == 0) {
+			notef("the spawner runs again");
+			return UINT64_MAX;
+		}
+	}
+	return pool->spawner_us;
+}
+
 /* Requests that still wait for a shell: each end of one may have made room. */
 static void control_serve(struct pool *pool)
 {
@@ -237,6 +253,7 @@ static void control_work(void *opaque)
 {
 	struct pool *pool = opaque;
 	uint64_t now_us = monotonic_us(), next_us;
+	uint64_t start_us = control_spawner(pool, now_us);
 	bool quiet = !pool->waiting && now_us - pool->last_us >= POOL_QUIET_US;
 
 	pool->kills_wanted = pool->kills_wanted && control_kill_again(pool);
@@ -244,7 +261,7 @@ static void control_work(void *opaque)
 	if (quiet || (pool->since_us && now_us - pool->since_us >= POOL_OVERDUE_US))
 		control_upkeep(pool, quiet, now_us);
 	function_sweep(pool);
-	next_us = pool->kills_wanted ? now_us : control_next(pool);
+	next_us = pool->kills_wanted ? now_us : control_earlier(start_us, control_next(pool));
 	if (next_us == UINT64_MAX)
 		return;
 	if (!pool->since_us)

@@ -174,6 +174,22 @@ static void pool_count_tier(const struct invocation *inv)
 		f->stats.fallbacks[FALLBACK_NO_WORKING_SET]++;
 }
 
+void pool_assign(struct pool_shell *s, struct function *f)
+{
+	s->function = f;
+	s->version = f->version;
+	s->version->users++;
+	f->alive++;
+}
+
+void pool_unassign(struct pool_shell *s)
+{
+	s->function->alive--;
+	version_put(s->pool, s->version);
+	s->function = NULL;
+	s->version = NULL;
+}
+
 /* Gives the first request that waits to a shell. One of the two may turn out to be of no use. */
 static void pool_run(struct pool_shell *s, struct invocation *inv)
 {

@@ -375,6 +375,28 @@ static void test_lies(void **state)
 
 /* --- The spawner --- */
 
+/* What ran is lost, what waits is served by the next one. */
+static void test_spawner_dies(void **state)
+{
+	(void)state;
+	f->config.concurrency = 3;
+	settle();
+	for (unsigned i = 0; i < 8; i++)
+		begin(i);
+	assert_int_equal(f->active, 3);
+	fake_spawner_dies(bed);
+	pool_bed_step(bed);
+	assert_int_equal(bed->forks, 2);
+	assert_int_equal(bed->template_count, 1);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(r[i].outcome, OUTCOME_HOST);
+	pool_bed_advance(bed, 10 * MS);
+	for (unsigned i = 3; i < 8; i++)
+		answer(i);
+	check_well(10);
+	assert_int_equal(bed->pool.stats.spawner_starts, 2);
+}
+
 /* With shells in every state. */
 static void test_spawner_dies_with_all(void **state)
 {
@@ -406,6 +428,65 @@ static void test_spawner_dies_with_all(void **state)
 			answer(i);
 	}
 	check_well(20);
+}
+
+/* More templates than its socket takes messages. */
+static void test_spawner_dies_with_templates(void **state)
+{
+	static struct function *many[400];
+
+	(void)state;
+	bed->pool.bare = 0;
+	for (unsigned i = 0; i < 400; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "f%u", i);
+		pool_bed_memory = (100ull + i) << 20;
+		many[i] = pool_bed_function(bed, name, true);
+		many[i]->config.pool_min = many[i]->target = 0;
+		pool_bed_step(bed);
+	}
+	pool_bed_memory = 128ull << 20;
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < 400; i += 39) {
+			assert_true(request_begin(bed, &r[i / 39], many[i], 3000 * MS));
+			pool_bed_step(bed);
+			answer(i / 39);
+			pool_bed_advance(bed, 10 * MS);
+		}
+		fake_spawner_dies(bed);
+		pool_bed_step(bed);
+	}
+	assert_int_equal(bed->forks, 3);
+	/* A template that goes is forgotten by the spawner that knows it. */
+	pool_bed_advance(bed, 1000 * MS);
+	function_remove(&bed->pool, many[0]);
+	pool_bed_step(bed);
+	function_remove(&bed->pool, f);
+	pool_bed_step(bed);
+	pool_bed_advance(bed, 100 * MS);
+	assert_int_equal(bed->template_count, 0);
+	f = many[1];
+	f->config.pool_min = 2;
+	check_well(20);
+}
+
+/* It cannot be started for a while: that is said to who asks, and it is tried again. */
+static void test_spawner_cannot_be_started(void **state)
+{
+	(void)state;
+	settle();
+	bed->no_forks = 5;
+	fake_spawner_dies(bed);
+	pool_bed_step(bed);
+	assert_true(request_begin(bed, &r[0], f, 3000 * MS));
+	pool_bed_step(bed);
+	assert_int_equal(r[0].done, 1);
+	assert_int_equal(r[0].outcome, OUTCOME_HOST);
+	pool_bed_advance(bed, 2000 * MS);
+	assert_int_equal(bed->no_forks, 0);
+	assert_int_equal(bed->forks, 2);
+	check_well(1);
 }
 
 /* It takes no orders until its socket is full; when it does again, all that was wanted is done. */
@@ -534,7 +615,10 @@ int main(void)
 		TEST(test_build_takes_too_long),
 		TEST(test_bare_build_fails),
 		TEST(test_lies),
+		TEST(test_spawner_dies),
 		TEST(test_spawner_dies_with_all),
+		TEST(test_spawner_dies_with_templates),
+		TEST(test_spawner_cannot_be_started),
 		TEST(test_spawner_deaf),
 		TEST(test_kill_cannot_be_sent),
 		TEST(test_no_descriptors),
