@@ -346,6 +346,8 @@ static int pool_spawn(struct pool *pool, struct pool_shell *s, struct version *m
 	if (ret == 0)
 		ret = spawner_spawn(&pool->spawner, s->id, model->id, kind, pair[1]);
 	close(pair[1]);
+	if (ret == -EPIPE || ret == -ECONNRESET) /* it ended, which is about to be noticed */
+		ret = -EAGAIN;
 	return ret < 0 ? failf(-ret, "the spawner takes no order: %s", strerror(-ret)) : 0;
 }
 

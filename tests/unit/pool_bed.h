@@ -25,7 +25,8 @@ struct fake_shell {
 	bool laid; /* a bare one has a template */
 	uint64_t invocation;
 	struct invoke_head head;
-	char text[64]; /* payload, as far as it fits */
+	char text[64];     /* payload */
+	const void *owner; /* for the test: whose requests it has run */
 };
 
 struct pool_bed {

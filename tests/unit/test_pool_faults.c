@@ -393,8 +393,16 @@ static void test_spawner_dies(void **state)
 	pool_bed_advance(bed, 10 * MS);
 	for (unsigned i = 3; i < 8; i++)
 		answer(i);
+	/* Those that come before that is noticed, too. */
+	settle();
+	fake_spawner_dies(bed);
+	for (unsigned i = 20; i < 25; i++)
+		assert_true(request_begin(bed, &r[i], f, 3000 * MS));
+	pool_bed_step(bed);
+	for (unsigned i = 20; i < 25; i++)
+		answer(i);
 	check_well(10);
-	assert_int_equal(bed->pool.stats.spawner_starts, 2);
+	assert_int_equal(bed->pool.stats.spawner_starts, 3);
 }
 
 /* With shells in every state. */
