@@ -151,7 +151,6 @@ static void api_invoke(struct api *api, struct http_conn *c, const char *name, s
 		.tail = api_wants_tail(c),
 	};
 	memcpy(call->id, id, sizeof(id));
-	snprintf(call->version, sizeof(call->version), "%s", f->version->tag);
 	c->opaque = call;
 	if (!pool_invoke(api->pool, &call->inv))
 		api_throttle(call);

@@ -66,7 +66,7 @@ void api_log(const struct api_call *call, const struct answer_head *head, unsign
 		     "{\"time\":\"%s.%03ldZ\",\"request\":\"%s\",\"function\":\"%s\","
 		     "\"version\":\"%s\",\"tier\":\"%s\",\"outcome\":\"%s\",\"status\":%u,"
 		     "\"request_bytes\":%zu,\"response_bytes\":%zu,%s\"us\":{%s}}\n",
-		     when, now.tv_nsec / 1000000, call->id, f->config.name, call->version,
+		     when, now.tv_nsec / 1000000, call->id, f->config.name, call->inv.version,
 		     call->inv.sent_ns ? tier_name(call->inv.tier) : "none", result_name(result),
 		     status, call->inv.payload_len, response_len, reset, stages);
 	if (n > 0 && (size_t)n < sizeof(line))
@@ -186,7 +186,7 @@ static void api_head(const struct api_call *call, const struct invocation_end *e
 		 "X-Virga-Tier: %s\r\n%s%s%s%s",
 		 error || call->inv.function->config.json ? "application/json"
 							  : "application/octet-stream",
-		 call->id, call->version, tier_name(call->inv.tier),
+		 call->id, call->inv.version, tier_name(call->inv.tier),
 		 error ? "X-Amz-Function-Error: Unhandled\r\n" : "",
 		 log ? "X-Amz-Log-Result: " : "", log ? log : "", log ? "\r\n" : "");
 	free(log);

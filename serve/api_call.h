@@ -14,7 +14,6 @@ struct api_call {
 	uint64_t first_ns; /* its first bytes */
 	bool tail;         /* the log is wanted */
 	char id[API_ID_LEN + 1];
-	char version[16];
 };
 
 /* An error of the interface: its name in a header, what happened in the body. id: the request's. */

@@ -146,8 +146,15 @@ void version_put(struct pool *pool, struct version *version)
 
 	if (!version || --version->users)
 		return;
-	if (version->told_at == pool->stats.spawner_starts)
-		spawner_forget(&pool->spawner, version->id);
+	/* As long as the spawner has it its memory is not free, so it is told again. */
+	if (version->told_at == pool->stats.spawner_starts &&
+	    spawner_forget(&pool->spawner, version->id) == -EAGAIN) {
+		version->users = 1;
+		version->unwanted = true;
+		pool->orders_wanted = true;
+		pool_want_work(pool);
+		return;
+	}
 	while (*at != version)
 		at = &(*at)->next;
 	*at = version->next;
@@ -165,7 +172,6 @@ struct function *function_new(struct pool *pool, struct function_config *config)
 	if (!f)
 		return failf(ENOMEM, "out of memory"), NULL;
 	*f = (struct function){ .next = pool->functions, .pool = pool, .config = *config };
-	f->refill_credit = f->config.pool_refill;
 	f->target = f->config.pool_min;
 	*config = (struct function_config){ 0 };
 	pool->functions = f;
@@ -187,6 +193,29 @@ static void function_let_go(struct function *f, const struct version *keep)
 		if (s->version != keep)
 			pool_let_go(s);
 	}
+}
+
+void function_configure(struct pool *pool, struct function *f, struct function_config *config)
+{
+	const struct function_config *now = &f->config;
+	bool told = config->policy != now->policy ||
+		    config->environment_len != now->environment_len ||
+		    (now->environment_len &&
+		     memcmp(config->environment, now->environment, now->environment_len) != 0);
+
+	function_config_fini(&f->config);
+	f->config = *config;
+	*config = (struct function_config){ 0 };
+	if (f->target < f->config.pool_min)
+		f->target = f->config.pool_min;
+	if (f->target > f->config.pool_max)
+		f->target = f->config.pool_max;
+	/* Those that wait may have run by the old settings; those that run end with them. */
+	if (told) {
+		f->settings++;
+		function_let_go(f, NULL);
+	}
+	pool_want_work(pool);
 }
 
 void function_set_version(struct pool *pool, struct function *f, struct version *version)

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "boot/sealed.h"
+#include "serve/bucket.h"
 #include "serve/histogram.h"
 #include "serve/host_config.h"
 #include "serve/invocation.h"
@@ -30,16 +31,19 @@ struct shape {
 	uint64_t refused_until_us; /* none is built before: the last one failed */
 };
 
+#define VERSION_TAG_LEN 16 /* bytes with the NUL */
+
 /* A template in memory. Freed with its last user: a function, a shell. */
 struct version {
 	struct version *next;
 	uint32_t id;      /* the spawner's name for it */
 	uint64_t told_at; /* to the how manieth spawner; 0: to none */
 	unsigned users;
+	bool unwanted; /* has no user but who is to tell the spawner to forget it */
 	struct sealed sealed;
 	struct shape *shape;
-	char name[80]; /* of the template, for messages */
-	char tag[16];  /* short id, for X-Amz-Executed-Version */
+	char name[80];             /* of the template, for messages */
+	char tag[VERSION_TAG_LEN]; /* for X-Amz-Executed-Version */
 	uint64_t memory_size;
 	unsigned vcpu_count;
 	uint32_t written_pages; /* of its working set; 0: it has none */
@@ -64,7 +68,7 @@ enum result {
 	RESULT_FUNCTION_ERROR, /* the guest's fault: 200 with X-Amz-Function-Error */
 	RESULT_TIMEOUT,
 	RESULT_THROTTLED,   /* 429 */
-	RESULT_BAD_REQUEST, /* 400, 413 */
+	RESULT_BAD_REQUEST, /* 400: no JSON */
 	RESULT_HOST_ERROR,  /* 500 */
 	RESULT_CANCELLED,   /* the client hung up */
 	RESULT_COUNT,
@@ -79,7 +83,7 @@ struct function_stats {
 	uint64_t resets;
 	uint64_t resets_renewed;              /* those that had to forget translations too */
 	uint64_t retired;                     /* armed clones that nobody needed */
-	struct histogram latency[TIER_COUNT]; /* request whole to answer, of results OK */
+	struct histogram latency[TIER_COUNT]; /* first byte to answer, of results OK */
 	struct histogram build;
 };
 
@@ -91,6 +95,7 @@ struct function {
 	bool removed;                  /* goes when nothing runs any more */
 	bool stale;                    /* its template may have changed */
 	bool listed;                   /* in the configuration; else it is there for its template */
+	uint32_t settings; /* counts changes of what shells were told: policy, environment */
 
 	struct invocation *first, *last; /* that wait, oldest first */
 	unsigned waiting;
@@ -108,7 +113,7 @@ struct function {
 	unsigned target;        /* armed clones wanted now */
 	unsigned arrived;       /* requests in this tick */
 	double rate;            /* requests a second, smoothed */
-	double refill_credit;   /* shells that may be built by pool_refill */
+	struct bucket refill;   /* at config.pool_refill */
 	uint64_t retry_us;      /* none is built for later before: there was no room */
 	uint64_t used_until_us; /* the target is not lowered before */
 
@@ -138,8 +143,9 @@ struct invocation {
 	const void *payload; /* borrowed */
 	size_t payload_len;
 	enum tier tier;
-	bool waited;      /* no shell was ready */
-	uint64_t sent_ns; /* CLOCK_MONOTONIC: given to a shell */
+	char version[VERSION_TAG_LEN]; /* of the template that it was given to; empty before */
+	bool waited;                   /* no shell was ready */
+	uint64_t sent_ns;              /* CLOCK_MONOTONIC: given to a shell */
 	/* Called once, with its answer or with what went wrong. The invocation is not used after. */
 	void (*done)(struct invocation *inv, const struct invocation_end *end);
 	void *opaque;

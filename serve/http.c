@@ -5,7 +5,6 @@
  */
 #include "serve/http.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -29,8 +28,14 @@ static void http_unlink(struct http_conn *c)
 {
 	struct http_server *s = c->server;
 
-	*(c->previous ? &c->previous->next : &s->first) = c->next;
-	*(c->next ? &c->next->previous : &s->last) = c->previous;
+	if (s->first == c)
+		s->first = c->next;
+	else
+		c->previous->next = c->next;
+	if (s->last == c)
+		s->last = c->previous;
+	else
+		c->next->previous = c->previous;
 }
 
 static void http_link(struct http_conn *c)
@@ -218,6 +223,11 @@ void http_respond(struct http_conn *c, unsigned status, const char *head, const 
 	ssize_t sent;
 	int n;
 
+	c->opaque = NULL;
+	c->state = HTTP_WRITING;
+	/* One that goes may take others along, that waited for the same: http_fini() closes all. */
+	if (s->over)
+		return;
 	c->close |= s->draining || !http_should_keep_alive(&c->parser);
 	if (status != 204)
 		snprintf(length, sizeof(length), "Content-Length: %zu\r\n", len);
@@ -225,8 +235,6 @@ void http_respond(struct http_conn *c, unsigned status, const char *head, const 
 		     http_status_str((enum http_status)status), http_date(s), length,
 		     c->close ? "Connection: close\r\n" : "", head);
 	parts[0] = (struct iovec){ text, n < (int)sizeof(text) ? (size_t)n : 0 };
-	c->state = HTTP_WRITING;
-	c->opaque = NULL;
 	sent = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if ((sent < 0 && errno != EAGAIN && errno != EINTR) || parts[0].iov_len == 0) {
 		s->broken++;
@@ -447,12 +455,12 @@ void http_drain(struct http_server *s)
 
 void http_fini(struct http_server *s)
 {
-	struct http_conn *c;
+	struct http_conn *next;
 
 	http_stop_listening(s);
-	/* Each may take others along: requests that wait for the same. */
-	while ((c = s->first) != NULL) {
-		assert(!c->previous);
+	s->over = true;
+	for (struct http_conn *c = s->first; c; c = next) {
+		next = c->next;
 		http_close(c);
 	}
 	if (s->spare_fd >= 0)

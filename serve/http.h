@@ -104,6 +104,7 @@ struct http_server {
 	unsigned count;
 	size_t held_bytes; /* of all connections: bodies, and what is left of answers */
 	bool draining;     /* every answer closes its connection */
+	bool over;         /* nobody is answered any more */
 	uint64_t accepted; /* connections; */
 	uint64_t turned_away;
 	uint64_t broken; /* those that ended in the middle of something */

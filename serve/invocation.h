@@ -36,7 +36,7 @@ struct invoke_head {
 enum outcome {
 	OUTCOME_RESPONSE,
 	OUTCOME_ERROR,       /* the guest answered with an error; the payload is its sentence */
-	OUTCOME_NOT_JSON,    /* the request is none; the shell is as it was */
+	OUTCOME_NOT_JSON,    /* the request is none; the guest has not seen it */
 	OUTCOME_ANSWER_JSON, /* the answer is none */
 	OUTCOME_TOO_LARGE,   /* the answer is */
 	OUTCOME_BROKEN,      /* the guest broke the function channel off */

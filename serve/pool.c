@@ -143,6 +143,7 @@ void pool_let_go(struct pool_shell *s)
 		close(s->fd);
 	s->fd = -1;
 	pool_set_state(s, POOL_GOING);
+	timer_set(s->pool->timers, &s->timer, s->since_us + POOL_GO_MS * 1000ull);
 }
 
 void pool_kill(struct pool_shell *s)
@@ -151,7 +152,7 @@ void pool_kill(struct pool_shell *s)
 		pool_let_go(s);
 	s->kill_wanted = spawner_kill(&s->pool->spawner, s->id) < 0;
 	if (s->kill_wanted) {
-		s->pool->kills_wanted = true;
+		s->pool->orders_wanted = true;
 		pool_want_work(s->pool);
 	} else
 		s->pool->stats.killed++;
@@ -231,12 +232,12 @@ static void pool_turned(struct pool_shell *s, bool renewed)
 	struct function *f = s->function;
 
 	timer_clear(pool->timers, &s->timer);
-	f->stats.resets += f->config.policy == POLICY_RESET;
-	f->stats.resets_renewed += f->config.policy == POLICY_RESET && renewed;
-	if (s->version != f->version || f->config.policy == POLICY_ONCE) {
+	if (s->version != f->version || s->settings != f->settings) {
 		pool_hold(s);
 		return;
 	}
+	f->stats.resets += f->config.policy == POLICY_RESET;
+	f->stats.resets_renewed += f->config.policy == POLICY_RESET && renewed;
 	pool_set_state(s, f->config.policy == POLICY_RESET ? POOL_ARMED : POOL_KEPT);
 	if (s->state == POOL_KEPT)
 		timer_set(pool->timers, &s->timer,
@@ -302,6 +303,10 @@ static void pool_late(void *opaque)
 		pool_build_failed(s, "it takes too long");
 	} else if (s->state == POOL_KEPT) {
 		pool_hold(s);
+	} else if (s->state == POOL_GOING) {
+		notef("%s: a machine does not end by itself",
+		      s->function ? s->function->config.name : "bare shell");
+		pool_kill(s);
 	} else {
 		pool_died(s, "a shell does not get ready again");
 	}
@@ -312,7 +317,7 @@ static struct version *pool_model(const struct pool *pool, const struct shape *s
 {
 	struct version *v = pool->versions;
 
-	while (v && v->shape != shape)
+	while (v && (v->shape != shape || v->unwanted))
 		v = v->next;
 	return v;
 }
@@ -412,6 +417,7 @@ int pool_start_spawner(struct pool *pool)
 	int ret = spawner_start(&pool->spawner, pool->loop, &pool->spawner_events);
 
 	pool->stats.spawner_starts += ret == 0;
+	pool->spawner_us = monotonic_us();
 	return ret;
 }
 
@@ -422,6 +428,7 @@ int pool_start_spawner(struct pool *pool)
 static void pool_spawner_gone(void *opaque)
 {
 	struct pool *pool = opaque;
+	bool at_once = monotonic_us() - pool->spawner_us >= POOL_SHORT_US;
 
 	notef("the spawner is gone, and all machines with it; starting another");
 	spawner_stop(&pool->spawner);
@@ -433,7 +440,7 @@ static void pool_spawner_gone(void *opaque)
 		pool->stats.died += s->state != POOL_HELD;
 		pool_let_go(s);
 	}
-	if (pool_start_spawner(pool) < 0)
+	if (at_once && pool_start_spawner(pool) < 0)
 		notef("%s", error_text());
 	for (unsigned i = 0; i < pool->limits.shells; i++) {
 		struct pool_shell *s = &pool->shells[i];

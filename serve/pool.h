@@ -8,16 +8,20 @@
 #define VIRGA_SERVE_POOL_H
 
 #include "arch/loop.h"
+#include "serve/bucket.h"
 #include "serve/function.h"
 #include "serve/message.h"
 #include "serve/spawner.h"
 
-#define POOL_QUIET_US    2000u  /* without a request: the moment to make and end shells */
-#define POOL_OVERDUE_US  50000u /* so long at most, then a little is done anyway */
-#define POOL_BUILDS_MAX  4u     /* shells that are made at once while requests wait, */
-#define POOL_REFILLS_MAX 2u     /* and while none does */
-#define POOL_HELD_MAX    16u    /* shells that have answered and are still there */
+#define POOL_QUIET_US    2000u   /* without a request: the moment to make and end shells */
+#define POOL_OVERDUE_US  50000u  /* so long at most, then a little is done anyway */
+#define POOL_BUILDS_MAX  4u      /* shells that are made at once while requests wait, */
+#define POOL_REFILLS_MAX 2u      /* and while none does */
+#define POOL_HELD_MAX    16u     /* shells that have answered and are still there */
+#define POOL_SPAWNER_US  500000u /* between two tries to start a spawner, */
+#define POOL_SHORT_US    20000u  /* also when the one before lived no longer than that */
 #define POOL_BUILD_MS    10000u
+#define POOL_GO_MS       2000u /* for a shell to end that has nothing to do any more */
 #define POOL_RESET_MS    5000u
 
 enum pool_state {
@@ -43,6 +47,7 @@ struct pool_shell {
 	struct version *version;   /* has a use; NULL in a bare shell */
 	struct shape *shape;       /* of a shell that was made bare; NULL: it is gone, or armed */
 	struct invocation *invocation; /* of POOL_RUNNING */
+	uint32_t settings;             /* of its function, when it became its */
 	struct timer timer;            /* what it may take; of POOL_KEPT how long it may stand */
 	bool kill_wanted;              /* the spawner could not be told yet */
 	uint64_t since_us;             /* in this state */
@@ -73,8 +78,7 @@ struct pool {
 	struct pool_shell
 		*shells; /* owned: limits.shells of them; id % limits.shells is the place */
 	struct pool_limits limits;
-	double refill_credit; /* shells that may be made now, */
-	uint64_t credited_us; /* as of then */
+	struct bucket refill; /* at limits.refill */
 	unsigned alive;       /* not POOL_FREE */
 	unsigned cursor;
 	unsigned building;
@@ -88,9 +92,9 @@ struct pool {
 	uint64_t since_us;   /* when something first wanted a quiet moment; 0: nothing does */
 	struct timer work;   /* pool_work() */
 	struct timer tick;   /* the controller's */
-	uint64_t spawner_us; /* it is not tried to start one before */
-	bool kills_wanted;   /* of some shell */
-	bool draining;       /* nothing is made for the future any more */
+	uint64_t spawner_us; /* when the last one was started, or that was tried */
+	bool orders_wanted; /* of the spawner, which could not take them: kills, versions to forget */
+	bool draining;      /* nothing is made for the future any more */
 	struct message in, out;
 	struct pool_stats stats;
 };
@@ -116,6 +120,9 @@ void version_put(struct pool *pool, struct version *version);
  */
 struct function *function_new(struct pool *pool, struct function_config *config);
 void function_set_version(struct pool *pool, struct function *f, struct version *version);
+
+/* Other settings (config is moved) for the requests that come from now on. */
+void function_configure(struct pool *pool, struct function *f, struct function_config *config);
 
 /* Takes it out of service; what runs finishes. */
 void function_remove(struct pool *pool, struct function *f);
@@ -148,9 +155,8 @@ void pool_answer(struct pool_shell *s, struct message *m);
 void pool_fail(struct invocation *inv, const char *text);
 void pool_fail_waiting(struct function *f, const char *text);
 
-/* A bare shell becomes one of f for a request, or bare again. */
+/* The shell is f's from now on. */
 void pool_assign(struct pool_shell *s, struct function *f);
-void pool_unassign(struct pool_shell *s);
 
 /* It has done its work; its VM stands until there is time to take it apart. */
 void pool_hold(struct pool_shell *s);
@@ -164,7 +170,7 @@ void pool_died(struct pool_shell *s, const char *why);
  */
 int pool_build(struct pool *pool, struct function *f, struct shape *shape);
 
-/* Lets a shell go that waits or has answered: it ends by itself. */
+/* Lets a shell go that waits or has answered: it ends by itself, or is killed. */
 void pool_let_go(struct pool_shell *shell);
 
 /* Ends a shell whatever it does. */

@@ -19,9 +19,8 @@
 #define CONTROL_COVER_S  0.025     /* armed clones are there for the requests of so long */
 #define CONTROL_KEEP_US  10000000u /* a target is held so long after it was needed */
 #define CONTROL_RETRY_US 20000u
-#define CONTROL_START_US 500000u /* between two tries to start the spawner */
-#define CONTROL_PAUSE_US 1000u   /* between two looks */
-#define CONTROL_STILL    0.05    /* requests a second that count as none */
+#define CONTROL_PAUSE_US 1000u /* between two looks */
+#define CONTROL_STILL    0.05  /* requests a second that count as none */
 
 /* --- How many --- */
 
@@ -41,9 +40,6 @@ static void control_function(struct pool *pool, struct function *f, uint64_t now
 	f->rate += (seen - f->rate) * (seen > f->rate ? CONTROL_RISE : CONTROL_FALL);
 	if (f->rate < CONTROL_STILL)
 		f->rate = 0;
-	f->refill_credit += f->config.pool_refill * (CONTROL_TICK_US / 1e6);
-	if (f->refill_credit > f->config.pool_refill)
-		f->refill_credit = f->config.pool_refill;
 	target = control_target(f);
 	if (target >= f->target) {
 		f->target = target;
@@ -57,8 +53,7 @@ static void control_function(struct pool *pool, struct function *f, uint64_t now
 
 static bool control_busy(const struct function *f)
 {
-	return f->rate > 0 || f->arrived || f->target > control_target(f) ||
-	       f->refill_credit < f->config.pool_refill;
+	return f->rate > 0 || f->arrived || f->target > control_target(f);
 }
 
 static void control_tick(void *opaque)
@@ -84,34 +79,35 @@ void pool_arrived(struct pool *pool, struct function *f)
 
 /* --- Work --- */
 
-/* How many shells may be made for the future by now, all functions together. */
-static double control_credit(struct pool *pool, uint64_t now_us)
+static uint64_t control_earlier(uint64_t a_us, uint64_t b_us)
 {
-	pool->refill_credit += (double)(now_us - pool->credited_us) * pool->limits.refill / 1e6;
-	if (pool->refill_credit > pool->limits.refill)
-		pool->refill_credit = pool->limits.refill;
-	pool->credited_us = now_us;
-	return pool->refill_credit;
+	return a_us < b_us ? a_us : b_us;
+}
+
+static uint64_t control_later(uint64_t a_us, uint64_t b_us)
+{
+	return a_us > b_us ? a_us : b_us;
 }
 
 /* When the next armed clone of f may be made, as far as the last ones say. */
-static uint64_t control_refill_us(const struct function *f)
+static uint64_t control_refill_us(const struct function *f, uint64_t now_us)
 {
-	return f->refused_until_us > f->retry_us ? f->refused_until_us : f->retry_us;
+	return control_later(control_later(f->refused_until_us, f->retry_us),
+			     bucket_next_us(&f->refill, f->config.pool_refill, now_us));
 }
 
 /* One armed clone more for f, if it wants one. */
 static bool control_refill(struct pool *pool, struct function *f, uint64_t now_us)
 {
 	if (pool->draining || !f->version || f->armed_count + f->building >= f->target ||
-	    now_us < control_refill_us(f) || f->refill_credit < 1)
+	    now_us < control_refill_us(f, now_us))
 		return false;
 	if (pool_build(pool, f, NULL) < 0) {
 		f->retry_us = now_us + CONTROL_RETRY_US;
 		return false;
 	}
-	f->refill_credit -= 1;
-	pool->refill_credit -= 1;
+	bucket_take(&f->refill, f->config.pool_refill, now_us);
+	bucket_take(&pool->refill, pool->limits.refill, now_us);
 	return true;
 }
 
@@ -124,13 +120,14 @@ static bool control_refill_bare(struct pool *pool, struct shape *shape, uint64_t
 		shape->refused_until_us = now_us + CONTROL_RETRY_US;
 		return false;
 	}
-	pool->refill_credit -= 1;
+	bucket_take(&pool->refill, pool->limits.refill, now_us);
 	return true;
 }
 
-static bool control_may_refill(struct pool *pool, uint64_t now_us)
+static bool control_may_refill(const struct pool *pool, uint64_t now_us)
 {
-	return pool->building < POOL_REFILLS_MAX && control_credit(pool, now_us) >= 1;
+	return pool->building < POOL_REFILLS_MAX &&
+	       now_us >= bucket_next_us(&pool->refill, pool->limits.refill, now_us);
 }
 
 /* Shells for the future, a few at once. Functions take turns. */
@@ -157,42 +154,22 @@ static void control_retire(struct function *f)
 	}
 }
 
-static uint64_t control_earlier(uint64_t a_us, uint64_t b_us)
-{
-	return a_us < b_us ? a_us : b_us;
-}
-
-static uint64_t control_later(uint64_t a_us, uint64_t b_us)
-{
-	return a_us > b_us ? a_us : b_us;
-}
-
-/* When one may be made. */
-static uint64_t control_credit_us(const struct pool *pool)
-{
-	double missing = 1 - pool->refill_credit;
-
-	return missing <= 0
-		       ? 0
-		       : pool->credited_us + 1 + (uint64_t)(missing * 1e6 / pool->limits.refill);
-}
-
 /* When there is something to do next, in a quiet moment; UINT64_MAX: nothing. */
-static uint64_t control_next(const struct pool *pool)
+static uint64_t control_next(const struct pool *pool, uint64_t now_us)
 {
-	uint64_t at_us = pool->held_count ? 0 : UINT64_MAX, refill_us = control_credit_us(pool);
+	uint64_t refill_us = bucket_next_us(&pool->refill, pool->limits.refill, now_us);
+	uint64_t at_us = pool->held_count ? 0 : UINT64_MAX;
 	bool room = !pool->draining && pool->building < POOL_REFILLS_MAX;
 
 	for (const struct function *f = pool->functions; f; f = f->next) {
 		if (f->armed_count > f->target)
 			at_us = 0;
 		/* Requests that wait until another try makes sense. */
-		if (f->waiting && f->refused_until_us > monotonic_us())
+		if (f->waiting && f->refused_until_us > now_us)
 			at_us = control_earlier(at_us, f->refused_until_us);
-		if (room && f->version && f->armed_count + f->building < f->target &&
-		    f->refill_credit >= 1)
-			at_us = control_earlier(at_us,
-						control_later(refill_us, control_refill_us(f)));
+		if (room && f->version && f->armed_count + f->building < f->target)
+			at_us = control_earlier(
+				at_us, control_later(refill_us, control_refill_us(f, now_us)));
 	}
 	for (const struct shape *s = pool->shapes; s; s = s->next)
 		if (room && s->ready_count + s->building < pool->limits.bare)
@@ -202,10 +179,20 @@ static uint64_t control_next(const struct pool *pool)
 }
 
 /* Orders that the spawner could not take. */
-static bool control_kill_again(struct pool *pool)
+static bool control_order_again(struct pool *pool)
 {
+	struct version *next;
 	bool again = false;
 
+	for (struct version *v = pool->versions; v; v = next) {
+		next = v->next;
+		if (!v->unwanted)
+			continue;
+		v->unwanted = false;
+		version_put(pool, v);
+	}
+	for (const struct version *v = pool->versions; v; v = v->next)
+		again |= v->unwanted;
 	for (unsigned i = 0; i < pool->limits.shells; i++) {
 		if (pool->shells[i].kill_wanted)
 			pool_kill(&pool->shells[i]);
@@ -219,14 +206,11 @@ static uint64_t control_spawner(struct pool *pool, uint64_t now_us)
 {
 	if (pool->spawner.fd >= 0)
 		return UINT64_MAX;
-	if (now_us >= pool->spawner_us) {
-		pool->spawner_us = now_us + CONTROL_START_US;
-		if (pool_start_spawner(pool) == 0) {
-			notef("the spawner runs again");
-			return UINT64_MAX;
-		}
+	if (now_us >= pool->spawner_us + POOL_SPAWNER_US && pool_start_spawner(pool) == 0) {
+		notef("the spawner runs again");
+		return UINT64_MAX;
 	}
-	return pool->spawner_us;
+	return pool->spawner_us + POOL_SPAWNER_US;
 }
 
 /* Requests that still wait for a shell: each end of one may have made room. */
@@ -256,12 +240,13 @@ static void control_work(void *opaque)
 	uint64_t start_us = control_spawner(pool, now_us);
 	bool quiet = !pool->waiting && now_us - pool->last_us >= POOL_QUIET_US;
 
-	pool->kills_wanted = pool->kills_wanted && control_kill_again(pool);
+	pool->orders_wanted = pool->orders_wanted && control_order_again(pool);
 	control_serve(pool);
 	if (quiet || (pool->since_us && now_us - pool->since_us >= POOL_OVERDUE_US))
 		control_upkeep(pool, quiet, now_us);
 	function_sweep(pool);
-	next_us = pool->kills_wanted ? now_us : control_earlier(start_us, control_next(pool));
+	next_us = pool->orders_wanted ? now_us
+				      : control_earlier(start_us, control_next(pool, now_us));
 	if (next_us == UINT64_MAX)
 		return;
 	if (!pool->since_us)
@@ -283,6 +268,7 @@ void pool_want_work(struct pool *pool)
 
 void pool_make_room(struct pool *pool, const struct function *f)
 {
+	const struct shape *shape = pool->shapes;
 	const struct function *most = NULL;
 
 	if (pool->held) {
@@ -295,16 +281,18 @@ void pool_make_room(struct pool *pool, const struct function *f)
 		    (!most ||
 		     other->armed_count + other->kept_count > most->armed_count + most->kept_count))
 			most = other;
-	if (most)
+	if (most) {
 		pool_let_go(most->armed ? most->armed : most->kept);
-	else if (pool->shapes && pool->shapes->ready)
-		pool_let_go(pool->shapes->ready);
+		return;
+	}
+	while (shape && !shape->ready)
+		shape = shape->next;
+	if (shape)
+		pool_let_go(shape->ready);
 }
 
 void pool_control_init(struct pool *pool)
 {
-	pool->refill_credit = pool->limits.refill;
-	pool->credited_us = monotonic_us();
 	pool->work = (struct timer){ .expired = control_work, .opaque = pool };
 	pool->tick = (struct timer){ .expired = control_tick, .opaque = pool };
 }

@@ -179,15 +179,8 @@ void pool_assign(struct pool_shell *s, struct function *f)
 	s->function = f;
 	s->version = f->version;
 	s->version->users++;
+	s->settings = f->settings;
 	f->alive++;
-}
-
-void pool_unassign(struct pool_shell *s)
-{
-	s->function->alive--;
-	version_put(s->pool, s->version);
-	s->function = NULL;
-	s->version = NULL;
 }
 
 /* Gives the first request that waits to a shell. One of the two may turn out to be of no use. */
@@ -199,6 +192,7 @@ static void pool_run(struct pool_shell *s, struct invocation *inv)
 	inv->sent_ns = monotonic_ns();
 	ret = pool_send(s, inv);
 	if (ret == -EPIPE) {
+		inv->sent_ns = 0;
 		s->pool->stats.died++;
 		pool_kill(s);
 		return;
@@ -213,6 +207,8 @@ static void pool_run(struct pool_shell *s, struct invocation *inv)
 	pool_set_state(s, POOL_RUNNING);
 	if (!s->function)
 		pool_assign(s, f);
+	s->settings = f->settings;
+	memcpy(inv->version, s->version->tag, sizeof(inv->version));
 	s->invocation = inv;
 	inv->shell = s;
 	f->active++;
@@ -283,12 +279,9 @@ static void pool_turn(struct pool_shell *s, enum outcome outcome)
 	bool stands = outcome == OUTCOME_RESPONSE || outcome == OUTCOME_ERROR ||
 		      outcome == OUTCOME_ANSWER_JSON;
 
-	if (outcome == OUTCOME_NOT_JSON && s->shape) { /* it has not run */
-		pool_unassign(s);
-		pool_set_state(s, POOL_BARE);
-	} else if (outcome == OUTCOME_NOT_JSON && !s->shape && s->version == s->function->version) {
-		pool_set_state(s, POOL_ARMED);
-	} else if (stands && s->function->config.policy != POLICY_ONCE) {
+	/* One that says that it has not run goes too: it may lie, and it has seen the request. */
+	if (stands && s->settings == s->function->settings &&
+	    s->function->config.policy != POLICY_ONCE) {
 		pool_set_state(s, POOL_TURNING);
 		timer_set(s->pool->timers, &s->timer, s->since_us + POOL_RESET_MS * 1000ull);
 	} else {

@@ -378,7 +378,7 @@ static int shell_prepare(struct shell *s, struct message *m, const struct invoke
 	return ret;
 }
 
-/* False when it did not come to that: the shell is as it was. */
+/* False when it did not come to that. */
 static bool shell_invoke(struct shell *s, struct message *m)
 {
 	const char *environment;
@@ -396,6 +396,8 @@ static bool shell_invoke(struct shell *s, struct message *m)
 	ret = payload ? 0 : -EPROTO;
 	if (ret == 0 && used)
 		ret = shell_prepare(s, m, &head, environment, payload);
+	if (owned)
+		explicit_bzero(owned, head.payload_len);
 	free(owned);
 	message_close_fds(m);
 	if (ret < 0)
@@ -439,8 +441,10 @@ static bool shell_again(struct shell *s)
 {
 	int ret = 0;
 
-	if (s->policy == POLICY_ONCE || s->vm.state != VM_STOPPED)
+	if (s->policy == POLICY_ONCE)
 		return false;
+	if (s->vm.state != VM_STOPPED)
+		return shell_report(s, failf(ESHUTDOWN, "its guest ended after its answer"));
 	if (s->policy == POLICY_RESET) {
 		ret = shell_reset(s);
 	} else {
@@ -478,7 +482,7 @@ void shell_main(const struct shell_options *options)
 			message_close_fds(&s.message);
 			continue;
 		}
-		if (shell_invoke(&s, &s.message) && !shell_again(&s))
+		if (!shell_invoke(&s, &s.message) || !shell_again(&s))
 			break;
 	}
 	shell_linger(&s);

@@ -246,12 +246,9 @@ void fake_answer(struct fake_shell *s, enum outcome outcome, const char *text)
 	memcpy(m.text + sizeof(head) + 4, text, strlen(text));
 	m.text_len = (uint32_t)(sizeof(head) + 4 + strlen(text));
 	fake_say(s, &m);
-	if (outcome == OUTCOME_NOT_JSON) {
-		s->laid = !(s->head.flags & INVOKE_TEMPLATE);
-		s->state = FAKE_WAITS;
-	} else if (s->head.policy == POLICY_ONCE || outcome == OUTCOME_BROKEN ||
-		   outcome == OUTCOME_ENDED || outcome == OUTCOME_CRASHED ||
-		   outcome == OUTCOME_HOST || outcome == OUTCOME_TOO_LARGE) {
+	if (s->head.policy == POLICY_ONCE || outcome == OUTCOME_NOT_JSON ||
+	    outcome == OUTCOME_BROKEN || outcome == OUTCOME_ENDED || outcome == OUTCOME_CRASHED ||
+	    outcome == OUTCOME_HOST || outcome == OUTCOME_TOO_LARGE) {
 		s->state = FAKE_OVER;
 	} else {
 		s->state = FAKE_TURNS;
@@ -293,6 +290,8 @@ static bool fake_shell_turn(struct pool_bed *bed, struct fake_shell *s)
 		message_close_fds(&m);
 		return true;
 	}
+	if (ret != -EAGAIN && bed->stubborn)
+		return false;
 	if (ret != -EAGAIN) {
 		bed->let_go++;
 		fake_dies(bed, s, 0);

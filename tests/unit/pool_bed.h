@@ -42,6 +42,7 @@ struct pool_bed {
 	unsigned no_forks; /* so many from now on fail */
 	bool deaf;         /* takes no orders */
 	bool manual;       /* shells are made ready by the test only */
+	bool stubborn;     /* they do not end when they are let go */
 	uint32_t templates[FAKE_TEMPLATES_MAX];
 	unsigned template_count;
 	struct fake_shell shells[FAKE_SHELLS_MAX];

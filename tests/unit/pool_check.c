@@ -60,7 +60,7 @@ static void check_shell(const struct pool *pool, const struct pool_shell *s)
 		assert_true(s->timer.place > 0);
 	if (s->state == POOL_BARE || s->state == POOL_ARMED || s->state == POOL_HELD)
 		assert_int_equal(s->timer.place, 0);
-	assert_true(!s->kill_wanted || pool->kills_wanted);
+	assert_true(!s->kill_wanted || pool->orders_wanted);
 }
 
 static void check_queue(const struct function *f)

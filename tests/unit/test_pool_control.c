@@ -136,11 +136,9 @@ static void test_refill_rate(void **state)
 
 	(void)state;
 	f->config.pool_refill = 10;
-	f->refill_credit = 10;
 	f->config.pool_min = f->target = 30;
 	pool_bed_advance(bed, 20 * MS);
 	assert_int_equal(f->armed_count, 10);
-	serve(); /* which starts the clock */
 	before = f->stats.builds;
 	pool_bed_advance(bed, 1000 * MS);
 	assert_in_range(f->stats.builds - before, 9, 11);
@@ -148,7 +146,7 @@ static void test_refill_rate(void **state)
 	assert_int_equal(f->armed_count, 30);
 	/* Requests that wait do not wait for that. */
 	before = f->stats.builds;
-	f->refill_credit = 0;
+	f->refill.used = 10;
 	for (unsigned i = 0; i < 40; i++)
 		serve();
 	assert_in_range(f->stats.tiers[TIER_BUILT] + f->stats.tiers[TIER_BARE], 10, 11);
@@ -196,7 +194,7 @@ static void test_overdue(void **state)
 
 	(void)state;
 	f->config.pool_min = f->target = 60;
-	bed->pool.bare = 0;
+	bed->pool.limits.bare = 0;
 	pool_bed_advance(bed, 200 * MS);
 	assert_int_equal(f->armed_count, 60);
 	spawned = bed->spawned;
@@ -230,7 +228,7 @@ static void test_builds_at_once(void **state)
 {
 	(void)state;
 	f->config.pool_min = f->target = 40;
-	bed->pool.bare = 0;
+	bed->pool.limits.bare = 0;
 	bed->manual = true;
 	pool_bed_advance(bed, 100 * MS);
 	assert_int_equal(fake_count(bed, FAKE_MADE), POOL_REFILLS_MAX);

