@@ -28,6 +28,7 @@
 #include "serve/machine.h"
 #include "serve/options.h"
 #include "serve/serve.h"
+#include "serve/spawner_process.h"
 #include "serve/supervisor.h"
 #include "serve/template.h"
 #include "serve/template_pack.h"
@@ -340,6 +341,8 @@ int main(int argc, char **argv)
 		notef("%s", error_text());
 		return STATUS_VIRGA;
 	}
+	if (argc == 2 && strcmp(argv[0], SPAWNER_NAME) == 0)
+		return spawner_main(argv[1]);
 	if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
 		usage(argc < 2 ? stderr : stdout);
 		return argc < 2 ? STATUS_BAD_INPUT : finish("help", 0, STATUS_HOST);

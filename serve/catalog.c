@@ -105,6 +105,15 @@ static void catalog_loaded(void *opaque, struct sealed *sealed, const char *erro
 	catalog_pump(c);
 }
 
+/* One of the same is under way: the newer must not be overtaken by it. */
+static bool catalog_is_loading(const struct catalog *c, const struct catalog_load *load)
+{
+	for (const struct catalog_load *other = c->loads; other; other = other->next)
+		if (other->running && catalog_same(other->template, load->template))
+			return true;
+	return false;
+}
+
 static void catalog_pump(struct catalog *c)
 {
 	struct catalog_load *next;
@@ -113,7 +122,7 @@ static void catalog_pump(struct catalog *c)
 		struct loader_source source = { .path = load->path, .memory = load->memory };
 
 		next = load->next;
-		if (load->running || c->running == CATALOG_LOADS)
+		if (load->running || c->running == CATALOG_LOADS || catalog_is_loading(c, load))
 			continue;
 		load->running = true;
 		c->running++;
@@ -125,6 +134,8 @@ static void catalog_pump(struct catalog *c)
 	if (c->first && !c->loads) {
 		c->first = false;
 		c->loaded(c->opaque, c->first_error[0] ? c->first_error : NULL);
+		if (c->again)
+			catalog_refresh(c);
 	}
 }
 
@@ -172,19 +183,17 @@ static void catalog_load_stale(struct catalog *c)
 static int catalog_add(struct catalog *c, struct function_config *config, bool listed)
 {
 	struct function *f = function_find(c->pool, config->name, strlen(config->name));
+	/* The embedded guest is as it was, unless it is to have other memory. */
+	bool same = f && f->version && !f->config.template && !config->template &&
+		    f->config.memory == config->memory;
 
-	if (f) {
-		function_config_fini(&f->config);
-		f->config = *config;
-		f->target = f->config.pool_min;
-		*config = (struct function_config){ 0 };
-		pool_want_work(c->pool);
-	} else {
+	if (f)
+		function_configure(c->pool, f, config);
+	else
 		f = function_new(c->pool, config);
-		if (!f)
-			return -ENOMEM;
-	}
-	f->stale = true;
+	if (!f)
+		return -ENOMEM;
+	f->stale = !same;
 	f->listed = listed;
 	return 0;
 }
@@ -228,30 +237,23 @@ static void catalog_scan(struct catalog *c)
 	free(path);
 }
 
-static int catalog_read(struct catalog *c)
+/* Makes it so. The functions of config are moved. */
+static int catalog_configure(struct catalog *c, struct host_config *config)
 {
-	struct host_config config;
-	int ret;
+	int ret = 0;
 
-	host_config_init(&config);
-	ret = host_config_read(&config, c->options->config_file);
-	if (ret < 0) {
-		host_config_fini(&config);
-		return ret;
-	}
 	/* Which ones are gone shows when all that are there have been marked. */
 	for (struct function *f = c->pool->functions; f; f = f->next)
 		f->listed = false;
-	c->all = config.all;
-	if (!c->options->store && config.store) {
+	c->all = config->all;
+	if (!c->options->store) {
 		free(c->store_name);
-		c->store_name = config.store;
-		config.store = NULL;
+		c->store_name = config->store;
+		config->store = NULL;
 		c->store.store = c->store_name;
 	}
-	for (unsigned i = 0; ret == 0 && i < config.function_count; i++)
-		ret = catalog_add(c, &config.functions[i], true);
-	host_config_fini(&config);
+	for (unsigned i = 0; ret == 0 && i < config->function_count; i++)
+		ret = catalog_add(c, &config->functions[i], true);
 	if (ret == 0 && c->all)
 		catalog_scan(c);
 	return ret;
@@ -295,6 +297,10 @@ static void catalog_event(void *opaque, uint32_t events)
 	for (ssize_t at = 0; at < len;) {
 		const struct inotify_event *event = (const void *)(buffer + at);
 
+		if (event->mask & IN_Q_OVERFLOW) { /* who knows what changed */
+			catalog_refresh(c);
+			return;
+		}
 		if (event->len)
 			catalog_changed(c, event->name);
 		at += (ssize_t)(sizeof(*event) + event->len);
@@ -331,8 +337,18 @@ static void catalog_watch(struct catalog *c)
 	}
 }
 
+static void catalog_watch_stop(struct catalog *c)
+{
+	loop_remove(c->loop, c->watch);
+	c->watch = NULL;
+	if (c->inotify_fd >= 0)
+		close(c->inotify_fd);
+	c->inotify_fd = -1;
+}
+
 static int catalog_watch_start(struct catalog *c)
 {
+	catalog_watch_stop(c);
 	c->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (c->inotify_fd < 0) {
 		notef("changes in the store are not noticed (inotify: %s); SIGHUP has templates "
@@ -341,7 +357,10 @@ static int catalog_watch_start(struct catalog *c)
 		return 0;
 	}
 	c->watch = loop_add(c->loop, c->inotify_fd, EPOLLIN, catalog_event, c);
-	return c->watch ? 0 : -ENOMEM;
+	if (!c->watch)
+		return -ENOMEM;
+	catalog_watch(c);
+	return 0;
 }
 
 /* --- Life --- */
@@ -356,32 +375,38 @@ int catalog_start(struct catalog *c, struct loop *loop, struct timers *timers)
 	c->settle = (struct timer){ .expired = catalog_settled, .opaque = c };
 	c->inotify_fd = -1;
 	c->first = true;
-	ret = catalog_read(c);
+	ret = catalog_configure(c, c->config);
 	if (ret == 0)
 		ret = catalog_watch_start(c);
 	if (ret < 0)
 		return ret;
-	catalog_watch(c);
 	catalog_load_stale(c);
 	return 0;
 }
 
 void catalog_refresh(struct catalog *c)
 {
-	struct function *next;
+	struct host_config config;
+	int ret;
 
+	c->again = c->first;
 	if (c->stopped || c->first)
 		return;
-	if (catalog_read(c) < 0) {
+	host_config_init(&config);
+	ret = host_config_read(&config, c->options->config_file);
+	if (ret == 0)
+		ret = catalog_configure(c, &config);
+	host_config_fini(&config);
+	if (ret < 0) {
 		notef("the configuration is not read again: %s", error_text());
 		return;
 	}
-	for (struct function *f = c->pool->functions; f; f = next) {
-		next = f->next;
+	for (struct function *f = c->pool->functions; f; f = f->next)
 		if (!f->removed && !f->listed && !f->stale)
 			function_remove(c->pool, f);
-	}
-	catalog_watch(c);
+	function_sweep(c->pool);
+	if (catalog_watch_start(c) < 0)
+		notef("changes in the store are not noticed: %s", error_text());
 	catalog_load_stale(c);
 }
 
@@ -397,11 +422,7 @@ void catalog_stop(struct catalog *c)
 	if (!c->timers)
 		return;
 	timer_clear(c->timers, &c->settle);
-	loop_remove(c->loop, c->watch);
-	c->watch = NULL;
-	if (c->inotify_fd >= 0)
-		close(c->inotify_fd);
-	c->inotify_fd = -1;
+	catalog_watch_stop(c);
 	free(c->store_name);
 	c->store_name = NULL;
 }

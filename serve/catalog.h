@@ -15,6 +15,7 @@ struct catalog_load;
 struct catalog {
 	/* Set by the owner. */
 	const struct options *options; /* of the command */
+	struct host_config *config;    /* to begin with; its functions are taken over */
 	struct pool *pool;
 	/* The first round is over; error: a function that was asked for has no template. */
 	void (*loaded)(void *opaque, const char *error);
@@ -26,6 +27,7 @@ struct catalog {
 	char *store_name;     /* owned: of the latter */
 	bool all;             /* every template of the store is a function */
 	bool first;           /* the first round is under way */
+	bool again;           /* and another was asked for meanwhile */
 	bool stopped;
 	char first_error[512];
 	struct catalog_load *loads; /* under way or to come, oldest first */
@@ -36,12 +38,15 @@ struct catalog {
 };
 
 /*
- * Reads the configuration, makes its functions and begins to load their templates; loaded() follows,
+ * Makes the functions of the configuration and begins to load their templates; loaded() follows,
  * perhaps from within. 0 or -errno with a sentence.
  */
 int catalog_start(struct catalog *c, struct loop *loop, struct timers *timers);
 
-/* Reads the configuration and all templates anew. What cannot be used is said, and changes nothing. */
+/*
+ * Reads the configuration and all templates anew, after the first round. What cannot be used is said,
+ * and changes nothing.
+ */
 void catalog_refresh(struct catalog *c);
 
 /* Ends what is under way. */

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "arch/error.h"
@@ -118,6 +119,9 @@ static void front_drain(struct front *f)
 	f->drain_until_us = monotonic_us() + front_longest_ms(f) * 1000ull + FRONT_DRAIN_EXTRA_US;
 	catalog_stop(&f->catalog);
 	http_drain(&f->http);
+	/* Whoever comes now is refused, not left waiting. */
+	for (unsigned i = 0; i < f->options->listen_count; i++)
+		shutdown(f->options->listen_fds[i], SHUT_RDWR);
 	pool_drain(&f->pool);
 }
 
@@ -128,6 +132,9 @@ static void front_signal(void *opaque, uint32_t events)
 
 	(void)events;
 	if (read(f->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	/* A service manager tells every process what the keeper tells this one. */
+	if (info.ssi_pid != (uint32_t)getppid())
 		return;
 	if (info.ssi_signo == SIGHUP)
 		catalog_refresh(&f->catalog);
@@ -181,6 +188,7 @@ static int front_init(struct front *f)
 	api_init(&f->api, &f->http, &f->pool, &f->log);
 	f->catalog = (struct catalog){
 		.options = f->options->options,
+		.config = f->options->config,
 		.pool = &f->pool,
 		.loaded = front_loaded,
 		.opaque = f,

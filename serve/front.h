@@ -16,8 +16,8 @@
 #define FRONT_LISTEN_MAX (HOST_LISTEN_MAX + 1u) /* and the user's own */
 
 struct front_options {
-	const struct options *options; /* of the command: store, config file */
-	const struct host_config *config;
+	const struct options *options;    /* of the command: store, config file */
+	struct host_config *config;       /* its functions are taken over by the front */
 	int listen_fds[FRONT_LISTEN_MAX]; /* the parent's */
 	char listen_names[FRONT_LISTEN_MAX][ADDRESS_TEXT_MAX];
 	unsigned listen_count;

@@ -252,7 +252,6 @@ void function_remove(struct pool *pool, struct function *f)
 	f->target = 0;
 	pool_fail_waiting(f, "the function was removed");
 	function_set_version(pool, f, NULL);
-	function_sweep(pool);
 }
 
 struct function *function_find(const struct pool *pool, const char *name, size_t len)

@@ -350,6 +350,9 @@ static int host_config_complete(struct host_config *c, const char *where)
 		} else if (!f->template && set_text(&f->template, f->name) < 0) {
 			return -ENOMEM;
 		}
+		for (size_t len = strlen(f->template ? f->template : "");
+		     len > 1 && f->template[len - 1] == '/'; len--)
+			f->template[len - 1] = '\0';
 		armed += f->pool_min;
 	}
 	if (armed > c->shells)

@@ -444,6 +444,7 @@ void http_drain(struct http_server *s)
 {
 	struct http_conn *next;
 
+	http_accept_rest(s);
 	http_stop_listening(s);
 	s->draining = true;
 	for (struct http_conn *c = s->first; c; c = next) {

@@ -83,6 +83,13 @@ int http_listen(struct http_server *s, int fd)
 	return 0;
 }
 
+void http_accept_rest(struct http_server *s)
+{
+	for (struct http_listener *l = s->listeners; l; l = l->next)
+		for (unsigned i = 0; i < HTTP_CONNECTIONS_MAX / HTTP_ACCEPTS; i++)
+			http_accept(l, 0);
+}
+
 void http_stop_listening(struct http_server *s)
 {
 	while (s->listeners) {

@@ -30,7 +30,8 @@ bool http_make_memory(struct http_conn *c, size_t bytes);
 bool http_make_room(struct http_server *s);
 void http_accept_one(struct http_server *s, int fd);
 
-/* In http_listen.c. */
+/* In http_listen.c: accepts those who wait for it already. */
+void http_accept_rest(struct http_server *s);
 void http_stop_listening(struct http_server *s);
 
 #endif

@@ -491,10 +491,10 @@ void pool_fini(struct pool *pool)
 		}
 	}
 	spawner_stop(&pool->spawner);
-	while (pool->functions)
-		function_remove(pool, pool->functions);
+	for (struct function *f = pool->functions; f; f = f->next)
+		function_remove(pool, f);
+	function_sweep(pool);
 	timer_clear(pool->timers, &pool->work);
 	timer_clear(pool->timers, &pool->tick);
 	free(pool->shells);
-	pool->shells = NULL;
 }

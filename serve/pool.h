@@ -124,7 +124,7 @@ void function_set_version(struct pool *pool, struct function *f, struct version 
 /* Other settings (config is moved) for the requests that come from now on. */
 void function_configure(struct pool *pool, struct function *f, struct function_config *config);
 
-/* Takes it out of service; what runs finishes. */
+/* Takes it out of service; what runs finishes, then function_sweep() frees it. */
 void function_remove(struct pool *pool, struct function *f);
 void function_sweep(struct pool *pool); /* frees those that are done with; not within a callback */
 struct function *function_find(const struct pool *pool, const char *name, size_t len);

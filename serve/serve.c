@@ -85,8 +85,6 @@ static void serve_close(struct serve *s)
 static int serve_fork(struct serve *s)
 {
 	const pid_t parent = getpid();
-	sigset_t none;
-
 	s->pid = fork();
 	if (s->pid < 0) {
 		s->pid = 0;
@@ -100,9 +98,21 @@ static int serve_fork(struct serve *s)
 	prctl(PR_SET_NAME, "virga-front");
 	/* Ctrl-C goes to all processes of a terminal; the front hears of it from here. */
 	signal(SIGINT, SIG_IGN);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 	_exit(front_main(&s->front));
+}
+
+/* The configuration that the next front begins with; one that cannot be read is the front's to say. */
+static void serve_read_again(struct serve *s)
+{
+	struct host_config config;
+
+	host_config_init(&config);
+	if (host_config_read(&config, s->front.options->config_file) < 0) {
+		host_config_fini(&config);
+		return;
+	}
+	host_config_fini(&s->config);
+	s->config = config;
 }
 
 /* Passes a signal on. SIGINT is SIGTERM to the front, which does not get it from the terminal. */
@@ -110,6 +120,8 @@ static void serve_signal(struct serve *s, int signal)
 {
 	if (signal == SIGINT)
 		signal = SIGTERM;
+	if (signal == SIGHUP)
+		serve_read_again(s);
 	s->ending |= signal == SIGTERM;
 	if (s->pid > 0)
 		kill(s->pid, signal);
@@ -133,12 +145,18 @@ static int serve_wait(struct serve *s, const sigset_t *signals)
 
 static void serve_block(sigset_t *signals)
 {
+	sigset_t kick;
+
 	sigemptyset(signals);
 	sigaddset(signals, SIGTERM);
 	sigaddset(signals, SIGINT);
 	sigaddset(signals, SIGHUP);
 	sigaddset(signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, signals, NULL);
+	/* A shell's system call filter lets it kick vCPUs, whoever they are. */
+	sigemptyset(&kick);
+	sigaddset(&kick, VM_KICK_SIGNAL);
+	sigprocmask(SIG_BLOCK, &kick, NULL);
 }
 
 /* Fronts, one after the other, until one ends as it should or it makes no sense. */

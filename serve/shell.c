@@ -22,6 +22,7 @@
 #include "seccomp/confine.h"
 #include "serve/invocation.h"
 #include "serve/payload.h"
+#include "serve/prepare.h"
 #include "serve/reset.h"
 
 struct shell {
@@ -174,24 +175,6 @@ static int shell_load(struct shell *s)
 	return ret;
 }
 
-/* What costs time once and does not depend on the template: CPUID, and a vCPU's first entry. */
-static int shell_warm_up(struct shell *s, const struct snapshot *shape)
-{
-	int ret = 0;
-
-	for (unsigned i = 0; ret == 0 && i < s->vm.vcpu_count; i++) {
-		const struct state_section *section = state_find(&shape->state, "vcpu", i);
-
-		if (!section)
-			return failf(EINVAL, "%s: its state has no section vcpu %u", shape->path,
-				     i);
-		ret = vcpu_check(&s->vm.vcpus[i], section->data, section->len);
-		if (ret == 0)
-			ret = vcpu_load_cpuid(&s->vm.vcpus[i], section->data, section->len);
-	}
-	return ret < 0 ? ret : vcpu_run_stub(&s->vm.vcpus[0]);
-}
-
 static int shell_build(struct shell *s, const struct shell_options *options)
 {
 	const struct channel_events events = {
@@ -225,7 +208,9 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 		return ret;
 	vm_find_paging(&s->vm);
 	if (options->kind != SHELL_HURRIED)
-		ret = shell_warm_up(s, snapshot);
+		ret = prepare_vcpus(&s->vm, snapshot);
+	if (options->kind == SHELL_BARE)
+		prepare_strip(snapshot);
 	if (ret < 0 || options->kind == SHELL_BARE)
 		return ret;
 	s->snapshot = snapshot;

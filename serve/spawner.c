@@ -5,7 +5,9 @@
 #include "serve/spawner.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -38,17 +40,33 @@ static void spawner_event(void *opaque, uint32_t events)
 	s->events->gone(s->events->opaque);
 }
 
+/*
+ * In the child, where only what is allowed after fork(2) may be called. Another program, though the same
+ * file: what the front has in memory, all functions' environments and whatever requests left there, must
+ * not be in every shell.
+ */
+static void spawner_exec(int fd, char *parent)
+{
+	char *argv[] = { (char *)(uintptr_t)SPAWNER_NAME, parent, NULL }, *envp[] = { NULL };
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (fd == SPAWNER_FD ? fcntl(fd, F_SETFD, 0) >= 0 : dup2(fd, SPAWNER_FD) >= 0)
+		execve("/proc/self/exe", argv, envp);
+	_exit(1);
+}
+
 int spawner_start(struct spawner *s, struct loop *loop, const struct spawner_events *events)
 {
-	const pid_t parent = getpid();
+	char parent[16];
 	int pair[2];
 
 	*s = (struct spawner){ .loop = loop, .events = events, .fd = -1 };
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return failf(errno, "cannot make a socket pair: %s", strerror(errno));
+	snprintf(parent, sizeof(parent), "%d", (int)getpid());
 	s->pid = fork();
 	if (s->pid == 0)
-		_exit(spawner_main(pair[1], parent));
+		spawner_exec(pair[1], parent);
 	close(pair[1]);
 	s->fd = pair[0];
 	if (s->pid < 0) {

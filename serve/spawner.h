@@ -34,8 +34,8 @@ struct spawner {
 };
 
 /*
- * Forks it. The caller has one thread, or knows that the child calls nothing but what is allowed
- * after fork(2). 0 or -errno with a sentence.
+ * Starts it, as another program in the file of this one. 0 or -errno with a sentence; when it cannot be
+ * executed that shows as its end.
  */
 int spawner_start(struct spawner *s, struct loop *loop, const struct spawner_events *events);
 

@@ -15,17 +15,18 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "arch/error.h"
+#include "arch/vm.h"
 #include "boot/sealed.h"
 #include "serve/message.h"
 #include "serve/shell.h"
 
-#define SPAWNER_FD      (STDERR_FILENO + 1) /* the socket, in the spawner and in a shell */
-#define SPAWNER_OOM_ADJ "500"               /* a shell goes before the front does */
+#define SPAWNER_OOM_ADJ "500" /* a shell goes before the front does */
 
 struct spawner_template {
 	struct spawner_template *next;
@@ -251,16 +252,14 @@ static bool spawner_orders(struct spawner_process *p)
 }
 
 /* Nothing of the front is kept but its socket and stderr. */
-static int spawner_settle(int fd)
+static int spawner_settle(void)
 {
 	int null = open("/dev/null", O_RDWR), oom;
 
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
-	    (fd != SPAWNER_FD && dup2(fd, SPAWNER_FD) < 0) ||
 	    syscall(SYS_close_range, SPAWNER_FD + 1, ~0u, 0) < 0)
 		return failf(errno, "the spawner cannot settle its descriptors: %s",
 			     strerror(errno));
-	fcntl(SPAWNER_FD, F_SETFD, FD_CLOEXEC);
 	oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	if (oom >= 0) {
 		ssize_t n = write(oom, SPAWNER_OOM_ADJ, strlen(SPAWNER_OOM_ADJ));
@@ -280,21 +279,27 @@ static int spawner_signals(void)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, VM_KICK_SIGNAL); /* which a shell may send to anybody */
 	sigprocmask(SIG_SETMASK, &set, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-int spawner_main(int fd, pid_t parent)
+int spawner_main(const char *parent)
 {
 	struct spawner_process p = { .signal_fd = -1 };
+	struct stat st;
 
+	if (fstat(SPAWNER_FD, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+		notef("'%s' is a part of 'virga serve', which starts it", SPAWNER_NAME);
+		return 2;
+	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
+	if (getppid() != atoi(parent))
 		return 1;
-	prctl(PR_SET_NAME, "virga-spawner");
-	if (spawner_settle(fd) < 0 || (p.signal_fd = spawner_signals()) < 0) {
+	prctl(PR_SET_NAME, SPAWNER_NAME);
+	if (spawner_settle() < 0 || (p.signal_fd = spawner_signals()) < 0) {
 		notef("%s", error_text());
 		return 1;
 	}

@@ -5,9 +5,15 @@
 #ifndef VIRGA_SERVE_SPAWNER_PROCESS_H
 #define VIRGA_SERVE_SPAWNER_PROCESS_H
 
-#include <sys/types.h>
+#include <unistd.h>
 
-/* The life of the spawner, forked by process `parent`, which is at the other end of fd. Its status. */
-int spawner_main(int fd, pid_t parent);
+#define SPAWNER_NAME "virga-spawner"     /* argv[0] */
+#define SPAWNER_FD   (STDERR_FILENO + 1) /* its socket, and that of a shell */
+
+/*
+ * The life of the spawner, a program of its own: argv[1] is the process id of the front, which is at the
+ * other end of SPAWNER_FD. Its status.
+ */
+int spawner_main(const char *parent);
 
 #endif
