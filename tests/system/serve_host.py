@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from helpers import TIMEOUT_S, run, wait_for
 
 FUNCTIONS = "/2015-03-31/functions"
+LONG_S = 120  # of a client that is to wait; what it waits for has a limit of its own
 SETTLE_S = 10  # in which nothing may be left over of what broke
 STEADY = {"min": 2, "max": 2}  # a pool that is always the same, so that it can be counted
 
@@ -270,7 +271,7 @@ class Host:
 
     def call(self, payload=b"", name="builtin", headers=None):
         """The same, without waiting for its answer."""
-        return Call(self.connect(), name, payload, headers)
+        return Call(self.connect(LONG_S), name, payload, headers)
 
     def running(self, count, name="builtin"):
         """Waits until so many requests of a function run."""
