@@ -299,7 +299,7 @@ def test_pool(virga, template):
 def test_shells_in_all(virga, template):
     """There are never more; functions that have too many give some to those that have none."""
     names = ["a", "b", "c"]
-    functions = {name: {"template": str(template), "pool": {"min": 4, "max": 4}, "timeout": 10}
+    functions = {name: {"template": str(template), "pool": {"min": 2, "max": 4}, "timeout": 10}
                  for name in names}
     with Host(virga, functions, {"shells": 6, "bare": 2, "builtin": False}) as host:
         wait_for(lambda: host.status()["shells"] == 6)

@@ -30,9 +30,9 @@ import measure  # pylint: disable=wrong-import-position
 
 pytestmark = pytest.mark.system
 
-REQUESTS = int(os.environ.get("VIRGA_SOAK", "100000" if CI else "10000"))
+REQUESTS = int(os.environ.get("VIRGA_SOAK", "100000" if CI else "20000"))
 SEED = int(os.environ.get("VIRGA_SEED", "4"))
-WARM_UP = REQUESTS // 10
+WARM_UP = max(REQUESTS // 4, 10000)  # until everything has happened at once that may
 PAYLOAD_MAX = 6 << 20
 LEAK_MAX = 64 << 10  # of both processes together: less than a byte for each request
 ONCE = [("builtin", 3), ("small", 2)]  # functions and connections: a machine for each request
