@@ -33,12 +33,11 @@ def one_host(virga, template, tmp_path):
         "builtin": {"timeout": 5, "policy": "once"},
         "f": {"template": str(copy), "timeout": 5},
         "one": {"template": str(copy), "timeout": 20, "concurrency": 1},
-        "kept": {"template": str(copy), "policy": "keep"},
+        "kept": {"template": str(copy), "policy": "keep", "idle_timeout": 0.3},
         "reset": {"template": str(copy), "policy": "reset"},
     }
     with Host(virga, functions) as host:
         host.template = copy
-        all_served(host, 1)  # so that a machine is kept
         yield host
 
 
