@@ -288,7 +288,7 @@ class Host:
     # --- What it has ---
 
     def pids(self, role=None):
-        """Its processes: those whose command line names its directory. role: virga, virga-front ..."""
+        """Its processes, those whose command line names its directory; role: virga-front ..."""
         found = []
         for each in Path("/proc").iterdir():
             if each.name.isdigit() and str(self.folder) in read_file(each / "cmdline") \

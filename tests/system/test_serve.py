@@ -101,10 +101,11 @@ def test_both_loopbacks_and_a_socket(virga, tmp_path):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:9001", "[::]:9001", "192.0.2.1:80", "[2001:db8::1]:1"])
+@pytest.mark.parametrize("address", ["0.0.0.0:9001", "[::]:9001", "192.0.2.1:80",
+                                     "[2001:db8::1]:1"])
 def test_only_loopback(virga, tmp_path, address):
-    serve_fails(virga, 2, f"{address}: only loopback addresses and unix sockets are served, because "
-                "nothing here asks who a caller is; put a proxy that does", "--listen", address,
+    serve_fails(virga, 2, f"{address}: only loopback addresses and unix sockets are served, "
+                "because nothing here asks who a caller is; put a proxy that does", "--listen", address,
                 tmp_path=tmp_path)
 
 
@@ -144,7 +145,7 @@ def test_socket_that_is_left_over(virga, tmp_path):
 
 
 def test_two_hosts(virga, tmp_path):
-    """The second has the same user and so the same socket of his: it says that it is not found there."""
+    """A second one of the same user says that it is not found by his socket."""
     with Host(virga) as first, Host(virga) as second:
         assert first.addresses[0] != second.addresses[0]
         third = Host(virga)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each function of a host can have for itself: limits, policies, pools, versions; and the end."""
+"""What each function of a host can have for itself: limits, policies, pools, versions;
+and the end."""
 
 import contextlib
 import re
@@ -24,7 +25,8 @@ def one_template(virga, tmp_path_factory):
 
 def serve(virga, template, **settings):
     """A host of one function, f."""
-    return Host(virga, {"f": {"template": str(template), **settings}}, {"bare": 0, "builtin": False})
+    functions = {"f": {"template": str(template), **settings}}
+    return Host(virga, functions, {"bare": 0, "builtin": False})
 
 
 # --- Limits ---
@@ -128,7 +130,8 @@ def test_slow_clients(virga, template):
     functions = {"f": {"template": str(template), "timeout": 5}, "builtin": {"timeout": 20}}
     with Host(virga, functions) as host, contextlib.ExitStack() as stack:
         before = host.steady()
-        head = f"POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nContent-Length: {size}\r\n\r\n"
+        head = ("POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nHost: localhost\r\n"
+                f"Content-Length: {size}\r\n\r\n")
         for _ in range(20):
             writer = stack.enter_context(host.connect())
             writer.connect()
@@ -164,8 +167,8 @@ def test_pipelined_requests(virga, template):
     with serve(virga, template) as host, host.connect() as connection:
         connection.connect()
         text = b"".join(
-            b"POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nContent-Length: 6\r\n\r\necho %d"
-            % number for number in range(9))
+            b"POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Length: 6\r\n\r\necho %d" % number for number in range(9))
         connection.sock.sendall(text)
         stream = connection.sock.makefile("rb")
         for number in range(9):
@@ -461,6 +464,6 @@ def test_drain_does_not_wait_for_ever(virga, template):
         reader.send_invoke("f", b"big 6000000")
         wait_for(lambda: host.function("f")["outcomes"]["ok"] == 1)
         writer.connect()
-        writer.sock.sendall(b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n")
+        writer.sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")
         host.process.send_signal(signal.SIGTERM)
         assert host.process.wait(30) == 0

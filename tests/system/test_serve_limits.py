@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A function host that runs out: of memory, descriptors, processes, disk, of a reader of its log."""
+"""A function host that runs out of memory, descriptors, processes, disk, a reader of its log."""
 
 import contextlib
 import fcntl
@@ -208,7 +208,7 @@ def fill(path):
 
 
 def test_disk_of_the_log_is_full(virga, tmp_path):
-    """Requests are served; lines that were lost are counted; when there is room lines come again."""
+    """Requests are served, lines that are lost counted; when there is room lines come again."""
     with small_disk(tmp_path / "disk", "128k") as disk:
         with open(disk / "log", "ab") as log, Host(virga, stdout=log) as host:
             host.echo()

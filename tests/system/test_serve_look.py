@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 from helpers import Running, run, wait_for
-from serve_host import STEADY, Host
+from serve_host import STEADY, Connection, Host
 from templates import build
 
 pytestmark = pytest.mark.system
@@ -202,6 +202,17 @@ def test_pages_of_other_origins(host):
                            ("http://127.0.0.1.example.com", 403), ("https://localhost", 403)):
         answer = host.invoke(b"echo x", headers={"Origin": origin})
         assert answer.status == status, origin
+
+
+@pytest.mark.parametrize("name, tcp, unix", [
+    ("localhost:9001", 200, 200), ("127.0.0.1", 200, 200), ("[::1]:1", 200, 200),
+    ("example.com", 403, 200), ("127.0.0.1.example.com", 403, 200), ("", 403, 200)])
+def test_other_names_of_the_host(host, name, tcp, unix):
+    """A name that somebody else made lead here is none, except by a socket that has no name."""
+    for address, status in ((host.address, tcp), (host.user, unix)):
+        with Connection(address) as connection:
+            answer = connection.invoke("builtin", b"echo x", {"Host": name})
+            assert answer.status == status, answer
 
 
 def test_function_names_are_checked(virga, template, tmp_path):

@@ -68,7 +68,8 @@ FAULTS = [
 
 def anonymous(pid):
     """Bytes of a process that are its own: heap, stack, data."""
-    return int(re.search(r"^Pss_Anon: +(\d+)", read_file(f"/proc/{pid}/smaps_rollup"), re.M)[1]) << 10
+    text = read_file(f"/proc/{pid}/smaps_rollup")
+    return int(re.search(r"^Pss_Anon: +(\d+)", text, re.M)[1]) << 10
 
 
 class Soak:
@@ -107,7 +108,8 @@ class Soak:
     def hang_up(self, chance):
         """After a request, before its answer; or in the middle of either."""
         data = bytes(chance.choice([0, 10, 100000]))
-        head = f"POST {FUNCTIONS}/short/invocations HTTP/1.1\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = (f"POST {FUNCTIONS}/short/invocations HTTP/1.1\r\nHost: localhost\r\n"
+                f"Content-Length: {len(data)}\r\n\r\n")
         text = head.encode() + data
         with self.host.connect() as connection:
             connection.connect()
@@ -121,8 +123,8 @@ class Soak:
             connection.connect()
             connection.sock.sendall(chance.choice([
                 b"\0\1\2\3\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\n" + 20000 * b"x",
-                b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-                b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"]))
+                b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+                b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"]))
             answer = http.client.HTTPResponse(connection.sock)
             answer.begin()
             assert answer.status in (400, 431), answer.status
@@ -211,7 +213,7 @@ def test_soak(virga, tmp_path):
         seconds = time.monotonic() - start
         host.settled(before)
         after, counted = used(host), outcomes(host) - counted
-        print(f"{dict(sent)} {sum(sent.values())} requests in {seconds:.0f} s; bytes {memory}, then {after}")
+        print(f"{dict(sent)} in {seconds:.0f} s; bytes {memory}, then {after}")
         assert pids == {role: host.pid(role) for role in pids}
         assert sum(after.values()) - sum(memory.values()) <= LEAK_MAX, (memory, after)
         del counted["short"]  # whose callers hung up at any time
