@@ -105,8 +105,8 @@ def test_both_loopbacks_and_a_socket(virga, tmp_path):
                                      "[2001:db8::1]:1"])
 def test_only_loopback(virga, tmp_path, address):
     serve_fails(virga, 2, f"{address}: only loopback addresses and unix sockets are served, "
-                "because nothing here asks who a caller is; put a proxy that does", "--listen", address,
-                tmp_path=tmp_path)
+                "because nothing here asks who a caller is; put a proxy that does",
+                "--listen", address, tmp_path=tmp_path)
 
 
 @pytest.mark.parametrize("address", ["9001", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:65536",
