@@ -266,30 +266,36 @@ static void pool_shell_ready(struct pool_shell *s, const struct message *m)
 	pool_want_work(pool);
 }
 
-/* Takes one message, or notices the end. False when there was nothing. */
-static bool pool_receive(struct pool_shell *s)
+/* Takes one message: 1, or what message_receive() says. */
+static int pool_receive(struct pool_shell *s)
 {
 	struct message *m = &s->pool->in;
 	int ret = message_receive(s->fd, m);
 
-	if (ret == 1 && m->type == MESSAGE_SHELL)
+	if (ret != 1)
+		return ret;
+	if (m->type == MESSAGE_SHELL)
 		pool_shell_ready(s, m);
-	else if (ret == 1 && m->type == MESSAGE_ANSWER)
+	else if (m->type == MESSAGE_ANSWER)
 		pool_answer(s, m);
-	else if (ret == 1)
+	else
 		pool_died(s, "a shell sent a message of an unknown kind");
-	else if (ret != -EAGAIN && s->state == POOL_BUILDING)
-		pool_build_failed(s, "its process ended while it was made");
-	else if (ret != -EAGAIN)
-		pool_died(s, "the machine's process ended without an answer");
 	message_close_fds(m);
-	return ret != -EAGAIN;
+	return 1;
 }
 
 static void pool_event(void *opaque, uint32_t events)
 {
+	struct pool_shell *s = opaque;
+	int ret = pool_receive(s);
+
 	(void)events;
-	pool_receive(opaque);
+	if (ret == 1 || ret == -EAGAIN)
+		return;
+	if (s->state == POOL_BUILDING)
+		pool_build_failed(s, "its process ended while it was made");
+	else
+		pool_died(s, "the machine's process ended without an answer");
 }
 
 /* --- Making one --- */
@@ -400,7 +406,7 @@ static void pool_dead(void *opaque, uint64_t id, int status)
 		notef("%s: %s", s->function ? s->function->config.name : "bare shell", why);
 	/* What it said last is heard before its end is. */
 	while (s->watch && (s->state == POOL_RUNNING || s->state == POOL_BUILDING) &&
-	       pool_receive(s))
+	       pool_receive(s) == 1)
 		;
 	if (s->state == POOL_BUILDING)
 		pool_build_failed(s, why);

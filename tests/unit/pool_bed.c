@@ -150,18 +150,23 @@ static void fake_spawn(struct pool_bed *bed, struct message *m)
 		fake_ready(s, NULL);
 }
 
-void fake_dies(struct pool_bed *bed, struct fake_shell *s, int status)
+void fake_tell_dead(struct pool_bed *bed, uint64_t id, int status)
 {
 	struct message m;
 
-	close(s->fd);
-	s->fd = -1;
-	s->state = FAKE_NONE;
 	message_init(&m, MESSAGE_DEAD);
-	m.id = s->id;
+	m.id = id;
 	m.value = (uint32_t)status;
 	if (bed->fd >= 0)
 		assert_int_equal(message_try(bed->fd, &m), 0);
+}
+
+void fake_dies(struct pool_bed *bed, struct fake_shell *s, int status)
+{
+	close(s->fd);
+	s->fd = -1;
+	s->state = FAKE_NONE;
+	fake_tell_dead(bed, s->id, status);
 }
 
 void fake_spawner_dies(struct pool_bed *bed)

@@ -108,8 +108,9 @@ void fake_ready(struct fake_shell *s, const char *text);
 /* Answers its request; of policy once it is of no more use then. */
 void fake_answer(struct fake_shell *s, enum outcome outcome, const char *text);
 
-/* Its process ends; the spawner tells of it with that wait status. */
+/* Its process ends; the spawner tells of it with that wait status. The latter alone. */
 void fake_dies(struct pool_bed *bed, struct fake_shell *s, int status);
+void fake_tell_dead(struct pool_bed *bed, uint64_t id, int status);
 
 /* --- Requests --- */
 

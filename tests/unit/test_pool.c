@@ -124,6 +124,23 @@ static void test_built(void **state)
 	assert_int_equal(f->stats.fallbacks[FALLBACK_NO_SHELL], 1);
 	assert_int_equal(f->stats.fallbacks[FALLBACK_BARE], 0);
 	assert_int_equal(f->stats.fallbacks[FALLBACK_NO_WORKING_SET], 0);
+	/* Also for the second of two that wait, even if its shell is ready before it is its turn. */
+	function_set_version(&bed->pool, f, pool_bed_version(bed, "f"));
+	bed->pool.bare = f->config.pool_min = f->config.pool_max = f->target = 0;
+	while (bed->pool.shapes->ready)
+		pool_let_go(bed->pool.shapes->ready);
+	bed->manual = true;
+	pool_bed_step(bed);
+	begin(1);
+	begin(2);
+	assert_int_equal(fake_count(bed, FAKE_MADE), 2);
+	fake_ready(fake_find(bed, FAKE_MADE, 0), NULL);
+	fake_ready(fake_find(bed, FAKE_MADE, 0), NULL);
+	pool_bed_step(bed);
+	answer(1);
+	answer(2);
+	assert_int_equal(f->stats.tiers[TIER_BUILT], 3);
+	assert_int_equal(f->stats.fallbacks[FALLBACK_NO_SHELL], 3);
 }
 
 static void test_no_working_set(void **state)
@@ -243,8 +260,9 @@ static void test_late_running(void **state)
 {
 	(void)state;
 	settle();
+	f->config.concurrency = 1;
 	assert_true(request_begin(bed, &r[0], f, 50 * MS));
-	pool_bed_step(bed);
+	begin(1);
 	assert_int_equal(fake_of(bed, &r[0])->head.deadline_us, 50 * MS);
 	pool_bed_advance(bed, 50 * MS - 1);
 	assert_int_equal(r[0].done, 0);
@@ -252,7 +270,9 @@ static void test_late_running(void **state)
 	assert_int_equal(r[0].done, 1);
 	assert_true(r[0].timed_out && !r[0].throttled);
 	assert_int_equal(bed->killed, 1);
-	assert_int_equal(fake_count(bed, FAKE_RUNS), 0);
+	/* Who waited has its place at once. */
+	assert_int_equal(fake_count(bed, FAKE_RUNS), 1);
+	answer(1);
 	assert_int_equal(f->active, 0);
 }
 
@@ -350,6 +370,7 @@ static void test_keep(void **state)
 	assert_int_equal(f->kept_count, 1);
 	pool_bed_advance(bed, 499 * MS);
 	begin(1);
+	pool_bed_advance(bed, 600 * MS); /* the time that it may idle is none in which it runs */
 	answer(1);
 	assert_int_equal(r[1].inv.tier, TIER_KEPT);
 	assert_int_equal(f->stats.tiers[TIER_KEPT], 1);

@@ -88,6 +88,8 @@ static void test_follows_rate(void **state)
 
 	(void)state;
 	pool_bed_advance(bed, 50 * MS);
+	serve_rate(30, 2000);
+	assert_int_equal(f->target, 3);
 	serve_rate(400, 2000);
 	assert_in_range(f->rate, 390, 410);
 	assert_in_range(f->target, 11, 13);
@@ -144,6 +146,9 @@ static void test_refill_rate(void **state)
 	assert_in_range(f->stats.builds - before, 9, 11);
 	pool_bed_advance(bed, 3000 * MS);
 	assert_int_equal(f->armed_count, 30);
+	/* What was not made use of is not saved up. */
+	serve_rate(2, 5000);
+	assert_true(f->refill_credit <= 10);
 	/* Requests that wait do not wait for that. */
 	before = f->stats.builds;
 	f->refill.used = 10;
@@ -204,9 +209,12 @@ static void test_overdue(void **state)
 		pool_bed_advance(bed, 1 * MS);
 	}
 	serve();
-	pool_bed_advance(bed, 2 * MS);
-	assert_in_range(bed->spawned - spawned, 1, 60);
-	assert_true(bed->pool.held_count <= POOL_HELD_MAX);
+	pool_bed_advance(bed, 1 * MS); /* it is not quiet */
+	assert_int_equal(bed->spawned - spawned, POOL_REFILLS_MAX);
+	assert_int_equal(bed->pool.held_count, POOL_HELD_MAX / 2);
+	pool_bed_advance(bed, 1 * MS);
+	assert_int_equal(f->armed_count, 60);
+	assert_int_equal(bed->pool.held_count, 0);
 }
 
 /* Those that have answered are not kept beyond a number, quiet or not. */

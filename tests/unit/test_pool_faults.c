@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -96,27 +97,35 @@ static void test_armed_dies(void **state)
 	}
 }
 
-/* It died and nobody has said so yet: the next one gets the request. */
+static struct fake_shell *fake_by(const struct pool_shell *shell)
+{
+	struct fake_shell *s = bed->shells;
+
+	while (s->state == FAKE_NONE || s->id != shell->id)
+		s++;
+	return s;
+}
+
+/* They died and nobody has said so yet: the next one gets the request. */
 static void test_dead_before_invoke(void **state)
 {
 	(void)state;
-	f->config.pool_min = f->target = 3;
 	settle();
-	for (unsigned i = 0; i < 2; i++) {
-		struct fake_shell *s = fake_find(bed, FAKE_WAITS, 0);
+	for (unsigned i = 0; i < 5; i++) {
+		struct fake_shell *s = fake_by(f->armed);
 
-		while (!s->armed)
-			s++;
 		close(s->fd);
 		s->fd = -1;
 		s->state = FAKE_NONE;
 		/* The socket's end has not been seen by the loop. */
 		assert_true(request_begin(bed, &r[i], f, 3000 * MS));
+		fake_tell_dead(bed, s->id, SIGKILL);
 		pool_bed_step(bed);
 		answer(i);
+		assert_int_equal(bed->pool.stats.died, i + 1);
+		settle();
 	}
-	assert_true(bed->pool.stats.died >= 1);
-	check_well(2);
+	check_well(10);
 }
 
 static void test_running_dies(void **state)
@@ -132,21 +141,23 @@ static void test_running_dies(void **state)
 	};
 
 	(void)state;
-	for (unsigned i = 0; i < 4; i++) {
+	f->config.concurrency = 1;
+	for (unsigned i = 0; i < 8; i++) {
+		struct request *one = &r[10 * i + 1];
 		struct fake_shell *s;
 
 		check_well(10 * i);
 		begin(10 * i + 1);
-		s = fake_of(bed, &r[10 * i + 1]);
+		begin(10 * i + 2);
+		s = fake_of(bed, one);
 		/* The spawner's word and the end of the socket come in either order. */
-		fake_dies(bed, s, ends[i].status);
+		if (i & 1)
+			fake_tell_dead(bed, s->id, ends[i / 2].status);
+		fake_dies(bed, s, ends[i / 2].status);
 		pool_bed_step(bed);
-		assert_int_equal(r[10 * i + 1].done, 1);
-		assert_int_equal(r[10 * i + 1].outcome, OUTCOME_HOST);
-		if (!strstr(r[10 * i + 1].data, ends[i].words) &&
-		    !strstr(r[10 * i + 1].data, ends[0].words))
-			fail_msg("'%s' does not say '%s'", r[10 * i + 1].data, ends[i].words);
-		assert_int_equal(f->active, 0);
+		request_expect(one, OUTCOME_HOST, ends[i & 1 ? i / 2 : 0].words);
+		/* Who waited has its place at once. */
+		answer(10 * i + 2);
 	}
 	check_well(90);
 }
@@ -161,6 +172,8 @@ static void test_answers_and_dies(void **state)
 
 		begin(i);
 		s = fake_of(bed, &r[i]);
+		if (i & 1)
+			fake_tell_dead(bed, s->id, SIGKILL);
 		fake_answer(s, OUTCOME_RESPONSE, "last words");
 		fake_dies(bed, s, SIGKILL);
 		pool_bed_step(bed);
@@ -197,6 +210,24 @@ static void test_turning_dies(void **state)
 	assert_int_equal(fake_count(bed, FAKE_TURNS), 0);
 	assert_int_equal(bed->pool.stats.died, 3);
 	check_well(3);
+}
+
+/* The spawner tells of one that there is not, or not any more. */
+static void test_stranger_dies(void **state)
+{
+	struct fake_shell *s;
+
+	(void)state;
+	settle();
+	begin(0);
+	s = fake_of(bed, &r[0]);
+	fake_tell_dead(bed, s->id + SHELLS, SIGKILL); /* of the same place */
+	fake_tell_dead(bed, s->id - SHELLS, SIGKILL);
+	fake_tell_dead(bed, 0, 0);
+	fake_tell_dead(bed, ~0ull, 0);
+	pool_bed_step(bed);
+	answer(0);
+	check_well(1);
 }
 
 /* Those that are held or let go may end whenever they like. */
@@ -257,6 +288,29 @@ static void test_build_fails_says_why(void **state)
 	request_expect(&r[0], OUTCOME_HOST, "no memory left");
 }
 
+/* The spawner says that one ended while it was made, before its socket does. */
+static void test_build_dies(void **state)
+{
+	unsigned spawned;
+
+	(void)state;
+	bed->pool.bare = 0;
+	bed->manual = true;
+	begin(0);
+	fake_tell_dead(bed, fake_find(bed, FAKE_MADE, 0)->id, SIGSEGV);
+	fake_dies(bed, fake_find(bed, FAKE_MADE, 0), SIGSEGV);
+	pool_bed_step(bed);
+	request_expect(&r[0], OUTCOME_HOST, "killed by signal 11 (Segmentation fault)");
+	assert_int_equal(f->stats.build_failures, 1);
+	/* None is made for later either, for a while. */
+	spawned = bed->spawned;
+	pool_bed_advance(bed, 99 * MS);
+	assert_int_equal(bed->spawned, spawned);
+	pool_bed_advance(bed, 10 * MS);
+	assert_int_equal(bed->spawned, spawned + POOL_REFILLS_MAX);
+	check_well(1);
+}
+
 static void test_build_takes_too_long(void **state)
 {
 	(void)state;
@@ -302,7 +356,9 @@ enum lie {
 	LIE_WRONG_ID,
 	LIE_SHORT,
 	LIE_OUTCOME,
-	LIE_LOG,
+	LIE_LOG_LONG,
+	LIE_LOG_SHORT,
+	LIE_LOG_BESIDE_MEMFD,
 	LIE_PAYLOAD,
 	LIE_HUGE,
 	LIE_PIPE,
@@ -323,13 +379,24 @@ static void tell(struct fake_shell *s, enum lie lie)
 	m.id = s->invocation + (lie == LIE_WRONG_ID);
 	m.text_len = sizeof(head) + 2;
 	head.outcome = lie == LIE_OUTCOME ? OUTCOME_COUNT : head.outcome;
-	head.log_len = lie == LIE_LOG ? INVOCATION_LOG_MAX + 1 : 0;
+	if (lie == LIE_LOG_LONG) {
+		head.log_len = INVOCATION_LOG_MAX + 1;
+		m.text_len += head.log_len;
+	} else if (lie == LIE_LOG_SHORT || lie == LIE_LOG_BESIDE_MEMFD) {
+		head.log_len = 3;
+	}
 	head.payload_len = lie == LIE_PAYLOAD ? 3 : lie == LIE_HUGE ? 0xffffffff : 2;
 	memcpy(m.text, &head, sizeof(head));
 	if (lie == LIE_SHORT)
 		m.text_len = sizeof(head) - 1;
 	if (lie == LIE_PIPE) {
 		assert_int_equal(pipe(ends), 0);
+		m.fds[m.fd_count++] = ends[0];
+	}
+	if (lie == LIE_LOG_BESIDE_MEMFD) {
+		ends[0] = memfd_create("payload", MFD_CLOEXEC);
+		ends[1] = dup(ends[0]);
+		assert_int_equal(write(ends[0], "ab", 2), 2);
 		m.fds[m.fd_count++] = ends[0];
 	}
 	if (lie == LIE_GARBAGE)
@@ -381,9 +448,11 @@ int main(void)
 		TEST(test_running_dies),
 		TEST(test_answers_and_dies),
 		TEST(test_turning_dies),
+		TEST(test_stranger_dies),
 		TEST(test_held_dies),
 		TEST(test_build_fails),
 		TEST(test_build_fails_says_why),
+		TEST(test_build_dies),
 		TEST(test_build_takes_too_long),
 		TEST(test_bare_build_fails),
 		TEST(test_lies),
