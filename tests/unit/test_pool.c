@@ -206,6 +206,7 @@ static void test_all_shells(void **state)
 	for (unsigned i = 0; i < 60; i++) {
 		answer(i);
 		pool_bed_advance(bed, 3 * MS);
+		assert_int_equal(f->active, i < 20 ? SHELLS : 59 - i);
 	}
 	assert_int_equal(f->active + f->waiting, 0);
 }

@@ -204,6 +204,13 @@ static void test_spawner_cannot_be_started(void **state)
 	assert_int_equal(bed->no_forks, 0);
 	assert_int_equal(bed->forks, 2);
 	check_well(1);
+	/* Also when nothing is wanted of it. */
+	f->config.pool_min = f->config.pool_max = f->target = bed->pool.limits.bare = 0;
+	pool_bed_advance(bed, 60000 * MS);
+	bed->no_forks = 5;
+	fake_spawner_dies(bed);
+	pool_bed_advance(bed, 5000 * MS);
+	assert_int_equal(bed->forks, 3);
 }
 
 /* It takes no orders until its socket is full; when it does again, all that was wanted is done. */
