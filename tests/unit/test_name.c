@@ -238,7 +238,7 @@ static void check_refused(const char *method, const char *target, const char *he
 	struct client c = client_open(bed);
 	char text[1024];
 
-	snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\n%s\r\n", method, target, header);
+	snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\nHost: h\r\n%s\r\n", method, target, header);
 	client_say(&c, text);
 	if (client_answers(&c) != 1 || client_status(&c, 0) != status)
 		fail_msg("%s is answered %s", text, c.in);
@@ -291,7 +291,7 @@ static void test_refusals(void **state)
 	check_refused("POST", F, "x-amz-invocation-type: Other\r\n", 400,
 		      "InvalidParameterValueException", "RequestResponse and DryRun are allowed");
 	check_refused("POST", F, "Origin: http://evil.example\r\n", 403, "AccessDeniedException",
-		      "another origin");
+		      "a page of another machine");
 	memset(target + strlen(target), 'q', 385);
 	check_refused("POST", target, "", 400, "InvalidParameterValueException", "too long");
 	function.version = NULL;
@@ -325,7 +325,8 @@ static void test_origins(void **state)
 	}
 	for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++) {
 		snprintf(header, sizeof(header), "Origin: %s\r\n", foreign[i]);
-		check_refused("POST", "/x", header, 403, "AccessDeniedException", "origin");
+		check_refused("POST", "/x", header, 403, "AccessDeniedException",
+			      "page of another");
 	}
 }
 
@@ -340,7 +341,7 @@ static void test_ids(void **state)
 		const char *at;
 
 		client_forget(&c);
-		client_say(&c, "GET /x HTTP/1.1\r\n\r\n");
+		client_say(&c, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
 		at = strstr(c.in, "x-amzn-RequestId: ");
 		assert_non_null(at);
 		memcpy(ids[i], at + 18, API_ID_LEN);

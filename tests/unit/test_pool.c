@@ -126,7 +126,7 @@ static void test_built(void **state)
 	assert_int_equal(f->stats.fallbacks[FALLBACK_NO_WORKING_SET], 0);
 	/* Also for the second of two that wait, even if its shell is ready before it is its turn. */
 	function_set_version(&bed->pool, f, pool_bed_version(bed, "f"));
-	bed->pool.bare = f->config.pool_min = f->config.pool_max = f->target = 0;
+	bed->pool.limits.bare = f->config.pool_min = f->config.pool_max = f->target = 0;
 	while (bed->pool.shapes->ready)
 		pool_let_go(bed->pool.shapes->ready);
 	bed->manual = true;
