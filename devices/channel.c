@@ -81,13 +81,40 @@ uint64_t channel_skipped(const struct channel *c)
 	return c->state.skipped;
 }
 
+/* --- Buffers --- */
+
+void channel_drop(uint8_t **buffer, size_t *size)
+{
+	if (*buffer && *size < CHANNEL_MAPPED)
+		explicit_bzero(*buffer, *size);
+	free(*buffer);
+	*buffer = NULL;
+	*size = 0;
+}
+
+bool channel_grow(uint8_t **buffer, size_t *size, size_t need, size_t used)
+{
+	bool mapped = *size >= CHANNEL_MAPPED;
+	uint8_t *larger = mapped ? realloc(*buffer, need) : malloc(need);
+
+	if (!larger)
+		return false;
+	if (!mapped) {
+		if (used)
+			memcpy(larger, *buffer, used);
+		channel_drop(buffer, size);
+	}
+	*buffer = larger;
+	*size = need;
+	return true;
+}
+
 /* --- To the guest --- */
 
 /* Makes room for len more bytes at the end of the queue. */
 static int channel_reserve(struct channel *c, size_t len)
 {
 	size_t need = c->state.out_len + len;
-	uint8_t *out;
 
 	if (need > CHANNEL_OUT_MAX)
 		return failf(ENOMEM, "the guest does not read the function channel: %u bytes wait",
@@ -96,13 +123,8 @@ static int channel_reserve(struct channel *c, size_t len)
 		memmove(c->out, c->out + c->out_first, c->state.out_len);
 		c->out_first = 0;
 	}
-	if (need <= c->out_size)
-		return 0;
-	out = realloc(c->out, need);
-	if (!out)
+	if (need > c->out_size && !channel_grow(&c->out, &c->out_size, need, c->state.out_len))
 		return failf(ENOMEM, "out of memory for a frame of %zu bytes", len);
-	c->out = out;
-	c->out_size = need;
 	return 0;
 }
 
@@ -245,11 +267,8 @@ void channel_consume(struct channel *c, size_t len)
 	if (c->state.out_len > 0)
 		return;
 	c->out_first = 0;
-	if (c->out_size > CHANNEL_KEEP) {
-		free(c->out);
-		c->out = NULL;
-		c->out_size = 0;
-	}
+	if (c->out_size > CHANNEL_KEEP)
+		channel_drop(&c->out, &c->out_size);
 }
 
 /* --- Open and closed --- */
@@ -264,15 +283,9 @@ static void channel_clear(struct channel *c)
 
 void channel_wipe(struct channel *c)
 {
-	if (c->answer)
-		explicit_bzero(c->answer, c->answer_size);
-	if (c->out)
-		explicit_bzero(c->out, c->out_size);
+	channel_drop(&c->answer, &c->answer_size);
+	channel_drop(&c->out, &c->out_size);
 	explicit_bzero(c->log, sizeof(c->log));
-	free(c->answer);
-	free(c->out);
-	c->answer = c->out = NULL;
-	c->answer_size = c->out_size = 0;
 	channel_clear(c);
 }
 

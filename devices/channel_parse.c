@@ -39,14 +39,9 @@ static int channel_begin_answer(struct channel *c, const struct channel_header *
 	if (need > CHANNEL_PAYLOAD_MAX)
 		return channel_error(c, EMSGSIZE, "an answer is longer than 6 MiB");
 	s->sink = CHANNEL_ANSWER;
-	if (need > c->answer_size) {
-		uint8_t *answer = realloc(c->answer, need);
-
-		if (!answer)
-			return channel_error(c, ENOMEM, "out of memory for an answer");
-		c->answer = answer;
-		c->answer_size = need;
-	}
+	if (need > c->answer_size &&
+	    !channel_grow(&c->answer, &c->answer_size, need, s->answer_len))
+		return channel_error(c, ENOMEM, "out of memory for an answer");
 	return 0;
 }
 
@@ -108,11 +103,8 @@ static void channel_end_answer(struct channel *c, const struct channel_header *f
 	c->state.sink = CHANNEL_SKIP;
 	if (c->events.answer)
 		c->events.answer(c->events.opaque, frame->type, c->answer, len);
-	if (c->answer_size > CHANNEL_KEEP) {
-		free(c->answer);
-		c->answer = NULL;
-		c->answer_size = 0;
-	}
+	if (c->answer_size > CHANNEL_KEEP)
+		channel_drop(&c->answer, &c->answer_size);
 }
 
 static void channel_end_ready(struct channel *c, const struct channel_header *frame)

@@ -10,8 +10,9 @@
 #include "devices/channel.h"
 
 #define CHANNEL_HEADER_SIZE 32u
-#define CHANNEL_LOG_MAX     4096u       /* a longer LOG frame is heard in pieces */
-#define CHANNEL_KEEP        (64u << 10) /* bytes of buffer kept between messages */
+#define CHANNEL_LOG_MAX     4096u        /* a longer LOG frame is heard in pieces */
+#define CHANNEL_KEEP        (64u << 10)  /* bytes of buffer kept between messages */
+#define CHANNEL_MAPPED      (128u << 10) /* such buffers are mappings, which move and go whole */
 
 _Static_assert(sizeof(struct channel_header) == CHANNEL_HEADER_SIZE, "on the wire");
 
@@ -49,6 +50,12 @@ struct channel {
 	size_t out_first;
 	uint8_t log[CHANNEL_LOG_MAX];
 };
+
+/* Gives a buffer back without what went through it. */
+void channel_drop(uint8_t **buffer, size_t *size);
+
+/* Makes one larger; its first `used` bytes stay, and nowhere else. False when out of memory. */
+bool channel_grow(uint8_t **buffer, size_t *size, size_t need, size_t used);
 
 /* Closes an open channel and tells the owner why. */
 void channel_break(struct channel *c, int err, const char *why);
