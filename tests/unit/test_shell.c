@@ -282,9 +282,9 @@ static void test_not_json(void **state)
 		assert_string_equal(a.data, " {\"a\": [1, 2]} ");
 		shell_answer_free(&a);
 		shell_await(&s);
-		/* Any value is JSON; an answer must be, too: this request's is the text without quotes. */
-		a = ask_json(&s, NULL, "\"echo\"");
+		a = ask_json(&s, NULL, "7"); /* any value is JSON */
 		assert_int_equal(a.head.outcome, OUTCOME_RESPONSE);
+		assert_string_equal(a.data, "7");
 		shell_answer_free(&a);
 		shell_await(&s);
 		assert_int_equal(shell_end(&s), 0);
@@ -430,6 +430,11 @@ static void test_malformed(void **state)
 	head.environment_len = 5;
 	memcpy(m.text, &head, sizeof(head));
 	check_refused(&m);
+	head.environment_len = INVOCATION_ENVIRONMENT_MAX + 1;
+	memcpy(m.text, &head, sizeof(head));
+	m.text_len = (uint32_t)sizeof(head) + head.environment_len + 4;
+	check_refused(&m); /* too long */
+	m.text_len = sizeof(head) + 4;
 	head = (struct invoke_head){ .payload_len = 4, .policy = POLICY_KEEP + 1 };
 	memcpy(m.text, &head, sizeof(head));
 	check_refused(&m);
@@ -454,6 +459,9 @@ static void test_wrong_template(void **state)
 		{ .memory_fd = template.parts_fd, .parts_fd = template.parts_fd }
 	};
 
+	static const char *const words[] = { "a template of another shape", "none of a template",
+					     "", "a bare shell without a template" };
+
 	(void)state;
 	for (unsigned i = 0; i < 4; i++) {
 		struct shell_process s = shell_start(&template, SHELL_BARE);
@@ -463,6 +471,8 @@ static void test_wrong_template(void **state)
 		a = shell_answer_take(&s);
 		assert_int_equal(a.head.outcome, OUTCOME_HOST);
 		assert_true(a.len > 0);
+		if (!strstr(a.data, words[i]))
+			fail_msg("'%s' does not say '%s'", a.data, words[i]);
 		shell_answer_free(&a);
 		assert_int_equal(shell_end(&s), 0);
 	}
