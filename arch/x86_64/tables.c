@@ -86,7 +86,8 @@ static bool tables_add_descriptors(struct tables *t, uint64_t cr3, uint64_t base
 
 	if (base > UINT64_MAX - limit - LAYOUT_PAGE_SIZE)
 		return false;
-	for (uint64_t at = base & TABLES_ADDRESS; at <= base + limit; at += LAYOUT_PAGE_SIZE)
+	for (uint64_t at = base & -(uint64_t)LAYOUT_PAGE_SIZE; at <= base + limit;
+	     at += LAYOUT_PAGE_SIZE)
 		if (!tables_translate(t->m, cr3, at, &gpa) || !tables_add(t, gpa))
 			return false;
 	return true;
