@@ -55,20 +55,16 @@ static void front_banner(const struct front *f)
 				   ? HOST_BUILTIN
 			   : f->pool.functions ? f->pool.functions->config.name
 					       : "NAME";
+	const char *path;
 
 	for (unsigned i = 0; i < o->listen_count; i++)
 		fprintf(stderr, "virga: serving on %s%s\n",
 			address_path(o->listen_names[i]) ? "" : "http://", o->listen_names[i]);
-	for (unsigned i = 0; i < o->listen_count; i++) {
-		const char *path = address_path(o->listen_names[i]);
-
-		fprintf(stderr,
-			"try:   curl -s %s%s %s%s/2015-03-31/functions/%s/invocations -d 'hello'\n",
-			path ? "--unix-socket " : "", path ? path : "",
-			path ? "http://localhost" : "http://", path ? "" : o->listen_names[i],
-			name);
-		break;
-	}
+	path = address_path(o->listen_names[0]);
+	fprintf(stderr,
+		"try:   curl -s %s%s%shttp://%s/2015-03-31/functions/%s/invocations -d 'hello'\n",
+		path ? "--unix-socket " : "", path ? path : "", path ? " " : "",
+		path ? "localhost" : o->listen_names[0], name);
 }
 
 /* All templates have been loaded, or could not be. */

@@ -78,6 +78,15 @@ static struct shape *shape_get(struct pool *pool, uint64_t key)
 	return shape;
 }
 
+struct version *shape_model(const struct pool *pool, const struct shape *shape)
+{
+	struct version *v = pool->versions;
+
+	while (v && (v->shape != shape || v->unwanted))
+		v = v->next;
+	return v;
+}
+
 /* Nothing has that shape any more: its shells are of no use. */
 static void shape_drop(struct pool *pool, struct shape *shape)
 {

@@ -318,16 +318,6 @@ static void pool_late(void *opaque)
 	}
 }
 
-/* The version of a template that shells of that shape are made after. */
-static struct version *pool_model(const struct pool *pool, const struct shape *shape)
-{
-	struct version *v = pool->versions;
-
-	while (v && (v->shape != shape || v->unwanted))
-		v = v->next;
-	return v;
-}
-
 /* Each spawner is told of a template when it first makes a shell of it. */
 static int pool_tell(struct pool *pool, struct version *v)
 {
@@ -364,7 +354,7 @@ static int pool_spawn(struct pool *pool, struct pool_shell *s, struct version *m
 
 int pool_build(struct pool *pool, struct function *f, struct shape *shape)
 {
-	struct version *model = f ? f->version : pool_model(pool, shape);
+	struct version *model = f ? f->version : shape_model(pool, shape);
 	struct pool_shell *s = model ? pool_alloc(pool) : NULL;
 	int ret;
 
@@ -396,9 +386,8 @@ static void pool_dead(void *opaque, uint64_t id, int status)
 	if (s->state == POOL_FREE || s->id != id)
 		return;
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
-		snprintf(why, sizeof(why),
-			 "the machine's process was killed by its system call "
-			 "filter (SIGSYS)");
+		snprintf(why, sizeof(why), "%s",
+			 "the machine's process was killed by its system call filter (SIGSYS)");
 	else if (WIFSIGNALED(status))
 		snprintf(why, sizeof(why), "the machine's process was killed by signal %d (%s)",
 			 WTERMSIG(status), strsignal(WTERMSIG(status)));

@@ -113,6 +113,9 @@ void pool_fini(struct pool *pool);
 struct version *version_new(struct pool *pool, struct sealed *sealed, const char *name);
 void version_put(struct pool *pool, struct version *version);
 
+/* One that shells of that shape can be made after; NULL: there is none. */
+struct version *shape_model(const struct pool *pool, const struct shape *shape);
+
 /*
  * A function of that configuration (moved), without a version yet. NULL with a sentence.
  * function_set_version() takes over a use of the version: requests that run finish on the old one,

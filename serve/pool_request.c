@@ -273,14 +273,6 @@ bool pool_invoke(struct pool *pool, struct invocation *inv)
 
 /* --- From a shell --- */
 
-void pool_wait(struct pool_shell *s, enum pool_state state)
-{
-	pool_set_state(s, state);
-	if (state == POOL_KEPT)
-		timer_set(s->pool->timers, &s->timer,
-			  s->since_us + s->function->config.idle_timeout_ms * 1000ull);
-}
-
 /* What follows an answer for the shell. */
 static void pool_turn(struct pool_shell *s, enum outcome outcome)
 {

@@ -123,6 +123,11 @@ def process_name(pid):
     return read_file(f"/proc/{pid}/comm").strip()
 
 
+def session(pid):
+    words = read_file(f"/proc/{pid}/stat").rsplit(")", 1)[-1].split()
+    return int(words[3]) if words else None
+
+
 def cpu_time(pid):
     """Seconds that a process has computed."""
     words = read_file(f"/proc/{pid}/stat").rsplit(")", 1)[-1].split()
@@ -178,7 +183,8 @@ class Host:
                    XDG_DATA_HOME=str(self.folder / "data"))
         with open(self.folder / "log", "ab") as log, open(self.folder / "err", "ab") as err:
             self.process = subprocess.Popen(list(map(str, words)), stdin=subprocess.DEVNULL,
-                                            stdout=self.stdout or log, stderr=err, env=env)
+                                            stdout=self.stdout or log, stderr=err, env=env,
+                                            start_new_session=True)
         wait_for(self.has_begun, what="a host that serves")
         self.addresses = re.findall(r"^virga: serving on (?:http://)?(\S+)$", self.said(), re.M)
 
@@ -288,11 +294,10 @@ class Host:
     # --- What it has ---
 
     def pids(self, role=None):
-        """Its processes, those whose command line names its directory; role: virga-front ..."""
+        """Its processes, those of its session, orphans too; role: virga-front ..."""
         found = []
         for each in Path("/proc").iterdir():
-            if each.name.isdigit() and str(self.folder) in read_file(each / "cmdline") \
-                    and "serve\0" in read_file(each / "cmdline") \
+            if each.name.isdigit() and session(each.name) == self.process.pid \
                     and role in (None, process_name(each.name)):
                 found.append(int(each.name))
         return found

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -200,6 +201,13 @@ void shell_await(struct shell_process *s)
 	shell_next(s, MESSAGE_SHELL);
 	if (s->m.value)
 		fail_msg("the shell does not wait: %s", s->m.text);
+}
+
+void shell_await_end(struct shell_process *s)
+{
+	shell_next(s, MESSAGE_SHELL);
+	assert_int_equal(s->m.value, ESHUTDOWN);
+	assert_string_equal(s->m.text, "its guest ended after its answer");
 }
 
 bool shell_silent(const struct shell_process *s, int ms)

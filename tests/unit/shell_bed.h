@@ -58,8 +58,9 @@ void shell_ask(struct shell_process *s, uint64_t id, enum policy policy, uint32_
 struct shell_answer shell_answer_take(struct shell_process *s);
 void shell_answer_free(struct shell_answer *a);
 
-/* Waits for the word that it waits; how long it says nothing. */
+/* Waits for the word that it waits; whether it says nothing for so long. */
 void shell_await(struct shell_process *s);
+void shell_await_end(struct shell_process *s); /* or that its guest has ended */
 bool shell_silent(const struct shell_process *s, int ms);
 
 /* Asks, and the answer must be of that kind and, unless NULL, exactly this. */

@@ -294,7 +294,7 @@ static void test_build_dies(void **state)
 	unsigned spawned;
 
 	(void)state;
-	bed->pool.bare = 0;
+	bed->pool.limits.bare = 0;
 	bed->manual = true;
 	begin(0);
 	fake_tell_dead(bed, fake_find(bed, FAKE_MADE, 0)->id, SIGSEGV);
