@@ -7,6 +7,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#include "arch/x86_64/layout.h"
 
 #define BLOB_FIRST_SIZE 256u
 
@@ -106,6 +109,11 @@ uint64_t blob_get_u64(struct blob *b)
 
 void blob_fini(struct blob *b)
 {
-	free(b->data);
+	uintptr_t page = (uintptr_t)b->data & ~(uintptr_t)(LAYOUT_PAGE_SIZE - 1);
+
+	if (b->mapped)
+		munmap((void *)page, b->mapped);
+	else
+		free(b->data);
 	*b = (struct blob){ 0 };
 }

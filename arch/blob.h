@@ -16,6 +16,7 @@ struct blob {
 	size_t len;    /* bytes written, or bytes that can be read */
 	size_t size;   /* bytes allocated (writer) */
 	size_t pos;    /* next byte to read (reader) */
+	size_t mapped; /* data lies in a mapping of so many bytes from its page on, owned; or 0 */
 	bool failed;   /* out of memory, or a read past the end */
 };
 
@@ -35,7 +36,7 @@ uint64_t blob_get_u64(struct blob *b);
 /* The next len bytes in place, or NULL (and `failed`) when there are not so many. */
 const void *blob_take(struct blob *b, size_t len);
 
-/* Frees a writer's buffer and zeroes the struct. */
+/* Frees a writer's buffer, or unmaps, and zeroes the struct. */
 void blob_fini(struct blob *b);
 
 #endif

@@ -178,21 +178,39 @@ int sealed_adopt(struct sealed *sealed, int memory_fd, const struct blob *state,
 	return ret < 0 ? ret : 0;
 }
 
-static int sealed_read(int fd, void *data, size_t len, off_t at, const char *name)
+/*
+ * State and working set where they lie: clones of a template share these pages. The mapping is
+ * the state's, the other is in it.
+ */
+static int sealed_map_parts(int fd, const struct sealed_header *header, const char *name,
+			    struct blob *state, struct blob *set)
 {
-	if (pread(fd, data, len, at) != (ssize_t)len)
-		return failf(EIO, "%s: its parts cannot be read from memory", name);
+	const size_t at = sizeof(*header) + (size_t)header->state_len;
+	const size_t len = at + (size_t)header->working_set_len;
+	struct stat st;
+	uint8_t *parts;
+
+	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size < len)
+		return failf(EINVAL, "%s: its parts are shorter than they say", name);
+	parts = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (parts == MAP_FAILED)
+		return failf(errno, "%s: its parts cannot be mapped: %s", name, strerror(errno));
+	*state = (struct blob){ .data = parts + sizeof(*header),
+				.len = (size_t)header->state_len,
+				.mapped = len };
+	if (header->working_set_len)
+		*set = blob_reader(parts + at, len - at);
 	return 0;
 }
 
-/* A copy of len bytes at `at`. */
-static int sealed_take(int fd, struct blob *out, uint64_t len, uint64_t at, const char *name)
+static int sealed_read_header(int fd, const char *name, struct sealed_header *header)
 {
-	out->data = malloc((size_t)len + 1);
-	if (!out->data)
-		return failf(ENOMEM, "%s: out of memory", name);
-	out->len = out->size = (size_t)len;
-	return sealed_read(fd, out->data, (size_t)len, (off_t)at, name);
+	if (pread(fd, header, sizeof(*header), 0) != sizeof(*header))
+		return failf(EIO, "%s: its parts cannot be read from memory", name);
+	if (header->magic != SEALED_MAGIC || header->state_len < sizeof(uint64_t) ||
+	    header->state_len > STATE_SIZE_MAX || header->working_set_len > WORKING_SET_SIZE_MAX)
+		return failf(EINVAL, "%s: its parts are none of a template", name);
+	return 0;
 }
 
 int sealed_open(struct sealed *sealed, const char *name, struct snapshot *s)
@@ -200,25 +218,15 @@ int sealed_open(struct sealed *sealed, const char *name, struct snapshot *s)
 	struct blob state = { 0 }, set = { 0 };
 	struct sealed_header header = { 0 };
 	int memory_fd = sealed->memory_fd;
-	int ret = sealed_read(sealed->parts_fd, &header, sizeof(header), 0, name);
+	int ret = sealed_read_header(sealed->parts_fd, name, &header);
 
 	sealed->memory_fd = -1;
 	*s = (struct snapshot){ .memory_fd = -1 };
-	if (ret == 0 &&
-	    (header.magic != SEALED_MAGIC || header.state_len < sizeof(uint64_t) ||
-	     header.state_len > STATE_SIZE_MAX || header.working_set_len > WORKING_SET_SIZE_MAX))
-		ret = failf(EINVAL, "%s: its parts are none of a template", name);
 	if (ret == 0)
-		ret = sealed_take(sealed->parts_fd, &state, header.state_len, sizeof(header), name);
-	if (ret == 0 && header.working_set_len)
-		ret = sealed_take(sealed->parts_fd, &set, header.working_set_len,
-				  sizeof(header) + header.state_len, name);
+		ret = sealed_map_parts(sealed->parts_fd, &header, name, &state, &set);
 	if (ret == 0)
-		ret = snapshot_adopt(s, name, &state, &set, memory_fd);
-	else
-		close(memory_fd);
-	blob_fini(&state);
-	blob_fini(&set);
+		return snapshot_adopt(s, name, &state, &set, memory_fd);
+	close(memory_fd);
 	return ret;
 }
 

@@ -32,9 +32,7 @@
 struct virtio_vsock {
 	struct virtio_mmio mmio;
 	struct virtio virtio;
-	struct vsock vsock;
 	struct vsock_owner owner;
-	struct vsock_unix host;
 	struct channel *channel;
 	int (*connect)(void *opaque, uint64_t id, uint32_t port);
 	void *connect_opaque;
@@ -43,6 +41,8 @@ struct virtio_vsock {
 	unsigned budget;     /* chains to take until others have their turn */
 	bool busy;           /* packets are being moved: whoever does it takes what comes up */
 	bool stalled;        /* packets wait in TX until RX has room for what they cause */
+	struct vsock vsock;
+	struct vsock_unix host; /* these two are large, and their ends seldom used */
 };
 
 /* --- Packets --- */

@@ -7,6 +7,7 @@
 #ifndef VIRGA_SERVE_INVOCATION_H
 #define VIRGA_SERVE_INVOCATION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "serve/message.h"
@@ -30,6 +31,16 @@ struct invoke_head {
 	uint64_t deadline_us; /* the guest has so long, 0: no limit */
 			      /* then the environment, then the payload */
 };
+
+/*
+ * The parts of a MESSAGE_INVOKE that came: its head, the environment and, as the result, the payload;
+ * NULL with a sentence when they do not fit. *owned: to be freed once they are of no more use.
+ */
+const void *invocation_parse(const struct message *m, struct invoke_head *head,
+			     const char **environment, void **owned);
+
+/* What INVOKE_JSON asks of a request and its answer. */
+bool invocation_is_json(const void *data, size_t len);
 
 /* --- MESSAGE_ANSWER: id; one descriptor if the payload is not in the text --- */
 

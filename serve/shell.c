@@ -6,10 +6,10 @@
 #include "serve/shell.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,12 +25,14 @@
 #include "serve/prepare.h"
 #include "serve/reset.h"
 
+#define SHELL_BUILD_STACK (64u << 10) /* what building one may use of the stack */
+
+/* What is used lies together, so that an idle shell has few pages; the rest is never touched. */
 struct shell {
 	struct vm vm;
 	struct devices devices;
 	struct channel *channel;
 	struct snapshot *snapshot; /* that is loaded; NULL in a bare shell */
-	struct snapshot laid;      /* of a bare shell that was given one */
 	struct reset reset;        /* for policy reset */
 	bool late;                 /* it was loaded before the request, and its guest keeps time */
 	bool copied;               /* its write set, in bulk */
@@ -44,9 +46,10 @@ struct shell {
 	uint32_t reset_us; /* of the last reset; 0: there was none */
 	uint64_t stages_ns[SHELL_STAGES];
 	uint32_t log_len; /* bytes said so far; the last INVOCATION_LOG_MAX of them are in log */
-	char log[INVOCATION_LOG_MAX];
 
 	struct message message; /* the one that came or goes */
+	struct snapshot laid;   /* of a bare shell that was given one */
+	char log[INVOCATION_LOG_MAX];
 };
 
 static void shell_stage(struct shell *s, enum shell_stage stage)
@@ -103,14 +106,6 @@ static void shell_send_text(struct shell *s, enum outcome outcome, const char *t
 	shell_send(s, outcome, text, strlen(text));
 }
 
-static bool shell_is_json(const void *data, size_t len)
-{
-	json_t *value = json_loadb(data, len, JSON_DECODE_ANY, NULL);
-
-	json_decref(value);
-	return value != NULL;
-}
-
 /* --- Channel events, VM lock held --- */
 
 static void shell_answer(void *opaque, enum channel_type type, const void *data, size_t len)
@@ -119,7 +114,7 @@ static void shell_answer(void *opaque, enum channel_type type, const void *data,
 
 	if (type == CHANNEL_ERROR)
 		shell_send(s, OUTCOME_ERROR, data, len);
-	else if (s->flags & INVOKE_JSON && !shell_is_json(data, len))
+	else if (s->flags & INVOKE_JSON && !invocation_is_json(data, len))
 		shell_send_text(s, OUTCOME_ANSWER_JSON, "the answer is not JSON");
 	else
 		shell_send(s, OUTCOME_RESPONSE, data, len);
@@ -209,8 +204,8 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 	vm_find_paging(&s->vm);
 	if (options->kind != SHELL_HURRIED)
 		ret = prepare_vcpus(&s->vm, snapshot);
-	if (options->kind == SHELL_BARE)
-		prepare_strip(snapshot);
+	if (ret == 0 && options->kind == SHELL_BARE)
+		ret = prepare_strip(snapshot);
 	if (ret < 0 || options->kind == SHELL_BARE)
 		return ret;
 	s->snapshot = snapshot;
@@ -314,26 +309,6 @@ static void shell_run(struct shell *s)
 		shell_send_text(s, OUTCOME_HOST, text);
 }
 
-/* The head and what it counts; NULL with a sentence when they do not fit. */
-static const void *shell_parse(struct message *m, struct invoke_head *head,
-			       const char **environment, void **owned)
-{
-	size_t at = sizeof(*head);
-	uint32_t fds;
-
-	*owned = NULL;
-	if (m->text_len < at)
-		return failf(EPROTO, "an invocation without its head"), NULL;
-	memcpy(head, m->text, at);
-	fds = (head->flags & INVOKE_TEMPLATE ? 2 : 0) + (head->flags & INVOKE_MEMFD ? 1 : 0);
-	if (m->fd_count != fds || head->environment_len > INVOCATION_ENVIRONMENT_MAX ||
-	    head->environment_len > m->text_len - at || head->policy > POLICY_KEEP)
-		return failf(EPROTO, "an invocation whose head makes no sense"), NULL;
-	*environment = m->text + at;
-	return payload_at(m, at + head->environment_len, head->payload_len,
-			  head->flags & INVOKE_MEMFD ? m->fds[fds - 1] : -1, owned);
-}
-
 static void shell_begin(struct shell *s, const struct message *m)
 {
 	s->id = m->id;
@@ -374,8 +349,8 @@ static bool shell_invoke(struct shell *s, struct message *m)
 	int ret;
 
 	shell_begin(s, m);
-	payload = shell_parse(m, &head, &environment, &owned);
-	if (payload && head.flags & INVOKE_JSON && !shell_is_json(payload, head.payload_len))
+	payload = invocation_parse(m, &head, &environment, &owned);
+	if (payload && head.flags & INVOKE_JSON && !invocation_is_json(payload, head.payload_len))
 		shell_send_text(s, OUTCOME_NOT_JSON, "the request is not JSON");
 	used = s->busy;
 	ret = payload ? 0 : -EPROTO;
@@ -447,28 +422,46 @@ static void shell_linger(struct shell *s)
 		message_close_fds(&s->message);
 }
 
-void shell_main(const struct shell_options *options)
+/* Pages of the stack that only building a machine has used are given back. */
+static void shell_trim_stack(void)
 {
-	struct shell s = {
-		.vm = { .kvm_fd = -1, .fd = -1 },
-		.laid = { .memory_fd = -1 },
-		.fd = options->fd,
-	};
-	int ret;
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)(LAYOUT_PAGE_SIZE - 1);
 
-	vm_block_signals();
-	ret = shell_build(&s, options);
+	/* Below are pages that were never used, too: no failure counts. */
+	madvise((void *)(here - LAYOUT_PAGE_SIZE - SHELL_BUILD_STACK), SHELL_BUILD_STACK,
+		MADV_DONTNEED);
+}
+
+static void shell_serve(struct shell *s, const struct shell_options *options)
+{
+	int ret = shell_build(s, options);
+
 	if (ret == 0)
-		ret = shell_confine(&s);
-	if (!shell_report(&s, ret))
+		ret = shell_confine(s);
+	if (!shell_report(s, ret))
 		return;
-	while (message_wait(s.fd, &s.message) == 1) {
-		if (s.message.type != MESSAGE_INVOKE) {
-			message_close_fds(&s.message);
+	shell_trim_stack();
+	while (message_wait(s->fd, &s->message) == 1) {
+		if (s->message.type != MESSAGE_INVOKE) {
+			message_close_fds(&s->message);
 			continue;
 		}
-		if (!shell_invoke(&s, &s.message) || !shell_again(&s))
+		if (!shell_invoke(s, &s->message) || !shell_again(s))
 			break;
 	}
-	shell_linger(&s);
+	shell_linger(s);
+}
+
+void shell_main(const struct shell_options *options)
+{
+	/* Not on the stack: most of it is never touched, and then takes no memory. */
+	struct shell *s =
+		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (s == MAP_FAILED)
+		return;
+	s->vm.kvm_fd = s->vm.fd = -1;
+	s->fd = options->fd;
+	vm_block_signals();
+	shell_serve(s, options);
 }

@@ -357,7 +357,7 @@ static void test_wrong_parts(void **state)
 	check_parts(parts, len, NULL);
 	check_parts("", 0, "its parts cannot be read from memory");
 	check_parts(parts, 23, "its parts cannot be read from memory");
-	check_parts(parts, len - 1, "its parts cannot be read from memory");
+	check_parts(parts, len - 1, "its parts are shorter than they say");
 	for (unsigned i = 0; i < 5; i++) {
 		static const struct {
 			unsigned place;
@@ -378,7 +378,7 @@ static void test_wrong_parts(void **state)
 	wrong[1] = head[1];
 	wrong[0] = head[0];
 	memcpy(parts, wrong, sizeof(wrong));
-	check_parts(parts, len, "its parts cannot be read from memory");
+	check_parts(parts, len, "its parts are shorter than they say");
 	wrong[2] = 0;
 	wrong[1] = 8;
 	memcpy(parts, wrong, sizeof(wrong));
