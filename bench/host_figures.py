@@ -217,15 +217,25 @@ def write_set_kib(template):
 
 
 def idle_clones(work, template, count):
-    """(KiB of MemAvailable that they take, [Pss KiB of one]) of so many armed clones that wait."""
-    before = settled_kib()
+    """(MemAvailable KiB, [Pss KiB of one]) while so many armed clones wait."""
     with Host(work, {"idle": {"template": template, "pool": {"min": count, "max": count,
                                                              "refill": 100000}}},
               builtin=False, bare=0, shells=count + 8) as host:
         wait_armed(host, "idle", count)
-        during = settled_kib()
-        pss = [sum(each[2] for each in maps(pid)) for pid in host.shells()[:PSS_SAMPLES]]
-    return (before + settled_kib()) / 2 - during, pss
+        return settled_kib(), [sum(each[2] for each in maps(pid))
+                               for pid in host.shells()[:PSS_SAMPLES]]
+
+
+def memory_taken(work, template):
+    """([(clones, KiB of MemAvailable that they take)], [Pss KiB of one])."""
+    without, during, pss = [settled_kib()], [], []
+    for count in IDLE_CLONES:
+        available, own = idle_clones(work, template, count)
+        during.append(available)
+        pss += own
+        without.append(settled_kib())
+    return [(count, (before + after) / 2 - available) for count, before, available, after
+            in zip(IDLE_CLONES, without, during, without[1:])], pss
 
 
 def slope(points):
@@ -238,23 +248,19 @@ def slope(points):
 
 def group_memory_of_clones(results, others, n):
     for figure, size in (("clone_kernel", MEMORY_MIB), ("clone_kernel_16m", 16)):
-        slopes, beyond, pss = [], [], []
+        kernel, pss = [], []
         with scratch() as work:
             template = virga_template(work, "echo", "echo x", memory_mib=size)
             write_set = write_set_kib(template)
             for _ in range(3 if n >= 100 else 1):
-                points = []
-                for count in IDLE_CLONES:
-                    taken, own = idle_clones(work, template, count)
-                    points.append((count, taken))
-                    pss += own
-                slopes.append((slope(points) - statistics.median(own)) / 1024)
-        beyond = [kib - write_set for kib in pss]
-        results.add(figure, "virga", slopes)
-        results.note(figure, f"Pss of one {statistics.median(pss):.0f} KiB is not in it; its write "
-                             f"set is {write_set} KiB")
+                points, own = memory_taken(work, template)
+                kernel.append((slope(points) - statistics.median(own)) / 1024)
+                pss += own
+        results.add(figure, "virga", kernel)
+        results.note(figure, f"without its Pss, which is {statistics.median(pss):.0f} KiB, "
+                             f"{write_set} of them its write set")
         if size == MEMORY_MIB:
-            results.add("clone_memory", "virga", beyond)
+            results.add("clone_memory", "virga", [kib - write_set for kib in pss])
             results.add("clone_memory", "whole-Pss", pss)
 
 
