@@ -121,12 +121,11 @@ def group_reset(results, others, n):
             for _ in range(runs):
                 series.run(requests)
         series.report(results, "invoke_reset_256_http")
-        inside = [entry["reset_us"] + entry["us"]["answered"] - entry["us"]["received"]
-                  for entry in stages.read(host.log, "reset") if "reset_us" in entry]
-        if len(inside) < requests:
+        inside = stages.split_inside(stages.read(host.log, "reset"))
+        if len(inside[stages.ALL]) < requests:
             raise CannotMeasure("the host's log does not say how long its resets took")
-        results.add("invoke_reset_256", "virga", [us / 1000 for us in inside])
-        results.columns["invoke_reset_256"] = results.columns["invoke_reset_256_http"]
+        results.add("invoke_reset_256", "virga", [us / 1000 for us in inside[stages.ALL]])
+        results.columns["invoke_reset_256"] = inside
 
 
 # --- Many at once ---

@@ -17,9 +17,10 @@ STAGES = {
     "answered": "KVM_RUN, the guest, its answer taken",
     "done": "message to the front, its wake-up, answer sent",
 }
-CLIENT, ALL = "client", "all"
-WHAT = {CLIENT: "client and socket: what its latency has beyond `all`",
-        **STAGES, ALL: "the host: first byte read to answer sent"}
+RESET, CLIENT, ALL = "reset", "client", "all"
+WHAT = {RESET: "memory and state as the template has them, before the request",
+        CLIENT: "client and socket: what its latency has beyond `all`",
+        **STAGES, ALL: "all of these but the client's"}
 
 
 def read(path, function):
@@ -56,6 +57,16 @@ def split(entries, latencies_us=()):
     if len(latencies_us) == len(entries) and entries:
         client = [seen - own for seen, own in zip(latencies_us, columns[ALL])]
         columns = {CLIENT: client, **columns}
+    return columns
+
+
+def split_inside(entries):
+    """The same of what happens in the process of a shell that was reset before."""
+    entries = [entry for entry in entries if "reset_us" in entry]
+    columns = split(entries)
+    columns = {RESET: [entry["reset_us"] for entry in entries],
+               **{name: columns[name] for name in ("entered", "answered") if name in columns}}
+    columns[ALL] = [sum(values) for values in zip(*columns.values())]
     return columns
 
 
