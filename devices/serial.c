@@ -372,9 +372,11 @@ static void serial_stop(struct device *dev)
 
 static int serial_restore(struct device *dev, struct blob *in)
 {
-	const struct serial_saved *s = &((struct serial *)dev->state)->s;
+	struct serial *serial = dev->state;
+	const struct serial_saved *s = &serial->s;
 
 	(void)in;
+	serial->looped = false;
 	if (s->rx_len > SERIAL_FIFO_SIZE || (s->ier & ~SERIAL_IER_MASK) ||
 	    (s->fcr & ~SERIAL_FCR_MASK) || (s->mcr & ~SERIAL_MCR_MASK) ||
 	    (s->lsr & ~SERIAL_LSR_ERRORS) || s->thre_pending > 1)

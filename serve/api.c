@@ -151,6 +151,10 @@ static void api_invoke(struct api *api, struct http_conn *c, const char *name, s
 		.tail = api_wants_tail(c),
 	};
 	memcpy(call->id, id, sizeof(id));
+	if (f->config.json && !c->body.len) { /* what an SDK sends when it is given nothing */
+		call->inv.payload = "{}";
+		call->inv.payload_len = 2;
+	}
 	c->opaque = call;
 	if (!pool_invoke(api->pool, &call->inv))
 		api_throttle(call);

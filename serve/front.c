@@ -197,6 +197,7 @@ static void front_fini(struct front *f)
 	catalog_stop(&f->catalog);
 	http_fini(&f->http);
 	pool_fini(&f->pool);
+	timers_fini(&f->timers);
 	log_stop(&f->log);
 }
 

@@ -270,7 +270,9 @@ def test_json(host, client):
         assert answer.headers["Content-Type"] == "application/json"
         answer = client.invoke(FunctionName="json", Payload=text)
         assert json.loads(answer["Payload"].read()) == value
-    for text in (b"", b"{", b"hello", b'{"a":1}x', b"\xff", b'"\xff"'):
+    assert host.invoke(b"", "json").body == b"{}"
+    assert client.invoke(FunctionName="json")["Payload"].read() == b"{}"
+    for text in (b"{", b"hello", b'{"a":1}x', b"\xff", b'"\xff"'):
         assert host.invoke(text, "json").error == "InvalidRequestContentException", text
 
 

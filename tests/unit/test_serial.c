@@ -401,6 +401,22 @@ static void test_cleared_loopback(void **state)
 	assert_int_equal(in(DATA), 0);
 }
 
+/* A state that is loaded knows nothing of where bytes came from before. */
+static void test_loaded_over_loopback(void **state)
+{
+	struct blob blob;
+
+	(void)state;
+	out(FCR, 0x01);
+	loop_in("xy");
+	save(&blob);
+	assert_int_equal(device_load(&machine.serial, blob.data, blob.len), 0);
+	out(FCR, 0x03);
+	assert_int_equal(in(DATA), 'x');
+	assert_int_equal(in(DATA), 'y');
+	blob_fini(&blob);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -420,6 +436,7 @@ int main(void)
 		TEST(test_load_refuses),
 		TEST(test_input_and_fifo),
 		TEST(test_cleared_loopback),
+		TEST(test_loaded_over_loopback),
 	};
 
 	vm_block_signals();
