@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """virga serve: a host that is given nothing, its addresses, its configuration."""
 
+import contextlib
 import json
 import os
 import re
@@ -269,3 +270,17 @@ def test_signals_before_it_serves(virga):
             assert host.process.wait(30) in (0, -signal.SIGTERM)
         finally:
             host.__exit__(True)
+
+
+def test_reload_before_it_serves(virga):
+    """SIGHUP while the first templates are loaded: what was written by then is what holds."""
+    for delay in (0, 0.01, 0.02, 0.05):
+        with contextlib.ExitStack() as stack:
+            host = Host(virga)
+            host.has_begun = lambda host=host: host.pids("virga-front")
+            stack.enter_context(host)
+            time.sleep(delay)
+            host.reload({"builtin": {"environment": {"A": "new"}}})
+            wait_for(lambda host=host: "\ntry: " in host.said())
+            host.addresses = re.findall(r"^virga: serving on (?:http://)?(\S+)$", host.said(), re.M)
+            wait_for(lambda host=host: host.invoke(b"env A").body == b"new")

@@ -3,6 +3,7 @@
 and the end."""
 
 import contextlib
+import os
 import re
 import signal
 import threading
@@ -10,7 +11,7 @@ import time
 
 import pytest
 from helpers import run, wait_for
-from serve_host import Answer, Host, cpu_time
+from serve_host import Answer, Host, cpu_time, read_file
 from templates import build, gone, initial_sum, inspect
 
 pytestmark = pytest.mark.system
@@ -80,6 +81,37 @@ def test_concurrency_and_queue(virga, template):
                                   if line["outcome"] == "ok"][2:] and host.log())
         assert sum(line["outcome"] == "ok" for line in order) == 3
         host.settled(before)
+
+
+def holds(pid, secret):
+    """Whether a process has these bytes anywhere in its memory."""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in read_file(f"/proc/{pid}/maps").splitlines():
+            start, end = (int(part, 16) for part in line.split()[0].split("-"))
+            if line.split()[1][0] == "r" and "[v" not in line:
+                memory.seek(start)
+                with contextlib.suppress(OSError):
+                    if secret in memory.read(end - start):
+                        return True
+    return False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="other processes' memory is looked at: needs root")
+def test_secrets_of_others(virga, template):
+    """What is in a function's environment and requests is in no process of another's."""
+    functions = {"f": {"template": str(template)},
+                 "g": {"template": str(template), "environment": {"A": "a-secret-of-g"},
+                       "policy": "keep", "pool": {"min": 0, "max": 0}}}
+    with Host(virga, functions, {"bare": 2, "builtin": False}) as host:
+        assert host.invoke(b"env A", "g").body == b"a-secret-of-g"
+        assert host.invoke(b"echo another-secret", "g").body == b"another-secret"
+        host.echo("f")  # the place of the shell that served f is filled anew
+        host.steady()
+        for secret in (b"a-secret-of-g", b"another-secret"):
+            assert holds(host.pid("virga-front"), secret) or secret == b"another-secret"
+            having = [pid for pid in host.pids("virga-shell") if holds(pid, secret)]
+            assert len(having) == 1, (secret, having)  # the one that g keeps
+            assert not holds(host.pid("virga-spawner"), secret)
 
 
 def test_environment(virga, template):
@@ -339,6 +371,11 @@ def test_reload(virga, template):
         assert host.pid("virga-front") == pid
         host.steady()
         assert {each["name"] for each in host.status()["functions"]} == {"new"}
+        # Another front begins with what was read last, whatever the file is by now.
+        (host.folder / "config").write_text("{")
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: host.pid("virga-front") != pid)
+        host.echo("new")
 
 
 def test_function_goes_while_it_runs(virga, template):
