@@ -7,6 +7,7 @@
  *   sum N       the sum of all words of N pages that were initialised before READY
  *   spin US     computes for US microseconds
  *   id, time    generation id; nanoseconds since the epoch
+ *   left        microseconds that the request may take as of when it was sent; 0: no limit
  *   env NAME    the value of a variable that ENVIRONMENT brought, or nothing
  *   connect PORT TEXT   sends TEXT to a port of the host; answers what comes back
  *   fault       a triple fault
@@ -185,6 +186,11 @@ static void command_time(struct guest *g, const struct request *r)
 			      ticks % hz * 1000000 / (hz / 1000));
 }
 
+static void command_left(struct guest *g, const struct request *r)
+{
+	reply_decimal(g, r->id, g->channel.frame.deadline);
+}
+
 static void command_fault(struct guest *g, const struct request *r)
 {
 	(void)r;
@@ -212,6 +218,7 @@ static const struct command commands[] = {
 	{ "touch", TAKES_NUMBER | TAKES_TEXT, command_touch },
 	{ "id", 0, command_id },
 	{ "time", 0, command_time },
+	{ "left", 0, command_left },
 	{ "connect", TAKES_TEXT, command_connect },
 	{ "fault", 0, command_fault },
 	{ "exit", TAKES_NUMBER, command_exit },

@@ -83,6 +83,16 @@ def test_concurrency_and_queue(virga, template):
         host.settled(before)
 
 
+def test_deadline(virga, template):
+    """The guest is told what is left of the time-out: less for a request that has waited."""
+    with serve(virga, template, timeout=5, concurrency=1) as host:
+        assert 4800000 < int(host.invoke(b"left", "f").body) <= 5000000
+        first = host.call(b"spin 400000", "f")
+        host.running(1, "f")
+        assert 3000000 < int(host.invoke(b"left", "f").body) < 4800000
+        assert first.answer().status == 200
+
+
 def holds(pid, secret):
     """Whether a process has these bytes anywhere in its memory."""
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
