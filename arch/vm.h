@@ -11,7 +11,8 @@
  * Signals. SIGTERM, SIGINT, SIGHUP, SIGALRM and VM_KICK_SIGNAL are blocked in every
  * thread and let through only inside KVM_RUN (KVM_SET_SIGNAL_MASK), which then returns
  * EINTR, and in the sigwaitinfo() of a vCPU that is parked or stopped. vCPU 0 takes the
- * first four (SIGALRM is the time-out); every vCPU thread takes its own kicks.
+ * first four (SIGALRM is the time-out); every vCPU thread takes its own kicks, with a signal that
+ * whoever else is sent it ignores: the filter cannot know whom a confined process kicks.
  */
 #ifndef VIRGA_ARCH_VM_H
 #define VIRGA_ARCH_VM_H
@@ -28,7 +29,7 @@
 #include "arch/x86_64/ioapic.h"
 
 #define VM_VCPUS_MAX   16
-#define VM_KICK_SIGNAL SIGUSR1
+#define VM_KICK_SIGNAL SIGURG
 
 /* Why a machine ended; vm_end_status() gives the exit status that the manual promises. */
 enum vm_end_reason {

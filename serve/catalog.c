@@ -144,9 +144,14 @@ static int catalog_want(struct catalog *c, const struct function *f)
 {
 	struct catalog_load **at = &c->loads, *load;
 
-	for (; *at; at = &(*at)->next)
-		if (!(*at)->running && catalog_same((*at)->template, f->config.template))
-			return 0;
+	/* One that has not begun may know settings of before. */
+	for (load = c->loads; load; load = load->next)
+		if (!load->running && catalog_same(load->template, f->config.template)) {
+			catalog_load_free(load);
+			break;
+		}
+	while (*at)
+		at = &(*at)->next;
 	load = calloc(1, sizeof(*load));
 	if (!load)
 		return failf(ENOMEM, "out of memory");
@@ -237,28 +242,6 @@ static void catalog_scan(struct catalog *c)
 	free(path);
 }
 
-/* Makes it so. The functions of config are moved. */
-static int catalog_configure(struct catalog *c, struct host_config *config)
-{
-	int ret = 0;
-
-	/* Which ones are gone shows when all that are there have been marked. */
-	for (struct function *f = c->pool->functions; f; f = f->next)
-		f->listed = false;
-	c->all = config->all;
-	if (!c->options->store) {
-		free(c->store_name);
-		c->store_name = config->store;
-		config->store = NULL;
-		c->store.store = c->store_name;
-	}
-	for (unsigned i = 0; ret == 0 && i < config->function_count; i++)
-		ret = catalog_add(c, &config->functions[i], true);
-	if (ret == 0 && c->all)
-		catalog_scan(c);
-	return ret;
-}
-
 /* --- Changes in the store --- */
 
 static const char *catalog_last(const char *path)
@@ -314,18 +297,10 @@ static void catalog_watch_dir(struct catalog *c, const char *path)
 		      strerror(errno));
 }
 
-/* The store, and the directories that templates given as DIR lie in. */
-static void catalog_watch(struct catalog *c)
+/* The directories that templates given as DIR lie in. */
+static void catalog_watch_parents(struct catalog *c)
 {
-	char *path;
-
-	if (c->inotify_fd < 0)
-		return;
-	if (template_store_dir(&c->store, false, &path) == 0) {
-		catalog_watch_dir(c, path);
-		free(path);
-	}
-	for (const struct function *f = c->pool->functions; f; f = f->next) {
+	for (const struct function *f = c->pool->functions; f && c->inotify_fd >= 0; f = f->next) {
 		const char *template = f->config.template;
 		char parent[PATH_MAX];
 
@@ -346,8 +321,11 @@ static void catalog_watch_stop(struct catalog *c)
 	c->inotify_fd = -1;
 }
 
+/* Begins anew, with the store. */
 static int catalog_watch_start(struct catalog *c)
 {
+	char *path;
+
 	catalog_watch_stop(c);
 	c->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (c->inotify_fd < 0) {
@@ -359,8 +337,52 @@ static int catalog_watch_start(struct catalog *c)
 	c->watch = loop_add(c->loop, c->inotify_fd, EPOLLIN, catalog_event, c);
 	if (!c->watch)
 		return -ENOMEM;
-	catalog_watch(c);
+	if (template_store_dir(&c->store, false, &path) == 0) {
+		catalog_watch_dir(c, path);
+		free(path);
+	}
 	return 0;
+}
+
+/* --- The configuration --- */
+
+static void catalog_check_pools(const struct host_config *config)
+{
+	uint64_t armed = 0;
+
+	for (unsigned i = 0; i < config->function_count; i++)
+		armed += config->functions[i].pool_min;
+	if (armed > config->shells)
+		notef("the functions' pools want %llu shells at least, key 'shells' allows %u: not "
+		      "all will have what they want",
+		      (unsigned long long)armed, config->shells);
+}
+
+/* Makes it so. The functions of config are moved. */
+static int catalog_configure(struct catalog *c, struct host_config *config)
+{
+	int ret;
+
+	catalog_check_pools(config);
+
+	/* Which ones are gone shows when all that are there have been marked. */
+	for (struct function *f = c->pool->functions; f; f = f->next)
+		f->listed = false;
+	c->all = config->all;
+	if (!c->options->store) {
+		free(c->store_name);
+		c->store_name = config->store;
+		config->store = NULL;
+		c->store.store = c->store_name;
+	}
+	/* First, so that nothing comes between a look and the watch. */
+	ret = catalog_watch_start(c);
+	for (unsigned i = 0; ret == 0 && i < config->function_count; i++)
+		ret = catalog_add(c, &config->functions[i], true);
+	if (ret == 0 && c->all)
+		catalog_scan(c);
+	catalog_watch_parents(c);
+	return ret;
 }
 
 /* --- Life --- */
@@ -376,8 +398,6 @@ int catalog_start(struct catalog *c, struct loop *loop, struct timers *timers)
 	c->inotify_fd = -1;
 	c->first = true;
 	ret = catalog_configure(c, c->config);
-	if (ret == 0)
-		ret = catalog_watch_start(c);
 	if (ret < 0)
 		return ret;
 	catalog_load_stale(c);
@@ -405,8 +425,6 @@ void catalog_refresh(struct catalog *c)
 		if (!f->removed && !f->listed && !f->stale)
 			function_remove(c->pool, f);
 	function_sweep(c->pool);
-	if (catalog_watch_start(c) < 0)
-		notef("changes in the store are not noticed: %s", error_text());
 	catalog_load_stale(c);
 }
 

@@ -129,10 +129,7 @@ static void front_signal(void *opaque, uint32_t events)
 	(void)events;
 	if (read(f->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
-	/* A service manager tells every process what the keeper tells this one. */
-	if (info.ssi_pid != (uint32_t)getppid())
-		return;
-	if (info.ssi_signo == SIGHUP)
+	if (info.ssi_signo == (uint32_t)FRONT_SIGNAL_REFRESH)
 		catalog_refresh(&f->catalog);
 	else
 		front_drain(f);
@@ -143,8 +140,8 @@ static int front_watch_signals(struct front *f)
 	sigset_t set;
 
 	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
+	sigaddset(&set, FRONT_SIGNAL_DRAIN);
+	sigaddset(&set, FRONT_SIGNAL_REFRESH);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	f->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (f->signal_fd < 0)
@@ -237,7 +234,7 @@ int front_main(const struct front_options *options)
 		return 1;
 	}
 	f->options = options;
-	f->signal_fd = -1;
+	f->signal_fd = f->http.spare_fd = f->pool.spawner.fd = -1;
 	status = front_run(f);
 	free(f);
 	return status;

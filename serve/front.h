@@ -13,7 +13,11 @@
 #include "serve/host_config.h"
 #include "serve/options.h"
 
-#define FRONT_LISTEN_MAX (HOST_LISTEN_MAX + 1u) /* and the user's own */
+#define FRONT_LISTEN_MAX     (HOST_LISTEN_MAX + 1u) /* and the user's own */
+
+/* What the keeper tells it, by signals that nobody else sends and that queue. */
+#define FRONT_SIGNAL_DRAIN   SIGRTMIN       /* the second: ends at once */
+#define FRONT_SIGNAL_REFRESH (SIGRTMIN + 1) /* configuration and templates */
 
 struct front_options {
 	const struct options *options;    /* of the command: store, config file */

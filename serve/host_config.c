@@ -334,7 +334,6 @@ static const struct key host_keys[] = {
 /* What no key can say by itself: each function has its template, the embedded guest its name. */
 static int host_config_complete(struct host_config *c, const char *where)
 {
-	uint64_t armed = 0;
 	bool builtin = false;
 
 	for (unsigned i = 0; i < c->function_count; i++) {
@@ -353,12 +352,7 @@ static int host_config_complete(struct host_config *c, const char *where)
 		for (size_t len = strlen(f->template ? f->template : "");
 		     len > 1 && f->template[len - 1] == '/'; len--)
 			f->template[len - 1] = '\0';
-		armed += f->pool_min;
 	}
-	if (armed > c->shells)
-		notef("%s: the functions' pools want %llu shells at least, key 'shells' allows "
-		      "%u: not all will have what they want",
-		      where, (unsigned long long)armed, c->shells);
 	if (!c->builtin || builtin)
 		return 0;
 	if (!c->functions)

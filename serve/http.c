@@ -440,6 +440,14 @@ int http_init(struct http_server *s, struct loop *loop, struct timers *timers,
 	return s->spare_fd < 0 ? failf(errno, "/dev/null: %s", strerror(errno)) : 0;
 }
 
+/* Whether a request of it waits in the socket. */
+static bool http_has_more(const struct http_conn *c)
+{
+	char byte;
+
+	return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+}
+
 void http_drain(struct http_server *s)
 {
 	struct http_conn *next;
@@ -449,7 +457,7 @@ void http_drain(struct http_server *s)
 	s->draining = true;
 	for (struct http_conn *c = s->first; c; c = next) {
 		next = c->next;
-		if (http_idle(c))
+		if (http_idle(c) && !http_has_more(c))
 			http_close(c);
 	}
 }

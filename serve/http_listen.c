@@ -43,12 +43,11 @@ static int http_accept_spare(struct http_server *s, int listen_fd)
 	return fd;
 }
 
-static void http_accept(void *opaque, uint32_t events)
+/* A few of those who wait. False when nobody does. */
+static bool http_accept_some(struct http_listener *l)
 {
-	struct http_listener *l = opaque;
 	struct http_server *s = l->server;
 
-	(void)events;
 	for (unsigned i = 0; i < HTTP_ACCEPTS; i++) {
 		int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
@@ -56,7 +55,7 @@ static void http_accept(void *opaque, uint32_t events)
 		    http_accept_spare(s, l->fd) >= 0)
 			continue;
 		if (fd < 0)
-			return;
+			return false;
 		if (http_make_room(s)) {
 			http_accept_one(s, fd);
 			continue;
@@ -65,6 +64,13 @@ static void http_accept(void *opaque, uint32_t events)
 		(void)!send(fd, http_full, sizeof(http_full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 		close(fd);
 	}
+	return true;
+}
+
+static void http_accept(void *opaque, uint32_t events)
+{
+	(void)events;
+	http_accept_some(opaque);
 }
 
 int http_listen(struct http_server *s, int fd)
@@ -87,7 +93,8 @@ void http_accept_rest(struct http_server *s)
 {
 	for (struct http_listener *l = s->listeners; l; l = l->next)
 		for (unsigned i = 0; i < HTTP_CONNECTIONS_MAX / HTTP_ACCEPTS; i++)
-			http_accept(l, 0);
+			if (!http_accept_some(l))
+				break;
 }
 
 void http_stop_listening(struct http_server *s)

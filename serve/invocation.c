@@ -5,7 +5,6 @@
 #include "serve/invocation.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <string.h>
 
 #include "arch/error.h"
@@ -29,12 +28,4 @@ const void *invocation_parse(const struct message *m, struct invoke_head *head,
 	*environment = m->text + at;
 	return payload_at(m, at + head->environment_len, head->payload_len,
 			  head->flags & INVOKE_MEMFD ? m->fds[fds - 1] : -1, owned);
-}
-
-bool invocation_is_json(const void *data, size_t len)
-{
-	json_t *value = json_loadb(data, len, JSON_DECODE_ANY, NULL);
-
-	json_decref(value);
-	return value != NULL;
 }

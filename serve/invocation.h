@@ -7,7 +7,6 @@
 #ifndef VIRGA_SERVE_INVOCATION_H
 #define VIRGA_SERVE_INVOCATION_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "serve/message.h"
@@ -38,9 +37,6 @@ struct invoke_head {
  */
 const void *invocation_parse(const struct message *m, struct invoke_head *head,
 			     const char **environment, void **owned);
-
-/* What INVOKE_JSON asks of a request and its answer. */
-bool invocation_is_json(const void *data, size_t len);
 
 /* --- MESSAGE_ANSWER: id; one descriptor if the payload is not in the text --- */
 

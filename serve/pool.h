@@ -17,7 +17,7 @@
 #define POOL_OVERDUE_US  50000u  /* so long at most, then a little is done anyway */
 #define POOL_BUILDS_MAX  4u      /* shells that are made at once while requests wait, */
 #define POOL_REFILLS_MAX 2u      /* and while none does */
-#define POOL_HELD_MAX    16u     /* shells that have answered and are still there */
+#define POOL_HELD_MAX    48u     /* shells that have answered and are still there */
 #define POOL_SPAWNER_US  500000u /* between two tries to start a spawner, */
 #define POOL_SHORT_US    20000u  /* also when the one before lived no longer than that */
 #define POOL_BUILD_MS    10000u

@@ -15,7 +15,7 @@ int prepare_vcpus(struct vm *vm, const struct snapshot *shape);
 
 /*
  * For a shell that has the shape of some function's template and is perhaps given to another function:
- * nothing of that template stays but the CPUID, which its vCPUs refer to. 0 or -errno with a sentence.
+ * nothing of that template's content stays but the CPUID, which its vCPUs refer to. 0 or -errno with a sentence.
  */
 int prepare_strip(struct snapshot *shape);
 

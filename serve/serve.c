@@ -85,6 +85,7 @@ static void serve_close(struct serve *s)
 static int serve_fork(struct serve *s)
 {
 	const pid_t parent = getpid();
+
 	s->pid = fork();
 	if (s->pid < 0) {
 		s->pid = 0;
@@ -96,8 +97,10 @@ static int serve_fork(struct serve *s)
 	if (getppid() != parent)
 		_exit(1);
 	prctl(PR_SET_NAME, "virga-front");
-	/* Ctrl-C goes to all processes of a terminal; the front hears of it from here. */
+	/* Terminals and service managers tell every process what the keeper is told. */
 	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
 	_exit(front_main(&s->front));
 }
 
@@ -115,16 +118,15 @@ static void serve_read_again(struct serve *s)
 	s->config = config;
 }
 
-/* Passes a signal on. SIGINT is SIGTERM to the front, which does not get it from the terminal. */
+/* Tells the front. */
 static void serve_signal(struct serve *s, int signal)
 {
-	if (signal == SIGINT)
-		signal = SIGTERM;
 	if (signal == SIGHUP)
 		serve_read_again(s);
-	s->ending |= signal == SIGTERM;
+	else
+		s->ending = true;
 	if (s->pid > 0)
-		kill(s->pid, signal);
+		kill(s->pid, signal == SIGHUP ? FRONT_SIGNAL_REFRESH : FRONT_SIGNAL_DRAIN);
 }
 
 /* Waits until the front has ended; its wait status. */
@@ -145,7 +147,7 @@ static int serve_wait(struct serve *s, const sigset_t *signals)
 
 static void serve_block(sigset_t *signals)
 {
-	sigset_t kick;
+	sigset_t set;
 
 	sigemptyset(signals);
 	sigaddset(signals, SIGTERM);
@@ -153,10 +155,11 @@ static void serve_block(sigset_t *signals)
 	sigaddset(signals, SIGHUP);
 	sigaddset(signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, signals, NULL);
-	/* A shell's system call filter lets it kick vCPUs, whoever they are. */
-	sigemptyset(&kick);
-	sigaddset(&kick, VM_KICK_SIGNAL);
-	sigprocmask(SIG_BLOCK, &kick, NULL);
+	/* In a front from its first instruction on. */
+	sigemptyset(&set);
+	sigaddset(&set, FRONT_SIGNAL_DRAIN);
+	sigaddset(&set, FRONT_SIGNAL_REFRESH);
+	sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
 /* Fronts, one after the other, until one ends as it should or it makes no sense. */

@@ -21,6 +21,7 @@
 #include "devices/device.h"
 #include "seccomp/confine.h"
 #include "serve/invocation.h"
+#include "serve/json_text.h"
 #include "serve/payload.h"
 #include "serve/prepare.h"
 #include "serve/reset.h"
@@ -114,7 +115,7 @@ static void shell_answer(void *opaque, enum channel_type type, const void *data,
 
 	if (type == CHANNEL_ERROR)
 		shell_send(s, OUTCOME_ERROR, data, len);
-	else if (s->flags & INVOKE_JSON && !invocation_is_json(data, len))
+	else if (s->flags & INVOKE_JSON && !json_text_valid(data, len))
 		shell_send_text(s, OUTCOME_ANSWER_JSON, "the answer is not JSON");
 	else
 		shell_send(s, OUTCOME_RESPONSE, data, len);
@@ -350,7 +351,7 @@ static bool shell_invoke(struct shell *s, struct message *m)
 
 	shell_begin(s, m);
 	payload = invocation_parse(m, &head, &environment, &owned);
-	if (payload && head.flags & INVOKE_JSON && !invocation_is_json(payload, head.payload_len))
+	if (payload && head.flags & INVOKE_JSON && !json_text_valid(payload, head.payload_len))
 		shell_send_text(s, OUTCOME_NOT_JSON, "the request is not JSON");
 	used = s->busy;
 	ret = payload ? 0 : -EPROTO;

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -280,7 +279,6 @@ static int spawner_signals(void)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGCHLD);
-	sigaddset(&set, VM_KICK_SIGNAL); /* which a shell may send to anybody */
 	sigprocmask(SIG_SETMASK, &set, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
@@ -304,7 +302,6 @@ int spawner_main(const char *parent)
 		notef("%s", error_text());
 		return 1;
 	}
-	json_object_seed(0); /* from /dev/urandom, which a shell must not open */
 	for (;;) {
 		struct pollfd fds[] = { { .fd = SPAWNER_FD, .events = POLLIN },
 					{ .fd = p.signal_fd, .events = POLLIN } };

@@ -270,6 +270,9 @@ def test_json(host, client):
         assert answer.headers["Content-Type"] == "application/json"
         answer = client.invoke(FunctionName="json", Payload=text)
         assert json.loads(answer["Payload"].read()) == value
+    for text in (b"12345678901234567890123", b'{"a":18446744073709551615}', rb'"a\u0000b"', b"1e999",
+                 3000 * b"[" + 3000 * b"]"):
+        assert host.invoke(text, "json").body == text
     assert host.invoke(b"", "json").body == b"{}"
     assert client.invoke(FunctionName="json")["Payload"].read() == b"{}"
     for text in (b"{", b"hello", b'{"a":1}x', b"\xff", b'"\xff"'):

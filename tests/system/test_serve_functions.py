@@ -504,6 +504,42 @@ def test_second_signal(virga, template, first, second):
             assert call.answer(5).status == 500
 
 
+def test_signal_to_everybody(virga, template):
+    """What a terminal or service manager tells all processes is one signal, whoever has it first."""
+    for _ in range(5):
+        with serve(virga, template) as host:
+            running = host.call(b"spin 200000", "f")
+            host.running(1, "f")
+            os.killpg(host.process.pid, signal.SIGTERM)
+            assert host.process.wait(10) == 0
+            assert running.answer().status == 200
+    with serve(virga, template) as host:
+        front = host.pid("virga-front")
+        os.kill(front, signal.SIGSTOP)
+        for pid in (front, host.process.pid):
+            os.kill(pid, signal.SIGHUP)
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(0.1)
+        os.kill(front, signal.SIGCONT)
+        assert host.process.wait(10) == 0
+
+
+def test_drain_serves_who_has_come(virga, template):
+    """A request that nobody has read yet is not lost, on a new connection or a kept one."""
+    with serve(virga, template) as host, host.connect() as kept, host.connect() as new:
+        assert kept.invoke("f", b"echo 1").body == b"1"
+        front = host.pid("virga-front")
+        os.kill(front, signal.SIGSTOP)
+        kept.send_invoke("f", b"echo 2")
+        new.send_invoke("f", b"echo 3")
+        host.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        os.kill(front, signal.SIGCONT)
+        for connection, body in ((kept, b"2"), (new, b"3")):
+            assert Answer(connection.getresponse()).body == body
+        assert host.process.wait(10) == 0
+
+
 def test_drain_does_not_wait_for_ever(virga, template):
     """For a client that does not read its answer, nor for one that does not finish its request."""
     with serve(virga, template, timeout=1) as host, host.connect() as reader, \

@@ -256,10 +256,10 @@ static long need_signals(void)
 	sigset_t set;
 
 	sigemptyset(&set);
-	sigaddset(&set, SIGUSR1);
-	if (pthread_sigmask(SIG_BLOCK, &set, NULL) || pthread_kill(pthread_self(), SIGUSR1))
+	sigaddset(&set, SIGURG);
+	if (pthread_sigmask(SIG_BLOCK, &set, NULL) || pthread_kill(pthread_self(), SIGURG))
 		return -1;
-	return sigtimedwait(&set, NULL, &now) == SIGUSR1 ? 0 : -1;
+	return sigtimedwait(&set, NULL, &now) == SIGURG ? 0 : -1;
 }
 
 static long need_time(void)

@@ -12,7 +12,6 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,8 +37,6 @@ static int make_template(void **state)
 	static const char *const warm[] = { "", "echo hello" };
 
 	(void)state;
-	/* As in a host, which has read JSON before: the library opens a file for its first object. */
-	json_object_seed(4030);
 	template = template_make(16, warm, 2, true);
 	descriptors = descriptors_open();
 	return 0;

@@ -230,8 +230,9 @@ static void ask(struct shell_process *s, const struct sealed *sealed, const char
 		const char *request, enum outcome outcome)
 {
 	struct shell_answer a;
+	uint32_t flags = request[0] == '"' ? INVOKE_JSON : 0;
 
-	shell_ask(s, 5, POLICY_RESET, 0, sealed, environment, request, strlen(request));
+	shell_ask(s, 5, POLICY_RESET, flags, sealed, environment, request, strlen(request));
 	a = shell_answer_take(s);
 	if (a.head.outcome != outcome)
 		fail_msg("%s: outcome %u: %s", request, a.head.outcome, a.data);
@@ -318,6 +319,7 @@ static void test_other_requests(void **state)
 		"dirty 999999999",
 		"sum 10",
 		"echo A-secret-of-A-17",
+		"\"A-secret-of-A-17\"",
 	};
 	struct shell_process s = shell_start(&template, SHELL_ARMED);
 	unsigned descriptors = 0;
