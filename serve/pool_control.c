@@ -266,14 +266,19 @@ void pool_want_work(struct pool *pool)
 		timer_set(pool->timers, &pool->work, at_us);
 }
 
+void pool_end_held(struct pool *pool)
+{
+	while (pool->held)
+		pool_let_go(pool->held);
+}
+
 void pool_make_room(struct pool *pool, const struct function *f)
 {
 	const struct shape *shape = pool->shapes;
 	const struct function *most = NULL;
 
 	if (pool->held) {
-		while (pool->held)
-			pool_let_go(pool->held);
+		pool_end_held(pool);
 		return;
 	}
 	for (const struct function *other = pool->functions; other; other = other->next)
