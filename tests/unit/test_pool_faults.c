@@ -18,70 +18,7 @@
 #include <unistd.h>
 
 #include "tests/unit/own_time.h"
-#include "tests/unit/pool_bed.h"
-
-#define SHELLS 40u
-
-static struct pool_bed *bed;
-static struct function *f;
-static struct request r[100];
-
-/* What goes wrong is said on stderr: not here. */
-void __wrap_notef(const char *fmt, ...);
-void __wrap_notef(const char *fmt, ...)
-{
-	(void)fmt;
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	bed = pool_bed_open(SHELLS, 1);
-	f = pool_bed_function(bed, "f", true);
-	memset(r, 0, sizeof(r));
-	for (unsigned i = 0; i < 100; i++)
-		r[i].number = i;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	pool_bed_close(bed);
-	return 0;
-}
-
-static void settle(void)
-{
-	pool_bed_advance(bed, 100 * MS);
-}
-
-static void begin(unsigned i)
-{
-	assert_true(request_begin(bed, &r[i], f, 3000 * MS));
-	pool_bed_step(bed);
-}
-
-static void answer(unsigned i)
-{
-	fake_answer(fake_of(bed, &r[i]), OUTCOME_RESPONSE, r[i].payload);
-	pool_bed_step(bed);
-	request_expect(&r[i], OUTCOME_RESPONSE, r[i].payload);
-}
-
-/* It is as if nothing had been: a request goes the best way. */
-static void check_well(unsigned i)
-{
-	bed->manual = false;
-	while (fake_count(bed, FAKE_MADE))
-		fake_ready(fake_find(bed, FAKE_MADE, 0), NULL);
-	settle();
-	pool_bed_advance(bed, 1000 * MS);
-	assert_true(f->armed_count >= 2);
-	begin(i);
-	answer(i);
-	assert_int_equal(r[i].inv.tier, TIER_ARMED);
-}
+#include "tests/unit/pool_one.h"
 
 /* --- Shells that die --- */
 
@@ -90,16 +27,16 @@ static void test_armed_dies(void **state)
 	(void)state;
 	settle();
 	for (unsigned i = 0; i < 3; i++) {
-		fake_dies(bed, fake_find(bed, FAKE_WAITS, i % 2), SIGKILL);
-		pool_bed_step(bed);
-		assert_int_equal(bed->pool.stats.died, i + 1);
+		fake_dies(pool_one, fake_find(pool_one, FAKE_WAITS, i % 2), SIGKILL);
+		pool_bed_step(pool_one);
+		assert_int_equal(pool_one->pool.stats.died, i + 1);
 		check_well(i);
 	}
 }
 
 static struct fake_shell *fake_by(const struct pool_shell *shell)
 {
-	struct fake_shell *s = bed->shells;
+	struct fake_shell *s = pool_one->shells;
 
 	while (s->state == FAKE_NONE || s->id != shell->id)
 		s++;
@@ -118,11 +55,11 @@ static void test_dead_before_invoke(void **state)
 		s->fd = -1;
 		s->state = FAKE_NONE;
 		/* The socket's end has not been seen by the loop. */
-		assert_true(request_begin(bed, &r[i], f, 3000 * MS));
-		fake_tell_dead(bed, s->id, SIGKILL);
-		pool_bed_step(bed);
+		assert_true(request_begin(pool_one, &r[i], f, 3000 * MS));
+		fake_tell_dead(pool_one, s->id, SIGKILL);
+		pool_bed_step(pool_one);
 		answer(i);
-		assert_int_equal(bed->pool.stats.died, i + 1);
+		assert_int_equal(pool_one->pool.stats.died, i + 1);
 		settle();
 	}
 	check_well(10);
@@ -149,12 +86,12 @@ static void test_running_dies(void **state)
 		check_well(10 * i);
 		begin(10 * i + 1);
 		begin(10 * i + 2);
-		s = fake_of(bed, one);
+		s = fake_of(pool_one, one);
 		/* The spawner's word and the end of the socket come in either order. */
 		if (i & 1)
-			fake_tell_dead(bed, s->id, ends[i / 2].status);
-		fake_dies(bed, s, ends[i / 2].status);
-		pool_bed_step(bed);
+			fake_tell_dead(pool_one, s->id, ends[i / 2].status);
+		fake_dies(pool_one, s, ends[i / 2].status);
+		pool_bed_step(pool_one);
 		request_expect(one, OUTCOME_HOST, ends[i & 1 ? i / 2 : 0].words);
 		/* Who waited has its place at once. */
 		answer(10 * i + 2);
@@ -171,12 +108,12 @@ static void test_answers_and_dies(void **state)
 		struct fake_shell *s;
 
 		begin(i);
-		s = fake_of(bed, &r[i]);
+		s = fake_of(pool_one, &r[i]);
 		if (i & 1)
-			fake_tell_dead(bed, s->id, SIGKILL);
+			fake_tell_dead(pool_one, s->id, SIGKILL);
 		fake_answer(s, OUTCOME_RESPONSE, "last words");
-		fake_dies(bed, s, SIGKILL);
-		pool_bed_step(bed);
+		fake_dies(pool_one, s, SIGKILL);
+		pool_bed_step(pool_one);
 		request_expect(&r[i], OUTCOME_RESPONSE, "last words");
 		settle();
 	}
@@ -188,27 +125,27 @@ static void test_turning_dies(void **state)
 	(void)state;
 	f->config.policy = POLICY_RESET;
 	settle();
-	bed->manual = true;
+	pool_one->manual = true;
 	begin(0);
 	answer(0);
-	fake_dies(bed, fake_find(bed, FAKE_TURNS, 0), SIGSEGV);
-	pool_bed_step(bed);
+	fake_dies(pool_one, fake_find(pool_one, FAKE_TURNS, 0), SIGSEGV);
+	pool_bed_step(pool_one);
 	assert_int_equal(f->stats.resets, 0);
 	/* Another cannot be reset, and a third does not say. */
 	begin(1);
 	answer(1);
-	fake_ready(fake_find(bed, FAKE_TURNS, 0), "memory is neither the one nor the other");
-	pool_bed_step(bed);
-	bed->manual = false;
+	fake_ready(fake_find(pool_one, FAKE_TURNS, 0), "memory is neither the one nor the other");
+	pool_bed_step(pool_one);
+	pool_one->manual = false;
 	settle();
-	bed->manual = true;
+	pool_one->manual = true;
 	begin(2);
 	answer(2);
-	pool_bed_advance(bed, POOL_RESET_MS * MS - 1);
-	assert_int_equal(fake_count(bed, FAKE_TURNS), 1);
-	pool_bed_advance(bed, 1);
-	assert_int_equal(fake_count(bed, FAKE_TURNS), 0);
-	assert_int_equal(bed->pool.stats.died, 3);
+	pool_bed_advance(pool_one, POOL_RESET_MS * MS - 1);
+	assert_int_equal(fake_count(pool_one, FAKE_TURNS), 1);
+	pool_bed_advance(pool_one, 1);
+	assert_int_equal(fake_count(pool_one, FAKE_TURNS), 0);
+	assert_int_equal(pool_one->pool.stats.died, 3);
 	check_well(3);
 }
 
@@ -220,12 +157,12 @@ static void test_stranger_dies(void **state)
 	(void)state;
 	settle();
 	begin(0);
-	s = fake_of(bed, &r[0]);
-	fake_tell_dead(bed, s->id + SHELLS, SIGKILL); /* of the same place */
-	fake_tell_dead(bed, s->id - SHELLS, SIGKILL);
-	fake_tell_dead(bed, 0, 0);
-	fake_tell_dead(bed, ~0ull, 0);
-	pool_bed_step(bed);
+	s = fake_of(pool_one, &r[0]);
+	fake_tell_dead(pool_one, s->id + SHELLS, SIGKILL); /* of the same place */
+	fake_tell_dead(pool_one, s->id - SHELLS, SIGKILL);
+	fake_tell_dead(pool_one, 0, 0);
+	fake_tell_dead(pool_one, ~0ull, 0);
+	pool_bed_step(pool_one);
 	answer(0);
 	check_well(1);
 }
@@ -237,11 +174,11 @@ static void test_held_dies(void **state)
 	settle();
 	begin(0);
 	answer(0);
-	assert_int_equal(bed->pool.held_count, 1);
-	fake_dies(bed, fake_find(bed, FAKE_OVER, 0), 0);
-	pool_bed_step(bed);
-	assert_int_equal(bed->pool.held_count, 0);
-	assert_int_equal(bed->pool.stats.died, 0);
+	assert_int_equal(pool_one->pool.held_count, 1);
+	fake_dies(pool_one, fake_find(pool_one, FAKE_OVER, 0), 0);
+	pool_bed_step(pool_one);
+	assert_int_equal(pool_one->pool.held_count, 0);
+	assert_int_equal(pool_one->pool.stats.died, 0);
 	check_well(1);
 }
 
@@ -250,29 +187,29 @@ static void test_held_dies(void **state)
 static void test_build_fails(void **state)
 {
 	(void)state;
-	bed->manual = true;
+	pool_one->manual = true;
 	begin(0);
 	begin(1);
-	assert_int_equal(fake_count(bed, FAKE_MADE), 2);
+	assert_int_equal(fake_count(pool_one, FAKE_MADE), 2);
 	/* There is hope as long as another is being made. */
-	fake_ready(fake_find(bed, FAKE_MADE, 0), "no memory left");
-	pool_bed_step(bed);
-	pool_bed_advance(bed, 10 * MS);
+	fake_ready(fake_find(pool_one, FAKE_MADE, 0), "no memory left");
+	pool_bed_step(pool_one);
+	pool_bed_advance(pool_one, 10 * MS);
 	begin(5);
 	assert_int_equal(r[0].done + r[1].done + r[5].done, 0);
-	fake_dies(bed, fake_find(bed, FAKE_MADE, 0), SIGKILL);
-	pool_bed_step(bed);
+	fake_dies(pool_one, fake_find(pool_one, FAKE_MADE, 0), SIGKILL);
+	pool_bed_step(pool_one);
 	assert_int_equal(r[0].done + r[1].done + r[5].done, 3);
 	assert_int_equal(r[0].outcome, OUTCOME_HOST);
 	assert_int_equal(f->stats.build_failures, 2);
 	/* A request that comes waits for the next try. */
 	begin(2);
-	pool_bed_advance(bed, 99 * MS);
+	pool_bed_advance(pool_one, 99 * MS);
 	assert_int_equal(f->building + r[2].done, 0);
-	pool_bed_advance(bed, 2 * MS);
+	pool_bed_advance(pool_one, 2 * MS);
 	for (int i = 0; i < 10 && !r[2].done; i++) {
-		fake_ready(fake_find(bed, FAKE_MADE, 0), "no memory left");
-		pool_bed_step(bed);
+		fake_ready(fake_find(pool_one, FAKE_MADE, 0), "no memory left");
+		pool_bed_step(pool_one);
 	}
 	request_expect(&r[2], OUTCOME_HOST, "no memory left");
 	check_well(3);
@@ -281,10 +218,10 @@ static void test_build_fails(void **state)
 static void test_build_fails_says_why(void **state)
 {
 	(void)state;
-	bed->manual = true;
+	pool_one->manual = true;
 	begin(0);
-	fake_ready(fake_find(bed, FAKE_MADE, 0), "no memory left");
-	pool_bed_step(bed);
+	fake_ready(fake_find(pool_one, FAKE_MADE, 0), "no memory left");
+	pool_bed_step(pool_one);
 	request_expect(&r[0], OUTCOME_HOST, "no memory left");
 }
 
@@ -294,20 +231,20 @@ static void test_build_dies(void **state)
 	unsigned spawned;
 
 	(void)state;
-	bed->pool.limits.bare = 0;
-	bed->manual = true;
+	pool_one->pool.limits.bare = 0;
+	pool_one->manual = true;
 	begin(0);
-	fake_tell_dead(bed, fake_find(bed, FAKE_MADE, 0)->id, SIGSEGV);
-	fake_dies(bed, fake_find(bed, FAKE_MADE, 0), SIGSEGV);
-	pool_bed_step(bed);
+	fake_tell_dead(pool_one, fake_find(pool_one, FAKE_MADE, 0)->id, SIGSEGV);
+	fake_dies(pool_one, fake_find(pool_one, FAKE_MADE, 0), SIGSEGV);
+	pool_bed_step(pool_one);
 	request_expect(&r[0], OUTCOME_HOST, "killed by signal 11 (Segmentation fault)");
 	assert_int_equal(f->stats.build_failures, 1);
 	/* None is made for later either, for a while. */
-	spawned = bed->spawned;
-	pool_bed_advance(bed, 99 * MS);
-	assert_int_equal(bed->spawned, spawned);
-	pool_bed_advance(bed, 10 * MS);
-	assert_int_equal(bed->spawned, spawned + POOL_REFILLS_MAX);
+	spawned = pool_one->spawned;
+	pool_bed_advance(pool_one, 99 * MS);
+	assert_int_equal(pool_one->spawned, spawned);
+	pool_bed_advance(pool_one, 10 * MS);
+	assert_int_equal(pool_one->spawned, spawned + POOL_REFILLS_MAX);
 	check_well(1);
 }
 
@@ -315,16 +252,16 @@ static void test_build_takes_too_long(void **state)
 {
 	(void)state;
 	f->config.pool_min = f->config.pool_max = f->target = 0;
-	bed->pool.limits.bare = 0;
-	bed->manual = true;
-	assert_true(request_begin(bed, &r[0], f, 60000 * MS));
-	pool_bed_advance(bed, POOL_BUILD_MS * MS - 1);
+	pool_one->pool.limits.bare = 0;
+	pool_one->manual = true;
+	assert_true(request_begin(pool_one, &r[0], f, 60000 * MS));
+	pool_bed_advance(pool_one, POOL_BUILD_MS * MS - 1);
 	assert_int_equal(r[0].done, 0);
-	pool_bed_advance(bed, 1);
+	pool_bed_advance(pool_one, 1);
 	request_expect(&r[0], OUTCOME_HOST, "it takes too long");
 	f->config.pool_min = 2;
 	f->config.pool_max = 64;
-	pool_bed_advance(bed, 200 * MS);
+	pool_bed_advance(pool_one, 200 * MS);
 	begin(1);
 	check_well(2);
 }
@@ -336,16 +273,16 @@ static void test_bare_build_fails(void **state)
 
 	(void)state;
 	f->config.pool_min = f->config.pool_max = f->target = 0;
-	bed->manual = true;
+	pool_one->manual = true;
 	settle();
-	assert_int_equal(fake_count(bed, FAKE_MADE), 1);
-	fake_ready(fake_find(bed, FAKE_MADE, 0), "no memory left");
-	pool_bed_step(bed);
-	spawned = bed->spawned;
-	pool_bed_advance(bed, 99 * MS);
-	assert_int_equal(bed->spawned, spawned);
-	pool_bed_advance(bed, 10 * MS);
-	assert_int_equal(bed->spawned, spawned + 1);
+	assert_int_equal(fake_count(pool_one, FAKE_MADE), 1);
+	fake_ready(fake_find(pool_one, FAKE_MADE, 0), "no memory left");
+	pool_bed_step(pool_one);
+	spawned = pool_one->spawned;
+	pool_bed_advance(pool_one, 99 * MS);
+	assert_int_equal(pool_one->spawned, spawned);
+	pool_bed_advance(pool_one, 10 * MS);
+	assert_int_equal(pool_one->spawned, spawned + 1);
 }
 
 /* --- Shells that say what they must not --- */
@@ -413,32 +350,32 @@ static void test_lies(void **state)
 {
 	(void)state;
 	for (unsigned lie = 0; lie < LIES; lie++) {
-		unsigned killed = bed->killed;
+		unsigned killed = pool_one->killed;
 
 		check_well(4 * lie);
 		begin(4 * lie + 1);
 		if (lie == LIE_NO_ANSWER_ASKED) {
-			fake_answer(fake_of(bed, &r[4 * lie + 1]), OUTCOME_RESPONSE, "x");
-			pool_bed_step(bed);
-			tell(fake_find(bed, FAKE_OVER, 0), lie);
+			fake_answer(fake_of(pool_one, &r[4 * lie + 1]), OUTCOME_RESPONSE, "x");
+			pool_bed_step(pool_one);
+			tell(fake_find(pool_one, FAKE_OVER, 0), lie);
 		} else {
-			tell(fake_of(bed, &r[4 * lie + 1]), lie);
+			tell(fake_of(pool_one, &r[4 * lie + 1]), lie);
 		}
-		pool_bed_step(bed);
-		assert_int_equal(bed->killed, killed + 1);
+		pool_bed_step(pool_one);
+		assert_int_equal(pool_one->killed, killed + 1);
 		request_expect(&r[4 * lie + 1],
 			       lie == LIE_NO_ANSWER_ASKED ? OUTCOME_RESPONSE : OUTCOME_HOST, "");
 	}
 	/* Also while it waits. */
 	settle();
-	tell(fake_find(bed, FAKE_WAITS, 0), LIE_READY_TWICE);
-	pool_bed_step(bed);
-	tell(fake_find(bed, FAKE_WAITS, 0), LIE_GARBAGE);
-	pool_bed_step(bed);
+	tell(fake_find(pool_one, FAKE_WAITS, 0), LIE_READY_TWICE);
+	pool_bed_step(pool_one);
+	tell(fake_find(pool_one, FAKE_WAITS, 0), LIE_GARBAGE);
+	pool_bed_step(pool_one);
 	check_well(60);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pool_one_open, pool_one_close)
 
 int main(void)
 {

@@ -17,70 +17,7 @@
 #include <unistd.h>
 
 #include "tests/unit/own_time.h"
-#include "tests/unit/pool_bed.h"
-
-#define SHELLS 40u
-
-static struct pool_bed *bed;
-static struct function *f;
-static struct request r[100];
-
-/* What goes wrong is said on stderr: not here. */
-void __wrap_notef(const char *fmt, ...);
-void __wrap_notef(const char *fmt, ...)
-{
-	(void)fmt;
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	bed = pool_bed_open(SHELLS, 1);
-	f = pool_bed_function(bed, "f", true);
-	memset(r, 0, sizeof(r));
-	for (unsigned i = 0; i < 100; i++)
-		r[i].number = i;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	pool_bed_close(bed);
-	return 0;
-}
-
-static void settle(void)
-{
-	pool_bed_advance(bed, 100 * MS);
-}
-
-static void begin(unsigned i)
-{
-	assert_true(request_begin(bed, &r[i], f, 3000 * MS));
-	pool_bed_step(bed);
-}
-
-static void answer(unsigned i)
-{
-	fake_answer(fake_of(bed, &r[i]), OUTCOME_RESPONSE, r[i].payload);
-	pool_bed_step(bed);
-	request_expect(&r[i], OUTCOME_RESPONSE, r[i].payload);
-}
-
-/* It is as if nothing had been: a request goes the best way. */
-static void check_well(unsigned i)
-{
-	bed->manual = false;
-	while (fake_count(bed, FAKE_MADE))
-		fake_ready(fake_find(bed, FAKE_MADE, 0), NULL);
-	settle();
-	pool_bed_advance(bed, 1000 * MS);
-	assert_true(f->armed_count >= 2);
-	begin(i);
-	answer(i);
-	assert_int_equal(r[i].inv.tier, TIER_ARMED);
-}
+#include "tests/unit/pool_one.h"
 
 /* --- The spawner --- */
 
@@ -93,31 +30,31 @@ static void test_spawner_dies(void **state)
 	for (unsigned i = 0; i < 8; i++)
 		begin(i);
 	assert_int_equal(f->active, 3);
-	fake_spawner_dies(bed);
-	pool_bed_step(bed);
-	assert_int_equal(bed->forks, 2);
-	assert_int_equal(bed->template_count, 1);
+	fake_spawner_dies(pool_one);
+	pool_bed_step(pool_one);
+	assert_int_equal(pool_one->forks, 2);
+	assert_int_equal(pool_one->template_count, 1);
 	for (unsigned i = 0; i < 3; i++)
 		assert_int_equal(r[i].outcome, OUTCOME_HOST);
-	pool_bed_advance(bed, 10 * MS);
+	pool_bed_advance(pool_one, 10 * MS);
 	for (unsigned i = 3; i < 8; i++)
 		answer(i);
 	/* Those that come before that is noticed, too. */
 	settle();
-	fake_spawner_dies(bed);
+	fake_spawner_dies(pool_one);
 	for (unsigned i = 20; i < 25; i++)
-		assert_true(request_begin(bed, &r[i], f, 3000 * MS));
-	pool_bed_step(bed);
+		assert_true(request_begin(pool_one, &r[i], f, 3000 * MS));
+	pool_bed_step(pool_one);
 	for (unsigned i = 20; i < 25; i++)
 		answer(i);
 	check_well(10);
-	assert_int_equal(bed->pool.stats.spawner_starts, 3);
+	assert_int_equal(pool_one->pool.stats.spawner_starts, 3);
 }
 
 /* With shells in every state. */
 static void test_spawner_dies_with_all(void **state)
 {
-	struct function *g = pool_bed_function(bed, "g", true);
+	struct function *g = pool_bed_function(pool_one, "g", true);
 
 	(void)state;
 	f->config.policy = POLICY_RESET;
@@ -125,22 +62,22 @@ static void test_spawner_dies_with_all(void **state)
 	settle();
 	begin(0);
 	answer(0);
-	assert_true(request_begin(bed, &r[1], g, 3000 * MS));
-	pool_bed_step(bed);
+	assert_true(request_begin(pool_one, &r[1], g, 3000 * MS));
+	pool_bed_step(pool_one);
 	answer(1); /* one is kept */
 	settle();
-	bed->manual = true;
+	pool_one->manual = true;
 	begin(2);
 	answer(2); /* one turns */
 	begin(3);
 	for (unsigned i = 4; i < 10; i++)
 		begin(i); /* some are made */
-	fake_spawner_dies(bed);
-	bed->manual = false;
-	pool_bed_step(bed);
+	fake_spawner_dies(pool_one);
+	pool_one->manual = false;
+	pool_bed_step(pool_one);
 	assert_int_equal(r[3].done, 1);
 	for (unsigned i = 4; i < 10; i++) {
-		pool_bed_advance(bed, 1 * MS);
+		pool_bed_advance(pool_one, 1 * MS);
 		if (!r[i].done)
 			answer(i);
 	}
@@ -153,36 +90,36 @@ static void test_spawner_dies_with_templates(void **state)
 	static struct function *many[400];
 
 	(void)state;
-	bed->pool.limits.bare = 0;
+	pool_one->pool.limits.bare = 0;
 	for (unsigned i = 0; i < 400; i++) {
 		char name[16];
 
 		snprintf(name, sizeof(name), "f%u", i);
 		pool_bed_memory = (100ull + i) << 20;
-		many[i] = pool_bed_function(bed, name, true);
+		many[i] = pool_bed_function(pool_one, name, true);
 		many[i]->config.pool_min = many[i]->target = 0;
-		pool_bed_step(bed);
+		pool_bed_step(pool_one);
 	}
 	pool_bed_memory = 128ull << 20;
 	for (unsigned round = 0; round < 2; round++) {
 		for (unsigned i = 0; i < 400; i += 39) {
-			assert_true(request_begin(bed, &r[i / 39], many[i], 3000 * MS));
-			pool_bed_step(bed);
+			assert_true(request_begin(pool_one, &r[i / 39], many[i], 3000 * MS));
+			pool_bed_step(pool_one);
 			answer(i / 39);
-			pool_bed_advance(bed, 10 * MS);
+			pool_bed_advance(pool_one, 10 * MS);
 		}
-		fake_spawner_dies(bed);
-		pool_bed_step(bed);
+		fake_spawner_dies(pool_one);
+		pool_bed_step(pool_one);
 	}
-	assert_int_equal(bed->forks, 3);
+	assert_int_equal(pool_one->forks, 3);
 	/* A template that goes is forgotten by the spawner that knows it. */
-	pool_bed_advance(bed, 1000 * MS);
-	function_remove(&bed->pool, many[0]);
-	pool_bed_step(bed);
-	function_remove(&bed->pool, f);
-	pool_bed_step(bed);
-	pool_bed_advance(bed, 100 * MS);
-	assert_int_equal(bed->template_count, 0);
+	pool_bed_advance(pool_one, 1000 * MS);
+	function_remove(&pool_one->pool, many[0]);
+	pool_bed_step(pool_one);
+	function_remove(&pool_one->pool, f);
+	pool_bed_step(pool_one);
+	pool_bed_advance(pool_one, 100 * MS);
+	assert_int_equal(pool_one->template_count, 0);
 	f = many[1];
 	f->config.pool_min = 2;
 	check_well(20);
@@ -193,24 +130,24 @@ static void test_spawner_cannot_be_started(void **state)
 {
 	(void)state;
 	settle();
-	bed->no_forks = 5;
-	fake_spawner_dies(bed);
-	pool_bed_step(bed);
-	assert_true(request_begin(bed, &r[0], f, 3000 * MS));
-	pool_bed_step(bed);
+	pool_one->no_forks = 5;
+	fake_spawner_dies(pool_one);
+	pool_bed_step(pool_one);
+	assert_true(request_begin(pool_one, &r[0], f, 3000 * MS));
+	pool_bed_step(pool_one);
 	assert_int_equal(r[0].done, 1);
 	assert_int_equal(r[0].outcome, OUTCOME_HOST);
-	pool_bed_advance(bed, 3000 * MS);
-	assert_int_equal(bed->no_forks, 0);
-	assert_int_equal(bed->forks, 2);
+	pool_bed_advance(pool_one, 3000 * MS);
+	assert_int_equal(pool_one->no_forks, 0);
+	assert_int_equal(pool_one->forks, 2);
 	check_well(1);
 	/* Also when nothing is wanted of it. */
-	f->config.pool_min = f->config.pool_max = f->target = bed->pool.limits.bare = 0;
-	pool_bed_advance(bed, 60000 * MS);
-	bed->no_forks = 5;
-	fake_spawner_dies(bed);
-	pool_bed_advance(bed, 5000 * MS);
-	assert_int_equal(bed->forks, 3);
+	f->config.pool_min = f->config.pool_max = f->target = pool_one->pool.limits.bare = 0;
+	pool_bed_advance(pool_one, 60000 * MS);
+	pool_one->no_forks = 5;
+	fake_spawner_dies(pool_one);
+	pool_bed_advance(pool_one, 5000 * MS);
+	assert_int_equal(pool_one->forks, 3);
 }
 
 /* It takes no orders until its socket is full; when it does again, all that was wanted is done. */
@@ -219,20 +156,20 @@ static void test_spawner_deaf(void **state)
 	(void)state;
 	f->config.concurrency = f->config.queue = 100;
 	settle();
-	bed->deaf = true;
+	pool_one->deaf = true;
 	for (unsigned i = 0; i < 30; i++)
 		begin(i);
 	for (unsigned i = 0; i < 2; i++)
 		request_cancel(&r[i]);
-	pool_bed_advance(bed, 100 * MS);
-	bed->deaf = false;
-	pool_bed_advance(bed, 100 * MS);
+	pool_bed_advance(pool_one, 100 * MS);
+	pool_one->deaf = false;
+	pool_bed_advance(pool_one, 100 * MS);
 	for (unsigned i = 2; i < 30; i++) {
 		if (!r[i].done)
 			answer(i);
-		pool_bed_advance(bed, 3 * MS);
+		pool_bed_advance(pool_one, 3 * MS);
 	}
-	assert_int_equal(bed->killed, 2);
+	assert_int_equal(pool_one->killed, 2);
 	check_well(40);
 }
 
@@ -245,20 +182,20 @@ static void test_kill_cannot_be_sent(void **state)
 	(void)state;
 	settle();
 	begin(0);
-	bed->deaf = true;
+	pool_one->deaf = true;
 	message_init(&m, MESSAGE_KILL);
 	m.id = ~0ull;
-	while (message_try(bed->pool.spawner.fd, &m) == 0)
+	while (message_try(pool_one->pool.spawner.fd, &m) == 0)
 		filled++;
 	assert_true(filled > 10);
 	request_cancel(&r[0]);
-	pool_bed_advance(bed, 50 * MS);
-	assert_int_equal(bed->killed, 0);
-	assert_int_equal(fake_count(bed, FAKE_RUNS) + fake_count(bed, FAKE_OVER), 1);
-	bed->deaf = false;
-	pool_bed_advance(bed, 50 * MS);
+	pool_bed_advance(pool_one, 50 * MS);
+	assert_int_equal(pool_one->killed, 0);
+	assert_int_equal(fake_count(pool_one, FAKE_RUNS) + fake_count(pool_one, FAKE_OVER), 1);
+	pool_one->deaf = false;
+	pool_bed_advance(pool_one, 50 * MS);
 	check_well(1);
-	assert_int_equal(fake_count(bed, FAKE_RUNS), 0);
+	assert_int_equal(fake_count(pool_one, FAKE_RUNS), 0);
 }
 
 /* --- No descriptors --- */
@@ -275,8 +212,8 @@ static void test_no_descriptors(void **state)
 	limit = old;
 	limit.rlim_cur = 3;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	assert_true(request_begin(bed, &r[1], f, 3000 * MS));
-	pool_bed_advance(bed, 100 * MS);
+	assert_true(request_begin(pool_one, &r[1], f, 3000 * MS));
+	pool_bed_advance(pool_one, 100 * MS);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
 	request_expect(&r[1], OUTCOME_HOST, "no descriptor left (ulimit -n)");
 	answer(0);
@@ -295,15 +232,15 @@ static void test_end_of_the_pool(void **state)
 	(void)state;
 	f->config.concurrency = 4;
 	settle();
-	bed->manual = true;
+	pool_one->manual = true;
 	for (unsigned i = 0; i < 8; i++)
 		begin(i);
-	pool_bed_close(bed);
+	pool_bed_close(pool_one);
 	for (unsigned i = 0; i < 8; i++) {
 		assert_int_equal(r[i].done, 1);
 		assert_int_equal(r[i].outcome, OUTCOME_HOST);
 	}
-	setup(NULL);
+	pool_one_open(NULL);
 }
 
 /* Nothing is made for later any more, and what comes is still served. */
@@ -312,18 +249,18 @@ static void test_drain(void **state)
 	(void)state;
 	settle();
 	begin(0);
-	pool_drain(&bed->pool);
-	pool_bed_advance(bed, 1000 * MS);
+	pool_drain(&pool_one->pool);
+	pool_bed_advance(pool_one, 1000 * MS);
 	assert_int_equal(f->armed_count, 0);
 	answer(0);
 	begin(1);
 	answer(1);
-	pool_bed_advance(bed, 1000 * MS);
+	pool_bed_advance(pool_one, 1000 * MS);
 	assert_int_equal(f->armed_count, 0);
 	assert_int_equal(f->active + f->waiting, 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pool_one_open, pool_one_close)
 
 int main(void)
 {
