@@ -160,41 +160,32 @@ static void api_invoke(struct api *api, struct http_conn *c, const char *name, s
 		api_throttle(call);
 }
 
+static const struct {
+	unsigned status;
+	const char *type;
+	const char *message;
+} api_refusals[] = {
+	{ 413, "RequestTooLargeException", "the request's payload is larger than 6291456 bytes" },
+	{ 431, "RequestHeaderFieldsTooLargeException",
+	  "the request line and headers are larger than 16 KiB or more than 64" },
+	{ 408, "RequestTimeoutException", "the request did not come in time" },
+	{ 503, "ServiceUnavailableException", "no memory for the request's payload" },
+	{ 501, "NotImplementedException",
+	  "CONNECT is not offered, nor a transfer coding but chunked" },
+	{ 505, "HTTPVersionNotSupportedException", "HTTP/1.1 is spoken here" },
+	{ 400, "BadRequestException", "this is no HTTP/1.1 request with one Host" },
+};
+
 /* What the server could not read as a request. */
 static void api_refuse_bad(struct api *api, struct http_conn *c)
 {
 	char id[API_ID_LEN + 1];
+	size_t i = 0;
 
 	api_new_id(api, id);
-	switch (c->refuse) {
-	case 413:
-		api_refuse(c, id, 413, "RequestTooLargeException",
-			   "the request's payload is larger than 6291456 bytes");
-		break;
-	case 431:
-		api_refuse(c, id, 431, "RequestHeaderFieldsTooLargeException",
-			   "the request line and headers are larger than 16 KiB or more than 64");
-		break;
-	case 408:
-		api_refuse(c, id, 408, "RequestTimeoutException",
-			   "the request did not come in time");
-		break;
-	case 503:
-		api_refuse(c, id, 503, "ServiceUnavailableException",
-			   "no memory for the request's payload");
-		break;
-	case 501:
-		api_refuse(c, id, 501, "NotImplementedException",
-			   "CONNECT is not offered, nor a transfer coding but chunked");
-		break;
-	case 505:
-		api_refuse(c, id, 505, "HTTPVersionNotSupportedException",
-			   "HTTP/1.1 is spoken here");
-		break;
-	default:
-		api_refuse(c, id, 400, "BadRequestException",
-			   "this is no HTTP/1.1 request with one Host");
-	}
+	while (api_refusals[i].status != c->refuse && api_refusals[i].status != 400)
+		i++;
+	api_refuse(c, id, api_refusals[i].status, api_refusals[i].type, api_refusals[i].message);
 }
 
 /* Whether a host, with a port or without, is this machine by a name that nobody else can give it. */
