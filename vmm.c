@@ -115,7 +115,8 @@ static int command_invoke(const struct options *options)
 
 	if (strchr(options->args[0], '/'))
 		return command_from_snapshot(options, "invoke", true, invoke_run);
-	fd = host_connect(options);
+	if (!options->store || options->host)
+		fd = host_connect(options);
 	if (fd >= 0) {
 		status = host_invoke(fd, options);
 		close(fd);
@@ -149,8 +150,15 @@ static int command_inspect(const struct options *options)
 {
 	struct template_facts template;
 	struct snapshot snapshot;
-	int ret = snapshot_open_template(&snapshot, &template, options->args[0]);
+	char *path = NULL;
+	int ret = 0;
 
+	/* DIR may be written without a slash, too. */
+	if (options->store || access(options->args[0], F_OK) < 0)
+		ret = template_store_path(options, options->args[0], false, &path);
+	if (ret == 0)
+		ret = snapshot_open_template(&snapshot, &template, path ? path : options->args[0]);
+	free(path);
 	if (ret < 0)
 		return command_failed("inspect", STATUS_BAD_INPUT);
 	if (options->verify)
@@ -218,8 +226,8 @@ static const struct command commands[] = {
 	{ COMMAND_TEMPLATE_IMPORT, "template import", "FILE NAME|DIR",
 	  "Makes a template of such a file, when all of it is right.", STATUS_BAD_INPUT,
 	  template_import_command },
-	{ COMMAND_INSPECT, "inspect", "DIR", "Shows what a snapshot holds.", STATUS_BAD_INPUT,
-	  command_inspect },
+	{ COMMAND_INSPECT, "inspect", "NAME|DIR", "Shows what a template or snapshot holds.",
+	  STATUS_BAD_INPUT, command_inspect },
 	{ COMMAND_DEVICES, "devices", "", "Lists the devices this virga was built with.",
 	  STATUS_BAD_INPUT, command_devices },
 	{ COMMAND_VERSION, "version", "", "Prints the version.", STATUS_BAD_INPUT,

@@ -144,7 +144,9 @@ int address_connect(const char *text)
 
 	if (path) {
 		fd = unix_path_connect(path, false);
-		return fd < 0 ? failf(-fd, "no host answers at %s: %s", text, strerror(-fd)) : fd;
+		return fd < 0 ? failf(-fd, "no host answers at %s (%s); 'virga serve' starts one",
+				      text, strerror(-fd))
+			      : fd;
 	}
 	ret = address_parse(text, &address);
 	if (ret < 0)

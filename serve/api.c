@@ -4,6 +4,7 @@
  * serve/api_answer.c; the other pages: serve/report.c.
  */
 #include "serve/api.h"
+#include "serve/json_text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -18,6 +19,7 @@
 #include "arch/error.h"
 #include "arch/vm.h"
 #include "serve/api_call.h"
+#include "serve/json_text.h"
 #include "serve/name.h"
 #include "serve/report.h"
 
@@ -45,6 +47,8 @@ static void api_new_id(struct api *api, char id[API_ID_LEN + 1])
 	}
 	*p = '\0';
 }
+
+#define API_LOOK_MAX 65536u /* bytes of JSON that are looked at here, 0.2 ms at most */
 
 /* --- A request --- */
 
@@ -89,7 +93,8 @@ static struct function *api_find(struct api *api, struct http_conn *c, const cha
 
 	if (!function_name_parse(&parsed, name, len)) {
 		api_refuse(c, id, 400, "InvalidParameterValueException",
-			   "the function's name is none: NAME, NAME:QUALIFIER or an ARN are");
+			   "no name of a function: NAME (letters, digits, - and _, 64 at most), "
+			   "NAME:QUALIFIER or an ARN");
 		return NULL;
 	}
 	if (query_value(c->target.data, c->target.len, "Qualifier", &qualifier, &q_len) &&
@@ -102,7 +107,7 @@ static struct function *api_find(struct api *api, struct http_conn *c, const cha
 	if (f && f->version)
 		return f;
 	snprintf(text, sizeof(text), "Function not found: %s%s", parsed.name,
-		 f ? " (its template could not be loaded)" : "");
+		 f ? " (its template is being loaded, or could not be)" : "");
 	api_refuse(c, id, 404, "ResourceNotFoundException", text);
 	return NULL;
 }
@@ -119,6 +124,13 @@ static void api_throttle(struct api_call *call)
 	api_refuse(c, call->id, 429, "TooManyRequestsException", text);
 	api_log(call, NULL, 429, RESULT_THROTTLED, 0, monotonic_ns());
 	free(call);
+}
+
+/* No shell is spent on a payload that is quickly seen to be wrong; nobody waits for a long look. */
+static bool api_is_wrong(const struct api_call *call)
+{
+	return call->inv.function->config.json && call->inv.payload_len <= API_LOOK_MAX &&
+	       !json_text_valid(call->inv.payload, call->inv.payload_len);
 }
 
 static void api_invoke(struct api *api, struct http_conn *c, const char *name, size_t len)
@@ -156,7 +168,9 @@ static void api_invoke(struct api *api, struct http_conn *c, const char *name, s
 		call->inv.payload_len = 2;
 	}
 	c->opaque = call;
-	if (!pool_invoke(api->pool, &call->inv))
+	if (api_is_wrong(call))
+		api_done(&call->inv, &(struct invocation_end){ .outcome = OUTCOME_NOT_JSON });
+	else if (!pool_invoke(api->pool, &call->inv))
 		api_throttle(call);
 }
 

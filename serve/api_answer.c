@@ -220,8 +220,9 @@ static void api_answer(struct api_call *call, const struct invocation_end *end, 
 		break;
 	case RESULT_BAD_REQUEST:
 		*status = 400;
-		api_refuse(c, call->id, 400, "InvalidRequestContentException",
-			   "the request's payload is not JSON, which this function takes only");
+		api_refuse(
+			c, call->id, 400, "InvalidRequestContentException",
+			"the request's payload is not JSON, and this function takes nothing else");
 		break;
 	default:
 		*status = 500;

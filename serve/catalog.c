@@ -78,7 +78,8 @@ static void catalog_apply(struct catalog *c, struct function *f, struct version 
 	} else if (!v && f->version) {
 		notef("function %s keeps version %s: %s", f->config.name, f->version->tag, error);
 	} else if (!v && c->first && f->listed) {
-		snprintf(c->first_error, sizeof(c->first_error), "%s", error);
+		snprintf(c->first_error, sizeof(c->first_error), "function %s: %s", f->config.name,
+			 error);
 	} else if (!v) {
 		notef("function %s cannot be served: %s", f->config.name, error);
 	}
@@ -139,35 +140,42 @@ static void catalog_pump(struct catalog *c)
 	}
 }
 
-/* Has the template of f loaded, unless that is to be done already. */
+/* One that is to come for the template of f, whose settings may be others by now. */
+static struct catalog_load *catalog_queued(const struct catalog *c, const struct function *f)
+{
+	struct catalog_load *load = c->loads;
+
+	while (load && (load->running || !catalog_same(load->template, f->config.template)))
+		load = load->next;
+	return load;
+}
+
+/* Has the template of f loaded. */
 static int catalog_want(struct catalog *c, const struct function *f)
 {
-	struct catalog_load **at = &c->loads, *load;
+	struct catalog_load **at = &c->loads, *load = calloc(1, sizeof(*load)),
+			    *queued = catalog_queued(c, f);
 
-	/* One that has not begun may know settings of before. */
-	for (load = c->loads; load; load = load->next)
-		if (!load->running && catalog_same(load->template, f->config.template)) {
-			catalog_load_free(load);
-			break;
-		}
-	while (*at)
-		at = &(*at)->next;
-	load = calloc(1, sizeof(*load));
 	if (!load)
 		return failf(ENOMEM, "out of memory");
+	while (*at)
+		at = &(*at)->next;
 	*load = (struct catalog_load){ .catalog = c, .memory = f->config.memory };
 	load->loader = (struct loader){
 		.loop = c->loop, .fd = -1, .done = catalog_loaded, .opaque = load
 	};
 	*at = load;
-	if (!f->config.template)
-		return 0;
-	load->template = strdup(f->config.template);
-	if (load->template &&
-	    template_store_path(&c->store, load->template, false, &load->path) == 0)
-		return 0;
-	catalog_load_free(load);
-	return -EINVAL;
+	if (f->config.template) {
+		load->template = strdup(f->config.template);
+		if (!load->template ||
+		    template_store_path(&c->store, load->template, false, &load->path) < 0) {
+			catalog_load_free(load);
+			return -EINVAL;
+		}
+	}
+	if (queued)
+		catalog_load_free(queued);
+	return 0;
 }
 
 static void catalog_load_stale(struct catalog *c)
@@ -361,7 +369,7 @@ static void catalog_check_pools(const struct host_config *config)
 /* Makes it so. The functions of config are moved. */
 static int catalog_configure(struct catalog *c, struct host_config *config)
 {
-	int ret;
+	int ret = 0;
 
 	catalog_check_pools(config);
 
@@ -376,7 +384,8 @@ static int catalog_configure(struct catalog *c, struct host_config *config)
 		c->store.store = c->store_name;
 	}
 	/* First, so that nothing comes between a look and the watch. */
-	ret = catalog_watch_start(c);
+	if (catalog_watch_start(c) < 0)
+		notef("changes in the store are not noticed: %s", error_text());
 	for (unsigned i = 0; ret == 0 && i < config->function_count; i++)
 		ret = catalog_add(c, &config->functions[i], true);
 	if (ret == 0 && c->all)
@@ -425,6 +434,7 @@ void catalog_refresh(struct catalog *c)
 		if (!f->removed && !f->listed && !f->stale)
 			function_remove(c->pool, f);
 	function_sweep(c->pool);
+	notef("the configuration was read again; templates are looked at anew");
 	catalog_load_stale(c);
 }
 

@@ -43,6 +43,7 @@ struct front {
 	bool draining;
 	bool over;
 	uint64_t drain_until_us;
+	uint64_t drain_invocations; /* begun when that was set */
 	int status;
 };
 
@@ -104,6 +105,13 @@ static uint32_t front_longest_ms(const struct front *f)
 	return longest;
 }
 
+/* Who runs or waits has its time, and so has a request that had come and is read only now. */
+static void front_give_time(struct front *f)
+{
+	f->drain_until_us = monotonic_us() + front_longest_ms(f) * 1000ull + FRONT_DRAIN_EXTRA_US;
+	f->drain_invocations = f->pool.invocations;
+}
+
 static void front_drain(struct front *f)
 {
 	if (f->draining) {
@@ -112,13 +120,13 @@ static void front_drain(struct front *f)
 	}
 	notef("draining: %u requests run, %u wait", f->pool.active, f->pool.waiting);
 	f->draining = true;
-	f->drain_until_us = monotonic_us() + front_longest_ms(f) * 1000ull + FRONT_DRAIN_EXTRA_US;
 	catalog_stop(&f->catalog);
 	http_drain(&f->http);
 	/* Whoever comes now is refused, not left waiting. */
 	for (unsigned i = 0; i < f->options->listen_count; i++)
 		shutdown(f->options->listen_fds[i], SHUT_RDWR);
 	pool_drain(&f->pool);
+	front_give_time(f);
 }
 
 static void front_signal(void *opaque, uint32_t events)
@@ -128,6 +136,8 @@ static void front_signal(void *opaque, uint32_t events)
 
 	(void)events;
 	if (read(f->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_pid != (uint32_t)getppid())
 		return;
 	if (info.ssi_signo == (uint32_t)FRONT_SIGNAL_REFRESH)
 		catalog_refresh(&f->catalog);
@@ -215,6 +225,8 @@ static int front_run(struct front *f)
 			wait_ms = FRONT_DRAIN_LOOK_MS;
 		ret = loop_step(&f->loop, &f->lock, wait_ms);
 		timers_run(&f->timers, monotonic_us());
+		if (f->draining && f->pool.invocations != f->drain_invocations)
+			front_give_time(f);
 	}
 	if (ret < 0) {
 		notef("serve: %s", error_text()[0] ? error_text() : strerror(-ret));

@@ -27,7 +27,6 @@
 #define STATUS_VIRGA    125
 
 #define CLIENT_BODY_MAX (16u << 20)
-#define CLIENT_GRACE_MS 5000u /* beyond the time that the host itself keeps */
 
 int host_connect(const struct options *options)
 {
@@ -240,8 +239,7 @@ int host_invoke(int fd, const struct options *options)
 	snprintf(target, sizeof(target), "/2015-03-31/functions/%.256s/invocations",
 		 options->args[0]);
 	if (ret == 0)
-		ret = host_call(fd, "POST", target, data, len,
-				options->timeout_ms + CLIENT_GRACE_MS, &reply);
+		ret = host_call(fd, "POST", target, data, len, options->timeout_ms, &reply);
 	if (ret == 0)
 		status = client_result(&reply);
 	else

@@ -125,7 +125,7 @@ void http_fini(struct http_server *s);
 /* Serves a listening, non-blocking stream socket; fd stays the caller's. 0 or -errno. */
 int http_listen(struct http_server *s, int fd);
 
-/* Accepts who has come and nobody any more, closes what idles, and lets the rest finish. */
+/* Accepts who has come and nobody any more, closes those that have sent nothing, lets the rest finish. */
 void http_drain(struct http_server *s);
 
 /* The value of the header of that name (any case), or NULL. */

@@ -55,7 +55,7 @@ static bool http_accept_some(struct http_listener *l)
 		    http_accept_spare(s, l->fd) >= 0)
 			continue;
 		if (fd < 0)
-			return false;
+			return errno != EAGAIN;
 		if (http_make_room(s)) {
 			http_accept_one(s, fd);
 			continue;

@@ -17,7 +17,7 @@
 #define STORE_COMMANDS                                                                             \
 	(COMMAND_TEMPLATE_BUILD | COMMAND_TEMPLATE_LIST | COMMAND_TEMPLATE_CHECK |                 \
 	 COMMAND_TEMPLATE_RM | COMMAND_TEMPLATE_EXPORT | COMMAND_TEMPLATE_IMPORT | COMMAND_SERVE | \
-	 COMMAND_INVOKE)
+	 COMMAND_INVOKE | COMMAND_INSPECT)
 #define ALL_COMMANDS 0xffffu
 
 struct option_spec {
@@ -101,16 +101,17 @@ static int option_seconds(const char *name, const char *text, uint32_t *ms)
 	return 0;
 }
 
-static int option_count(const char *option, const char *text, unsigned max, unsigned *count)
+static int option_count(const char *option, const char *text, unsigned min, unsigned max,
+			unsigned *count)
 {
 	char *end;
 	unsigned long value;
 
 	errno = 0;
 	value = strtoul(text, &end, 10);
-	if (end == text || *end || text[0] == '-' || errno || value < 1 || value > max)
-		return failf(EINVAL, "option %s: '%s' is not a number from 1 to %u", option, text,
-			     max);
+	if (end == text || *end || text[0] == '-' || errno || value < min || value > max)
+		return failf(EINVAL, "option %s: '%s' is not a number from %u to %u", option, text,
+			     min, max);
 	*count = (unsigned)value;
 	return 0;
 }
@@ -137,9 +138,9 @@ static int option_apply(struct options *o, const char *name, const char *value)
 	int ret;
 
 	if (strcmp(name, "count") == 0)
-		return option_count("-n", value, OPTIONS_CLONES_MAX, &o->clones);
+		return option_count("-n", value, 1, OPTIONS_CLONES_MAX, &o->clones);
 	if (strcmp(name, "warm") == 0)
-		return option_count("--warm", value, OPTIONS_WARM_MAX, &o->warm);
+		return option_count("--warm", value, 0, OPTIONS_WARM_MAX, &o->warm);
 	if (strcmp(name, "warm-request") == 0)
 		return option_add(name, value, o->request_files, &o->request_file_count,
 				  OPTIONS_REQUESTS_MAX);

@@ -164,9 +164,9 @@ void pool_hold(struct pool_shell *s)
 
 	timer_clear(pool->timers, &s->timer);
 	pool_set_state(s, POOL_HELD);
-	if (pool->held_count > POOL_HELD_MAX)
-		pool_let_go(pool->held);
 	pool_want_work(pool);
+	if (pool->held_count > pool->held_max) /* soon, not before this answer */
+		timer_set(pool->timers, &pool->work, monotonic_us());
 }
 
 /* --- What shells say --- */

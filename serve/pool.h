@@ -17,7 +17,8 @@
 #define POOL_OVERDUE_US  50000u  /* so long at most, then a little is done anyway */
 #define POOL_BUILDS_MAX  4u      /* shells that are made at once while requests wait, */
 #define POOL_REFILLS_MAX 2u      /* and while none does */
-#define POOL_HELD_MAX    48u     /* shells that have answered and are still there */
+#define POOL_HELD_MAX    48u     /* shells that have answered and are still there; fewer where */
+#define POOL_HELD_FILES  8u      /* that would be more than one of so many descriptors */
 #define POOL_SPAWNER_US  500000u /* between two tries to start a spawner, */
 #define POOL_SHORT_US    20000u  /* also when the one before lived no longer than that */
 #define POOL_BUILD_MS    10000u
@@ -83,7 +84,7 @@ struct pool {
 	unsigned cursor;
 	unsigned building;
 	struct pool_shell *held, *held_last; /* oldest first */
-	unsigned held_count;
+	unsigned held_count, held_max;
 	unsigned waiting, active; /* invocations of all functions */
 	uint64_t ids;             /* given out to shells */
 	uint64_t invocations;     /* begun so far */

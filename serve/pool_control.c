@@ -8,6 +8,7 @@
  * comes while a used one is replaced, and some more.
  */
 #include <errno.h>
+#include <sys/resource.h>
 
 #include "arch/error.h"
 #include "arch/vm.h"
@@ -221,12 +222,17 @@ static void control_serve(struct pool *pool)
 			pool_dispatch(pool, f);
 }
 
+/* All of them in a quiet moment, else half: many ends at once wait for the kernel together. */
+static void control_end_held(struct pool *pool, bool quiet)
+{
+	while (pool->held && (quiet || pool->held_count > pool->held_max / 2))
+		pool_let_go(pool->held);
+}
+
 /* What can wait for a quiet moment. */
 static void control_upkeep(struct pool *pool, bool quiet, uint64_t now_us)
 {
-	for (unsigned n = pool->held_count; n; n--)
-		if (quiet || pool->held_count > POOL_HELD_MAX / 2)
-			pool_let_go(pool->held);
+	control_end_held(pool, quiet);
 	for (struct function *f = pool->functions; f; f = f->next)
 		control_retire(f);
 	control_refill_all(pool, now_us);
@@ -244,6 +250,8 @@ static void control_work(void *opaque)
 	control_serve(pool);
 	if (quiet || (pool->since_us && now_us - pool->since_us >= POOL_OVERDUE_US))
 		control_upkeep(pool, quiet, now_us);
+	else if (pool->held_count > pool->held_max)
+		control_end_held(pool, false);
 	function_sweep(pool);
 	next_us = pool->orders_wanted ? now_us
 				      : control_earlier(start_us, control_next(pool, now_us));
@@ -298,6 +306,12 @@ void pool_make_room(struct pool *pool, const struct function *f)
 
 void pool_control_init(struct pool *pool)
 {
+	struct rlimit files;
+
+	pool->held_max = POOL_HELD_MAX;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 &&
+	    files.rlim_cur / POOL_HELD_FILES < POOL_HELD_MAX)
+		pool->held_max = (unsigned)(files.rlim_cur / POOL_HELD_FILES);
 	pool->work = (struct timer){ .expired = control_work, .opaque = pool };
 	pool->tick = (struct timer){ .expired = control_tick, .opaque = pool };
 }

@@ -51,8 +51,13 @@ static void serve_listen_runtime(struct serve *s)
 {
 	char address[ADDRESS_TEXT_MAX];
 
-	if (address_runtime(address) == 0 && serve_listen_one(s, address) < 0)
-		notef("%s; commands find this host by --host only", error_text());
+	if (address_runtime(address) < 0)
+		return;
+	for (unsigned i = 0; i < s->front.listen_count; i++)
+		if (strcmp(s->front.listen_names[i], address) == 0)
+			return;
+	if (serve_listen_one(s, address) < 0)
+		notef("commands will find this host by --host only: %s", error_text());
 }
 
 static int serve_listen(struct serve *s, const struct options *options)
@@ -114,6 +119,10 @@ static void serve_read_again(struct serve *s)
 		host_config_fini(&config);
 		return;
 	}
+	/* What a front that runs does not change, the next one does not either. */
+	config.shells = s->config.shells;
+	config.bare = s->config.bare;
+	config.refill = s->config.refill;
 	host_config_fini(&s->config);
 	s->config = config;
 }
@@ -133,6 +142,7 @@ static void serve_signal(struct serve *s, int signal)
 static int serve_wait(struct serve *s, const sigset_t *signals)
 {
 	int status;
+	pid_t pid;
 
 	for (;;) {
 		siginfo_t info;
@@ -140,8 +150,10 @@ static int serve_wait(struct serve *s, const sigset_t *signals)
 
 		if (signal > 0 && signal != SIGCHLD)
 			serve_signal(s, signal);
-		if (waitpid(s->pid, &status, WNOHANG) == s->pid)
-			return status;
+		/* As process 1 of a container it gets the children of a front that was killed. */
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			if (pid == s->pid)
+				return status;
 	}
 }
 

@@ -317,7 +317,7 @@ static void shell_begin(struct shell *s, const struct message *m)
 	s->log_len = 0;
 	shell_stage(s, SHELL_RECEIVED);
 	s->stages_ns[SHELL_MAPPED] = s->stages_ns[SHELL_POPULATED] = s->stages_ns[SHELL_LOADED] =
-		s->stages_ns[SHELL_RECEIVED];
+		s->stages_ns[SHELL_ENTERED] = s->stages_ns[SHELL_RECEIVED];
 }
 
 static int shell_prepare(struct shell *s, struct message *m, const struct invoke_head *head,

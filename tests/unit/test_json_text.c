@@ -193,7 +193,10 @@ static void test_beside_jansson(void **state)
 		json_t *value = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
 		bool ours = json_text_valid(text, len);
 
-		if (ours != (value != NULL))
+		/* It has other reasons to refuse; nothing that it takes may be refused here. */
+		if (value ? !ours
+			  : ours && json_error_code(&error) != json_error_numeric_overflow &&
+				    json_error_code(&error) != json_error_stack_overflow)
 			fail_msg("'%.*s': %d, jansson: %s", (int)len, text, ours, error.text);
 		valid += ours;
 		json_decref(value);

@@ -261,14 +261,16 @@ static void test_names_refused(void **state)
 			continue; /* it does not come that far */
 		snprintf(target, sizeof(target), "/2015-03-31/functions/%s/invocations", bad[i]);
 		check_refused("POST", target, "", 400, "InvalidParameterValueException",
-			      "the function's name is none: NAME, NAME:QUALIFIER or an ARN are");
+			      "no name of a function: NAME (letters, digits, - and _, 64 at most), "
+			      "NAME:QUALIFIER or an ARN");
 	}
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
 		snprintf(target, sizeof(target), "/2015-03-31/functions/%s/invocations",
 			 good[i].text);
 		check_refused("POST", target, "", 404, "ResourceNotFoundException",
 			      strcmp(good[i].name, "f") == 0
-				      ? "Function not found: f (its template could not be loaded)"
+				      ? "Function not found: f (its template is being loaded, or "
+					"could not be)"
 				      : "Function not found: ");
 	}
 }
