@@ -231,7 +231,7 @@ OPTIONS = [
     (["snapshot", "S", "D", "E"], 2, "takes SOCKET DIR"),
     (["snapshot", "S", "D", "--ready-timeout", "0"], 2, "seconds above 0"),
     (["snapshot", "S", "D", "--json"], 2, "does not take it"),
-    (["inspect"], 2, "needs DIR"),
+    (["inspect"], 2, "needs NAME|DIR"),
     (["inspect", "T", "--timing"], 2, "does not take it"),
     (["devices", "x"], 2, "takes options only"),
     (["devices", "--verify"], 2, "does not take it"),

@@ -207,7 +207,8 @@ def test_loader_at_the_start(virga):
             host.__exit__(True)
         if status is not None:
             break
-    assert (status, said) == (2, "virga: serve: the process that loads it ended\n")
+    assert (status, said) == (
+        2, "virga: serve: function builtin: the process that loads it ended\n")
 
 
 def test_loader_later(host):

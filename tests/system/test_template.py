@@ -308,6 +308,9 @@ def test_store(virga, tmp_path):
     assert "hello" in run(virga, "template", "list", env=env).stdout
     assert run(virga, "template", "check", env=env).stdout == "hello: whole\n"
     facts = inspect(virga, store / "hello")
+    for words in (["hello"], ["hello", "--store", str(store)]):
+        assert json.loads(run(virga, "inspect", "--json", *words, env=env).stdout) == facts
+    refused(virga, 2, "cannot be opened", "inspect", "other", "--store", store)
     assert (listed["version"], listed["ready_us"]) == (
         facts["version"], facts["template"]["ready_us"])
     again = run(virga, "template", "build", "hello", *SMALL, env=env)
