@@ -7,6 +7,7 @@
 #define VIRGA_ARCH_VCPU_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -138,10 +139,10 @@ int vcpu_load_cpuid(struct vcpu *vcpu, const void *state, size_t len);
  */
 int vcpu_run_stub(struct vcpu *vcpu);
 
-/*
- * Says which signals end KVM_RUN: kicks, and on vCPU 0 those that end the machine, unless it is hosted.
- * 0 or -errno with a sentence.
- */
+/* What a vCPU thread takes: its kicks, and on vCPU 0 what is meant for the process, if not hosted. */
+void vcpu_signals(const struct vcpu *vcpu, sigset_t *set);
+
+/* Has these end KVM_RUN. 0 or -errno with a sentence. */
 int vcpu_set_signal_mask(struct vcpu *vcpu);
 
 /*

@@ -33,8 +33,7 @@ void vm_block_signals(void)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-/* What a vCPU thread takes: its kicks, and on vCPU 0 what is meant for the process. */
-static void vcpu_signals(const struct vcpu *vcpu, sigset_t *set)
+void vcpu_signals(const struct vcpu *vcpu, sigset_t *set)
 {
 	sigemptyset(set);
 	sigaddset(set, VM_KICK_SIGNAL);

@@ -4,7 +4,6 @@
  * serve/api_answer.c; the other pages: serve/report.c.
  */
 #include "serve/api.h"
-#include "serve/json_text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -47,8 +46,6 @@ static void api_new_id(struct api *api, char id[API_ID_LEN + 1])
 	}
 	*p = '\0';
 }
-
-#define API_LOOK_MAX 65536u /* bytes of JSON that are looked at here, 0.2 ms at most */
 
 /* --- A request --- */
 
@@ -129,7 +126,7 @@ static void api_throttle(struct api_call *call)
 /* No shell is spent on a payload that is quickly seen to be wrong; nobody waits for a long look. */
 static bool api_is_wrong(const struct api_call *call)
 {
-	return call->inv.function->config.json && call->inv.payload_len <= API_LOOK_MAX &&
+	return call->inv.function->config.json && call->inv.payload_len <= INVOCATION_LOOK_MAX &&
 	       !json_text_valid(call->inv.payload, call->inv.payload_len);
 }
 

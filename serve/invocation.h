@@ -11,14 +11,16 @@
 
 #include "serve/message.h"
 
-#define INVOCATION_LOG_MAX         4096u /* bytes of log that come with an answer: the last ones */
-#define INVOCATION_ENVIRONMENT_MAX 4096u /* NAME=VALUE strings, each with its NUL */
+#define INVOCATION_LOOK_MAX        65536u /* bytes of JSON that the front looks at, 0.2 ms at most */
+#define INVOCATION_LOG_MAX         4096u  /* bytes of log that come with an answer: the last ones */
+#define INVOCATION_ENVIRONMENT_MAX 4096u  /* NAME=VALUE strings, each with its NUL */
 
 /* --- MESSAGE_INVOKE: id; descriptors in this order, those that the flags name --- */
 
 #define INVOKE_TEMPLATE            1u /* two: memory and parts of a sealed template, for a bare shell */
 #define INVOKE_MEMFD               2u /* one: the payload, which is not in the text then */
-#define INVOKE_JSON                4u /* request and answer must be JSON */
+#define INVOKE_JSON                4u /* the answer must be JSON */
+#define INVOKE_LOOK                8u /* and so must the request, which the front has not looked at */
 
 struct invoke_head {
 	uint32_t flags;

@@ -194,7 +194,7 @@ static void pool_build_failed(struct pool_shell *s, const char *why)
 
 	notef("%s: no machine can be made: %s", f ? f->config.name : "bare shell", why);
 	pool_kill(s);
-	pool_end_held(s->pool); /* they take memory and processes */
+	pool_end_held(s->pool, true); /* they take memory and processes */
 	if (!f) {
 		if (shape)
 			shape->refused_until_us = monotonic_us() + POOL_BACK_OFF_US;
@@ -343,7 +343,7 @@ static int pool_spawn(struct pool *pool, struct pool_shell *s, struct version *m
 	while (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
 		if (!pool->held)
 			return failf(errno, "no descriptor left (ulimit -n): %s", strerror(errno));
-		pool_end_held(pool); /* which have some */
+		pool_end_held(pool, true); /* which have some */
 	}
 	s->fd = pair[0];
 	s->watch = loop_add(pool->loop, s->fd, EPOLLIN, pool_event, s);

@@ -188,7 +188,10 @@ int pool_start_spawner(struct pool *pool);
 
 /* All shells are in use and f wants one: lets one go that can be spared. */
 void pool_make_room(struct pool *pool, const struct function *f);
-void pool_end_held(struct pool *pool); /* lets those go that have answered */
+
+/* Lets those go that have answered, all or half: ends at the same time wait for the kernel together. */
+void pool_end_held(struct pool *pool, bool all);
+
 void pool_control_init(struct pool *pool);
 
 /* A request of f came: the controller counts it. */

@@ -222,17 +222,10 @@ static void control_serve(struct pool *pool)
 			pool_dispatch(pool, f);
 }
 
-/* All of them in a quiet moment, else half: many ends at once wait for the kernel together. */
-static void control_end_held(struct pool *pool, bool quiet)
-{
-	while (pool->held && (quiet || pool->held_count > pool->held_max / 2))
-		pool_let_go(pool->held);
-}
-
 /* What can wait for a quiet moment. */
 static void control_upkeep(struct pool *pool, bool quiet, uint64_t now_us)
 {
-	control_end_held(pool, quiet);
+	pool_end_held(pool, quiet);
 	for (struct function *f = pool->functions; f; f = f->next)
 		control_retire(f);
 	control_refill_all(pool, now_us);
@@ -251,7 +244,7 @@ static void control_work(void *opaque)
 	if (quiet || (pool->since_us && now_us - pool->since_us >= POOL_OVERDUE_US))
 		control_upkeep(pool, quiet, now_us);
 	else if (pool->held_count > pool->held_max)
-		control_end_held(pool, false);
+		pool_end_held(pool, false);
 	function_sweep(pool);
 	next_us = pool->orders_wanted ? now_us
 				      : control_earlier(start_us, control_next(pool, now_us));
@@ -274,9 +267,9 @@ void pool_want_work(struct pool *pool)
 		timer_set(pool->timers, &pool->work, at_us);
 }
 
-void pool_end_held(struct pool *pool)
+void pool_end_held(struct pool *pool, bool all)
 {
-	while (pool->held)
+	while (pool->held && (all || pool->held_count > pool->held_max / 2))
 		pool_let_go(pool->held);
 }
 
@@ -286,7 +279,7 @@ void pool_make_room(struct pool *pool, const struct function *f)
 	const struct function *most = NULL;
 
 	if (pool->held) {
-		pool_end_held(pool);
+		pool_end_held(pool, true);
 		return;
 	}
 	for (const struct function *other = pool->functions; other; other = other->next)

@@ -128,7 +128,9 @@ static int pool_send(struct pool_shell *s, const struct invocation *inv)
 	struct message *m = &s->pool->out;
 	struct invoke_head head = {
 		.policy = f->config.policy,
-		.flags = f->config.json ? INVOKE_JSON : 0,
+		.flags = !f->config.json                          ? 0
+			 : inv->payload_len > INVOCATION_LOOK_MAX ? INVOKE_JSON | INVOKE_LOOK
+								  : INVOKE_JSON,
 		.number = (uint32_t)inv->id,
 		.environment_len = (uint32_t)f->config.environment_len,
 		.payload_len = (uint32_t)inv->payload_len,

@@ -351,7 +351,7 @@ static bool shell_invoke(struct shell *s, struct message *m)
 
 	shell_begin(s, m);
 	payload = invocation_parse(m, &head, &environment, &owned);
-	if (payload && head.flags & INVOKE_JSON && !json_text_valid(payload, head.payload_len))
+	if (payload && head.flags & INVOKE_LOOK && !json_text_valid(payload, head.payload_len))
 		shell_send_text(s, OUTCOME_NOT_JSON, "the request is not JSON");
 	used = s->busy;
 	ret = payload ? 0 : -EPROTO;

@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #include "arch/error.h"
-#include "arch/vm.h"
 #include "boot/sealed.h"
 #include "serve/message.h"
 #include "serve/shell.h"

@@ -39,15 +39,18 @@ int vcpu_set_signal_mask(struct vcpu *vcpu)
 		struct kvm_signal_mask head;
 		uint8_t set[KVM_SIGSET_SIZE];
 	} mask = { .head.len = KVM_SIGSET_SIZE };
-	uint64_t blocked = ~0ull & ~(1ull << (VM_KICK_SIGNAL - 1));
+	uint64_t blocked = ~0ull;
+	sigset_t taken;
 
-	if (vcpu->index == 0)
-		blocked &= ~(1ull << (SIGALRM - 1));
-	if (vcpu->index == 0 && !vcpu->vm->hosted)
-		blocked &= ~(1ull << (SIGTERM - 1) | 1ull << (SIGINT - 1) | 1ull << (SIGHUP - 1));
+	vcpu_signals(vcpu, &taken);
 	/* A fault of virga's own must still be delivered. */
-	blocked &= ~(1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1) | 1ull << (SIGILL - 1) |
-		     1ull << (SIGSYS - 1));
+	sigaddset(&taken, SIGSEGV);
+	sigaddset(&taken, SIGBUS);
+	sigaddset(&taken, SIGILL);
+	sigaddset(&taken, SIGSYS);
+	for (int signal = 1; signal <= KVM_SIGSET_SIZE * 8; signal++)
+		if (sigismember(&taken, signal) == 1)
+			blocked &= ~(1ull << (signal - 1));
 	memcpy(mask.set, &blocked, sizeof(mask.set));
 	if (ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &mask) < 0)
 		return failf(errno, "cannot set vCPU %u's signal mask: %s", vcpu->index,

@@ -194,6 +194,9 @@ def test_not_json(host, client):
     assert (answer.status, answer.error) == (400, "InvalidRequestContentException")
     with pytest.raises(client.exceptions.InvalidRequestContentException, match="JSON"):
         client.invoke(FunctionName="json", Payload=b"{")
+    # One that is too long to be looked at before a machine is chosen.
+    assert host.invoke(200000 * b"[", "json").error == "InvalidRequestContentException"
+    host.echo()
 
 
 def test_host_fails(host, client):

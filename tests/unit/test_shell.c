@@ -253,7 +253,8 @@ static void test_remap(void **state)
 static struct shell_answer ask_json(struct shell_process *s, const struct sealed *sealed,
 				    const char *request)
 {
-	shell_ask(s, 3, POLICY_RESET, INVOKE_JSON, sealed, NULL, request, strlen(request));
+	shell_ask(s, 3, POLICY_RESET, INVOKE_JSON | INVOKE_LOOK, sealed, NULL, request,
+		  strlen(request));
 	return shell_answer_take(s);
 }
 
@@ -360,7 +361,7 @@ static void send_random(struct shell_process *s)
 	m->text_len = (uint32_t)seed_below(&seed, 200);
 	seed_bytes(&seed, m->text, m->text_len);
 	seed_bytes(&seed, &head, sizeof(head));
-	head.flags &= 7;
+	head.flags &= 15;
 	head.policy &= 3;
 	if (seed_below(&seed, 2)) {
 		head.environment_len &= 0xff;

@@ -230,7 +230,7 @@ static void ask(struct shell_process *s, const struct sealed *sealed, const char
 		const char *request, enum outcome outcome)
 {
 	struct shell_answer a;
-	uint32_t flags = request[0] == '"' ? INVOKE_JSON : 0;
+	uint32_t flags = request[0] == '"' ? INVOKE_JSON | INVOKE_LOOK : 0;
 
 	shell_ask(s, 5, POLICY_RESET, flags, sealed, environment, request, strlen(request));
 	a = shell_answer_take(s);
