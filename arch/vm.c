@@ -7,45 +7,13 @@
 
 #include <errno.h>
 #include <linux/kvm.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "arch/error.h"
-#include "arch/x86_64/layout.h"
 
-/* --- Signals, waiting, kicking --- */
-
-void vm_block_signals(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGALRM);
-	sigaddset(&set, SIGPIPE);
-	sigaddset(&set, VM_KICK_SIGNAL);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-}
-
-void vcpu_signals(const struct vcpu *vcpu, sigset_t *set)
-{
-	sigemptyset(set);
-	sigaddset(set, VM_KICK_SIGNAL);
-	if (vcpu->index)
-		return;
-	sigaddset(set, SIGALRM);
-	if (vcpu->vm->hosted)
-		return;
-	sigaddset(set, SIGTERM);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGHUP);
-}
+/* --- Signals and polls --- */
 
 static void vm_signal(struct vm *vm, int signal)
 {
@@ -76,20 +44,6 @@ static void vcpu_take_signals(struct vcpu *vcpu, bool wait)
 		vm_signal(vm, signal);
 }
 
-static void vcpu_kick(struct vcpu *vcpu)
-{
-	if (vcpu->has_thread)
-		pthread_kill(vcpu->thread, VM_KICK_SIGNAL);
-}
-
-/* Not the one whose exit is being handled: it looks at the machine's state before it goes on. */
-static void vm_kick_all(struct vm *vm)
-{
-	for (unsigned i = 0; i < vm->vcpu_count; i++)
-		if (&vm->vcpus[i] != vm->current)
-			vcpu_kick(&vm->vcpus[i]);
-}
-
 int vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque)
 {
 	if (vm->poll_count == VM_POLLS_MAX)
@@ -102,25 +56,6 @@ void vm_poll(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->poll_count; i++)
 		vm->polls[i].poll(vm->polls[i].opaque);
-}
-
-void vm_poll_later(struct vm *vm)
-{
-	vm->poll_pending = true;
-	vcpu_kick(&vm->vcpus[0]);
-}
-
-void vm_park(struct vm *vm)
-{
-	vm->current->parked = true;
-}
-
-void vm_wake(struct vm *vm)
-{
-	vm->wake_pending = true;
-	for (unsigned i = 0; i < vm->vcpu_count; i++)
-		if (vm->vcpus[i].parked && &vm->vcpus[i] != vm->current)
-			vcpu_kick(&vm->vcpus[i]);
 }
 
 /* --- The run loop --- */
@@ -333,23 +268,6 @@ void vm_forget(struct vm *vm)
 	vm->wake_pending = vm->poll_pending = false;
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		vm->vcpus[i].parked = false;
-}
-
-void vm_end(struct vm *vm, enum vm_end_reason reason, uint8_t code, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (vm->state == VM_ENDED)
-		return;
-	vm->end.reason = reason;
-	vm->end.code = code;
-	va_start(ap, fmt);
-	vsnprintf(vm->end.text, sizeof(vm->end.text), fmt, ap);
-	va_end(ap);
-	vm->state = VM_ENDED;
-	vm_kick_all(vm);
-	loop_stop(&vm->loop);
-	pthread_cond_broadcast(&vm->changed);
 }
 
 int vm_end_status(const struct vm_end *end)

@@ -147,6 +147,12 @@ void vm_hold(struct vm *vm);
 void vm_block_signals(void);
 
 /*
+ * Has every vCPU but the one whose exit is being handled, which looks at the machine's state before
+ * it goes on, leave KVM_RUN. VM lock held.
+ */
+void vm_kick_all(struct vm *vm);
+
+/*
  * Stops every vCPU at an instruction boundary with its pending I/O completed, and waits for
  * that; a machine that has been created is waited for until it runs. Not a vCPU's thread; VM lock
  * held (released while waiting). Afterwards the machine is VM_STOPPED or VM_ENDED.
