@@ -38,6 +38,9 @@ struct vcpu_image {
 /* Takes a saved vCPU apart; index is for messages. 0 or -EINVAL with a sentence. */
 int vcpu_parse(unsigned index, const void *state, size_t len, struct vcpu_image *image);
 
+/* The CPUID table of a saved vCPU. */
+void vcpu_cpuid_of(const struct vcpu_image *image, struct cpuid_table *table);
+
 /* One KVM_SET_* of a saved part. 0 or -errno with a sentence that says what. */
 int vcpu_set(struct vcpu *vcpu, unsigned long request, const char *what, const void *data);
 

@@ -114,46 +114,6 @@ int vcpu_save(struct vcpu *vcpu, struct blob *out)
 
 /* --- Load --- */
 
-int vcpu_parse(unsigned index, const void *state, size_t len, struct vcpu_image *image)
-{
-	struct blob in = blob_reader(state, len);
-
-	image->host_key = blob_get_u64(&in);
-	image->tsc = blob_get_u64(&in);
-	image->tsc_khz = blob_get_u32(&in);
-	image->mp_state = blob_take(&in, sizeof(struct kvm_mp_state));
-	image->cpuid_count = blob_get_u32(&in);
-	if (image->cpuid_count > CPUID_ENTRIES_MAX)
-		return failf(EINVAL, "vcpu %u: %u CPUID entries are more than %d", index,
-			     image->cpuid_count, CPUID_ENTRIES_MAX);
-	image->cpuid = blob_take(&in, image->cpuid_count * sizeof(struct kvm_cpuid_entry2));
-	image->regs = blob_take(&in, sizeof(struct kvm_regs));
-	image->sregs = blob_take(&in, sizeof(struct kvm_sregs2));
-	image->xsave_size = blob_get_u32(&in);
-	image->xsave = blob_take(&in, image->xsave_size);
-	image->xcrs = blob_take(&in, sizeof(struct kvm_xcrs));
-	image->debug = blob_take(&in, sizeof(struct kvm_debugregs));
-	image->events = blob_take(&in, sizeof(struct kvm_vcpu_events));
-	image->lapic = blob_take(&in, sizeof(struct kvm_lapic_state));
-	image->msr_count = blob_get_u32(&in);
-	if (image->msr_count > MSRS_MAX)
-		return failf(EINVAL, "vcpu %u: %u MSRs are more than %d", index, image->msr_count,
-			     MSRS_MAX);
-	image->msrs = blob_take(&in, image->msr_count * sizeof(struct kvm_msr_entry));
-	if (in.failed || in.pos != in.len)
-		return failf(EINVAL,
-			     "vcpu %u: the saved state has %zu bytes, which do not fit its "
-			     "own lengths",
-			     index, len);
-	return 0;
-}
-
-static void vcpu_cpuid_of(const struct vcpu_image *image, struct cpuid_table *table)
-{
-	table->head = (struct kvm_cpuid2){ .nent = image->cpuid_count };
-	memcpy(table->entries, image->cpuid, image->cpuid_count * sizeof(table->entries[0]));
-}
-
 /* Whether that CPUID was set already, so that KVM has taken it. */
 static bool vcpu_has_cpuid(const struct vcpu *vcpu, const struct vcpu_image *image)
 {
@@ -186,14 +146,6 @@ int vcpu_check(struct vcpu *vcpu, const void *state, size_t len)
 	vcpu_cpuid_of(&image, &saved);
 	ret = cpuid_host(vcpu->vm, vcpu->index, vcpu->vm->vcpu_count, &host);
 	return ret < 0 ? ret : cpuid_check(&saved, &host);
-}
-
-int vcpu_set(struct vcpu *vcpu, unsigned long request, const char *what, const void *data)
-{
-	if (ioctl(vcpu->fd, request, data) < 0)
-		return failf(errno, "KVM refuses vCPU %u's %s: %s", vcpu->index, what,
-			     strerror(errno));
-	return 0;
 }
 
 /*
@@ -327,16 +279,6 @@ static int vcpu_set_cpuid(struct vcpu *vcpu, const struct vcpu_image *image)
 	vcpu->cpuid = image->cpuid;
 	vcpu->cpuid_count = image->cpuid_count;
 	return 0;
-}
-
-int vcpu_saved_cpuid(const void *state, size_t len, const void **cpuid, size_t *cpuid_len)
-{
-	struct vcpu_image image = { 0 };
-	int ret = vcpu_parse(0, state, len, &image);
-
-	*cpuid = image.cpuid;
-	*cpuid_len = image.cpuid_count * sizeof(struct kvm_cpuid_entry2);
-	return ret;
 }
 
 int vcpu_load_cpuid(struct vcpu *vcpu, const void *state, size_t len)
