@@ -12,23 +12,6 @@
 #include "arch/error.h"
 #include "arch/x86_64/layout.h"
 
-unsigned memory_map(const struct memory *memory, struct memory_map_entry map[MEMORY_MAP_MAX])
-{
-	unsigned count = 0;
-
-	map[count++] = (struct memory_map_entry){ 0, LAYOUT_LOW_RAM_END, MEMORY_MAP_RAM };
-	map[count++] =
-		(struct memory_map_entry){ LAYOUT_LOW_RAM_END, LAYOUT_HIGH_RAM - LAYOUT_LOW_RAM_END,
-					   MEMORY_MAP_RESERVED };
-	map[count++] = (struct memory_map_entry){ LAYOUT_HIGH_RAM,
-						  memory->regions[0].size - LAYOUT_HIGH_RAM,
-						  MEMORY_MAP_RAM };
-	for (unsigned i = 1; i < memory->region_count; i++)
-		map[count++] = (struct memory_map_entry){ memory->regions[i].gpa,
-							  memory->regions[i].size, MEMORY_MAP_RAM };
-	return count;
-}
-
 static int boot_write_cmdline(const struct memory *memory, const char *cmdline,
 			      const struct boot_limits *limits, struct boot_info *info)
 {
@@ -43,22 +26,6 @@ static int boot_write_cmdline(const struct memory *memory, const char *cmdline,
 			     len, limits->cmdline_len, len - limits->cmdline_len);
 	info->cmdline = LAYOUT_CMDLINE;
 	return memory_write(memory, LAYOUT_CMDLINE, cmdline, len + 1);
-}
-
-/*
- * Linux never uses the reset register of a hardware-reduced machine: it asks EFI, and without EFI
- * jumps to the firmware's reset vector in real mode. There lies the register's use.
- */
-static int boot_write_reset_vector(const struct memory *memory)
-{
-	const uint16_t port = LAYOUT_PORT_POWER + LAYOUT_POWER_RESET;
-	/* mov al, value; mov dx, port; out dx, al; hlt */
-	const uint8_t code[] = {
-		0xb0, LAYOUT_POWER_RESET_VALUE, 0xba, (uint8_t)port, (uint8_t)(port >> 8), 0xee,
-		0xf4,
-	};
-
-	return memory_write(memory, LAYOUT_RESET_VECTOR, code, sizeof(code));
 }
 
 /* At the end of low RAM, away from where the kernel unpacks itself and grows. */

@@ -55,7 +55,7 @@ int linux_limits(const struct image *kernel, enum image_kind kind, struct boot_l
 static void linux_fill_map(const struct memory *memory, struct linux_zero_page *page)
 {
 	struct memory_map_entry map[MEMORY_MAP_MAX];
-	unsigned count = memory_map(memory, map);
+	unsigned count = boot_memory_map(memory, map);
 
 	for (unsigned i = 0; i < count; i++)
 		page->e820[i] = (struct linux_e820_entry){ .addr = map[i].addr,

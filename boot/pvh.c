@@ -66,7 +66,7 @@ int pvh_write(const struct memory *memory, const struct boot_info *info, uint64_
 		page.initrd.addr = info->initrd;
 		page.initrd.size = info->initrd_size;
 	}
-	page.info.map_count = memory_map(memory, map);
+	page.info.map_count = boot_memory_map(memory, map);
 	for (unsigned i = 0; i < page.info.map_count; i++)
 		page.map[i] = (struct pvh_map_entry){ .addr = map[i].addr,
 						      .size = map[i].size,

@@ -101,7 +101,7 @@ static void check_map(uint64_t size, const uint64_t *expected, unsigned count)
 	struct memory m;
 
 	memory_layout(&m, size);
-	assert_int_equal(memory_map(&m, map), count);
+	assert_int_equal(boot_memory_map(&m, map), count);
 	for (unsigned i = 0; i < count; i++) {
 		assert_int_equal(map[i].addr, expected[3 * i]);
 		assert_int_equal(map[i].addr + map[i].size, expected[3 * i + 1]);
