@@ -70,6 +70,15 @@ void vsock_update(struct vsock_conn *c)
 		c->end->update(c);
 }
 
+bool vsock_has_output(const struct vsock *v)
+{
+	uint64_t due = v->reset_count;
+
+	for (unsigned i = 0; i < VSOCK_CONNS_MAX / 64; i++)
+		due |= v->due[i];
+	return due != 0;
+}
+
 static void vsock_changed(struct vsock_conn *c)
 {
 	vsock_update(c);

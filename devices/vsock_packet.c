@@ -137,15 +137,6 @@ void vsock_receive(struct vsock *v, const struct vsock_header *h, const struct i
 
 /* --- Packets for the guest --- */
 
-bool vsock_has_output(const struct vsock *v)
-{
-	uint64_t due = v->reset_count;
-
-	for (unsigned i = 0; i < VSOCK_CONNS_MAX / 64; i++)
-		due |= v->due[i];
-	return due != 0;
-}
-
 /* The function channel first, then each in turn, beginning after the one served last. */
 static struct vsock_conn *vsock_pick(struct vsock *v)
 {

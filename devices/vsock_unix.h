@@ -67,20 +67,6 @@ void vsock_unix_destroy(struct vsock_unix *u);
 /* Accepts the connection c that the guest asked for; fd is owned from here on. */
 void vsock_unix_accept(struct vsock_unix *u, struct vsock_conn *c, int fd);
 
-/* --- Between vsock_unix.c and vsock_listen.c --- */
-
-/* Asks the guest for a connection; fd is owned from here on. False: it is closed, that is all. */
-bool vsock_unix_request(struct vsock_unix *u, uint32_t guest_port, int fd);
-
-/* Closes fd. If accept() ran out of descriptors, it may go on now. */
-void vsock_unix_close_fd(struct vsock_unix *u, int fd);
-
-/* Handler of the listening socket: a client is there. */
-void vsock_unix_client(void *opaque, uint32_t events);
-
-/* Sends a client away that has not said where to. */
-void vsock_unix_handshake_drop(struct vsock_unix_handshake *h);
-
 /* --- For serve/link.c; in virtio_vsock.c --- */
 
 /*
