@@ -17,7 +17,6 @@
 #include "boot/state.h"
 
 #define DIR_ATTEMPTS  16 /* at a directory that others make and remove meanwhile */
-#define DIR_FILE_MODE 0600
 #define DIR_DIR_MODE  0700
 
 /* --- Claim --- */
@@ -134,7 +133,7 @@ int snapshot_dir_open(struct snapshot_dir *dir, const char *path, bool replace)
 static int snapshot_dir_open_file(const struct snapshot_dir *dir, const char *name)
 {
 	int fd = openat(dir->dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-			DIR_FILE_MODE);
+			SNAPSHOT_FILE_MODE);
 
 	if (fd < 0)
 		return failf(errno, "%s/%s: cannot be made: %s", dir->tmp_path, name,
@@ -159,18 +158,6 @@ int snapshot_dir_add(const struct snapshot_dir *dir, const char *name, const voi
 	}
 	close(fd);
 	return ret;
-}
-
-int snapshot_dir_mark(int fd, const char *path)
-{
-	int mark_fd = openat(fd, SNAPSHOT_UNFINISHED, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC,
-			     DIR_FILE_MODE);
-
-	if (mark_fd < 0)
-		return failf(errno, "%s/" SNAPSHOT_UNFINISHED ": cannot be made: %s", path,
-			     strerror(errno));
-	close(mark_fd);
-	return 0;
 }
 
 int snapshot_dir_unfinished(const struct snapshot_dir *dir)

@@ -68,7 +68,7 @@ int snapshot_dir_sweep(const char *path);
  */
 int snapshot_dir_delete(const char *path);
 
-/* --- Between boot/snapshot_dir.c and boot/snapshot_dir_remove.c --- */
+/* --- Between the files of this module: snapshot_dir_name.c is the lowest, _remove.c above it --- */
 
 /* Its presence says that the directory can go, though it may look complete. */
 #define SNAPSHOT_UNFINISHED   "unfinished"
@@ -76,6 +76,8 @@ int snapshot_dir_delete(const char *path);
 /* The names of all files that a snapshot can have; the first three it always has. */
 #define SNAPSHOT_FILES        6
 #define SNAPSHOT_FILES_ALWAYS 3
+
+#define SNAPSHOT_FILE_MODE    0600
 extern const char *const snapshot_files[SNAPSHOT_FILES];
 
 /* Fills in both names of a struct without descriptors. -errno with a sentence; close it anyway. */

@@ -83,7 +83,7 @@ void qmp_complete(struct qmp *q, uint64_t ticket, int error);
 /* Sends an event to a session that has negotiated. data: borrowed, may be NULL. */
 void qmp_event(struct qmp *q, const char *name, const struct json_t *data);
 
-/* --- Between qmp.c and qmp_commands.c --- */
+/* --- Between qmp.c, qmp_commands.c and, below both, qmp_reply.c --- */
 
 /*
  * Runs one command object. Returns the value of "return" (owned by the caller), or NULL after
@@ -93,6 +93,12 @@ struct json_t *qmp_execute(struct qmp *q, struct json_t *command);
 
 /* {"qemu": {major, minor, micro}, "package"}, owned by the caller. */
 struct json_t *qmp_version(void);
+
+/* Sends one object, which it releases; NULL (out of memory) ends the session. */
+void qmp_send(struct qmp *q, struct json_t *object);
+
+/* Sends {key: value} with the id of the command in hand, which is thereby answered. */
+void qmp_reply(struct qmp *q, const char *key, struct json_t *value);
 
 /* Replies with an error. class: NULL for GenericError. */
 void qmp_fail(struct qmp *q, const char *class, const char *fmt, ...)
