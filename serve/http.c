@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Connections of the front (serve/http.h): accepting, reading, answering, time-outs. What the
+ * Reading and answering on the front's connections (serve/http.h), and their time-outs. What the
  * parser finds is put in its place by serve/http_request.c.
  */
 #include "serve/http.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -20,100 +19,7 @@
 
 #include "arch/error.h"
 #include "arch/vm.h"
-#include "serve/http_request.h"
-
-/* --- The list: oldest use first --- */
-
-static void http_unlink(struct http_conn *c)
-{
-	struct http_server *s = c->server;
-
-	if (s->first == c)
-		s->first = c->next;
-	else
-		c->previous->next = c->next;
-	if (s->last == c)
-		s->last = c->previous;
-	else
-		c->next->previous = c->previous;
-}
-
-static void http_link(struct http_conn *c)
-{
-	struct http_server *s = c->server;
-
-	c->next = NULL;
-	c->previous = s->last;
-	*(s->last ? &s->last->next : &s->first) = c;
-	s->last = c;
-}
-
-static bool http_idle(const struct http_conn *c)
-{
-	return c->state == HTTP_READING && c->in_len == 0 && !c->head_done;
-}
-
-/* --- Life of a connection --- */
-
-static void http_free(struct http_conn *c)
-{
-	c->server->held_bytes -= c->heap_size + (c->out ? c->out_len : 0);
-	free(c->heap);
-	free(c->out);
-	free(c);
-}
-
-/* Closes it; the memory goes when nobody on the stack uses it. */
-static void http_close(struct http_conn *c)
-{
-	struct http_server *s = c->server;
-
-	if (c->state == HTTP_DEAD)
-		return;
-	if (c->state == HTTP_HANDLING)
-		s->handler->gone(s->handler->opaque, c);
-	c->state = HTTP_DEAD;
-	timer_clear(s->timers, &c->timer);
-	loop_remove(s->loop, c->watch);
-	close(c->fd);
-	http_unlink(c);
-	s->count--;
-	if (!c->pumping)
-		http_free(c);
-}
-
-/*
- * When there is too much in memory the oldest that holds some of it, because its client is slow to say
- * or to take something, has to go.
- */
-bool http_make_memory(struct http_conn *c, size_t bytes)
-{
-	struct http_server *s = c->server;
-	struct http_conn *next;
-
-	for (struct http_conn *other = s->first; other && s->held_bytes + bytes > HTTP_HELD_MAX;
-	     other = next) {
-		next = other->next;
-		if (other == c || other->state == HTTP_HANDLING ||
-		    (!other->heap_size && !other->out))
-			continue;
-		s->broken++;
-		http_close(other);
-	}
-	return s->held_bytes + bytes <= HTTP_HELD_MAX;
-}
-
-static void http_wait(struct http_conn *c, unsigned ms)
-{
-	timer_set(c->server->timers, &c->timer, monotonic_us() + ms * 1000ull);
-}
-
-static void http_expect_events(struct http_conn *c, uint32_t events)
-{
-	if (events != c->events)
-		loop_modify(c->server->loop, c->watch, events);
-	c->events = events;
-}
+#include "serve/http_conn.h"
 
 /* A request begins. */
 static void http_first_byte(struct http_conn *c)
@@ -272,7 +178,7 @@ static void http_continue(struct http_conn *c)
 }
 
 /* Handles what lies in `in`: requests that came together are answered one after the other. */
-void http_pump(struct http_conn *c)
+static void http_pump(struct http_conn *c)
 {
 	if (c->pumping)
 		return;
@@ -410,69 +316,4 @@ void http_accept_one(struct http_server *s, int fd)
 	http_begin(c);
 }
 
-bool http_make_room(struct http_server *s)
-{
-	struct http_conn *c = s->first, *slow = NULL;
-
-	if (s->count < HTTP_CONNECTIONS_MAX)
-		return true;
-	while (c && !http_idle(c)) {
-		if (!slow && c->state == HTTP_READING && !c->due)
-			slow = c;
-		c = c->next;
-	}
-	s->broken += !c && slow;
-	c = c ? c : slow;
-	if (c)
-		http_close(c);
-	return c != NULL;
-}
-
 /* --- Life of the server --- */
-
-int http_init(struct http_server *s, struct loop *loop, struct timers *timers,
-	      const struct http_handler *handler)
-{
-	s->loop = loop;
-	s->timers = timers;
-	s->handler = handler;
-	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	return s->spare_fd < 0 ? failf(errno, "/dev/null: %s", strerror(errno)) : 0;
-}
-
-/* Whether a request of it waits in the socket. */
-static bool http_has_more(const struct http_conn *c)
-{
-	char byte;
-
-	return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
-}
-
-void http_drain(struct http_server *s)
-{
-	struct http_conn *next;
-
-	http_accept_rest(s);
-	http_stop_listening(s);
-	s->draining = true;
-	for (struct http_conn *c = s->first; c; c = next) {
-		next = c->next;
-		if (http_idle(c) && !http_has_more(c))
-			http_close(c);
-	}
-}
-
-void http_fini(struct http_server *s)
-{
-	struct http_conn *next;
-
-	http_stop_listening(s);
-	s->over = true;
-	for (struct http_conn *c = s->first; c; c = next) {
-		next = c->next;
-		http_close(c);
-	}
-	if (s->spare_fd >= 0)
-		close(s->spare_fd);
-	s->spare_fd = -1;
-}

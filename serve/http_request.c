@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What http-parser finds in a connection's bytes (serve/http_request.h). Target and headers are
+ * What http-parser finds in a connection's bytes (serve/http_conn.h). Target and headers are
  * pointers into the connection's buffer; a body is, too, while it lies there in one piece.
  */
-#include "serve/http_request.h"
+#include "serve/http_conn.h"
 
 #include <stdlib.h>
 #include <string.h>

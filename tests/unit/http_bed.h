@@ -7,7 +7,7 @@
 #define VIRGA_TESTS_UNIT_HTTP_BED_H
 
 #include "serve/http.h"
-#include "serve/http_request.h"
+#include "serve/http_conn.h"
 
 #define BED_LATER_MAX 2048u
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Limits of serve/http.c and serve/http_listen.c: bytes, headers, bodies, connections, descriptors and
+ * Limits of serve/http.c and serve/http_server.c: bytes, headers, bodies, connections, descriptors and
  * time, what a client over them is told, and that those within them are served.
  *
  * wrap: monotonic_us

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Listening and accepting (serve/http.h). When there are too many, or no descriptor is left, a client
+ * The server's life (serve/http.h): listening and accepting, draining, the end. When there are too many, or no descriptor is left, a client
  * is turned away with a word rather than left waiting.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "arch/error.h"
-#include "serve/http_request.h"
+#include "serve/http_conn.h"
 
 #define HTTP_ACCEPTS 16 /* connections that are accepted before others have their turn */
 
+/* What a client is told that is turned away. */
 static const char http_full[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
 				"Retry-After: 1\r\nContent-Length: 0\r\n\r\n";
 
@@ -89,7 +91,8 @@ int http_listen(struct http_server *s, int fd)
 	return 0;
 }
 
-void http_accept_rest(struct http_server *s)
+/* Accepts those who wait for it already. */
+static void http_accept_rest(struct http_server *s)
 {
 	for (struct http_listener *l = s->listeners; l; l = l->next)
 		for (unsigned i = 0; i < HTTP_CONNECTIONS_MAX / HTTP_ACCEPTS; i++)
@@ -97,7 +100,7 @@ void http_accept_rest(struct http_server *s)
 				break;
 }
 
-void http_stop_listening(struct http_server *s)
+static void http_stop_listening(struct http_server *s)
 {
 	while (s->listeners) {
 		struct http_listener *l = s->listeners;
@@ -106,4 +109,51 @@ void http_stop_listening(struct http_server *s)
 		loop_remove(s->loop, l->watch);
 		free(l);
 	}
+}
+
+int http_init(struct http_server *s, struct loop *loop, struct timers *timers,
+	      const struct http_handler *handler)
+{
+	s->loop = loop;
+	s->timers = timers;
+	s->handler = handler;
+	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return s->spare_fd < 0 ? failf(errno, "/dev/null: %s", strerror(errno)) : 0;
+}
+
+/* Whether a request of it waits in the socket. */
+static bool http_has_more(const struct http_conn *c)
+{
+	char byte;
+
+	return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+}
+
+void http_drain(struct http_server *s)
+{
+	struct http_conn *next;
+
+	http_accept_rest(s);
+	http_stop_listening(s);
+	s->draining = true;
+	for (struct http_conn *c = s->first; c; c = next) {
+		next = c->next;
+		if (http_idle(c) && !http_has_more(c))
+			http_close(c);
+	}
+}
+
+void http_fini(struct http_server *s)
+{
+	struct http_conn *next;
+
+	http_stop_listening(s);
+	s->over = true;
+	for (struct http_conn *c = s->first; c; c = next) {
+		next = c->next;
+		http_close(c);
+	}
+	if (s->spare_fd >= 0)
+		close(s->spare_fd);
+	s->spare_fd = -1;
 }
