@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Functions and versions of templates: making, changing and removing them (serve/pool.h).
+ * Functions and versions of templates (serve/function.h): making, changing and removing them.
  */
 #include "serve/function.h"
 
@@ -13,7 +13,7 @@
 #include "arch/error.h"
 #include "arch/vcpu.h"
 #include "boot/digest.h"
-#include "serve/pool.h"
+#include "serve/pool_state.h"
 
 const char *tier_name(enum tier tier)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Functions as the front knows them: configuration, the version of the template that new
- * requests get, the requests that run and wait, counters. Plain data of the front's one thread;
- * serve/pool.h moves it.
+ * requests get, the requests that run and wait, counters. Made, changed and removed here; what
+ * runs on them is serve/pool.h's. The front's one thread.
  */
 #ifndef VIRGA_SERVE_FUNCTION_H
 #define VIRGA_SERVE_FUNCTION_H
@@ -37,7 +37,7 @@ struct shape {
 struct version {
 	struct version *next;
 	uint32_t id;      /* the spawner's name for it */
-	uint64_t told_at; /* to the how manieth spawner; 0: to none */
+	uint64_t told_at; /* the ordinal of the spawner that was told; 0: none */
 	unsigned users;
 	bool unwanted; /* has no user but who is to tell the spawner to forget it */
 	struct sealed sealed;
@@ -109,7 +109,7 @@ struct function {
 	unsigned alive; /* shells in all states that are this function's */
 	uint64_t refused_until_us;
 
-	/* The controller (serve/pool_control.c). */
+	/* The controller (serve/pool_refill.c). */
 	unsigned target;        /* armed clones wanted now */
 	unsigned arrived;       /* requests in this tick */
 	double rate;            /* requests a second, smoothed */
@@ -154,5 +154,28 @@ struct invocation {
 const char *tier_name(enum tier tier);
 const char *result_name(enum result result);
 const char *fallback_name(enum fallback fallback);
+
+/*
+ * A version of a template, from its sealed memfds, which are moved into it. One use is the
+ * caller's. NULL with a sentence.
+ */
+struct version *version_new(struct pool *pool, struct sealed *sealed, const char *name);
+void version_put(struct pool *pool, struct version *version);
+
+/*
+ * A function of that configuration (moved), without a version yet. NULL with a sentence.
+ * function_set_version() takes over a use of the version: requests that run finish on the old one,
+ * those that come get the new one.
+ */
+struct function *function_new(struct pool *pool, struct function_config *config);
+void function_set_version(struct pool *pool, struct function *f, struct version *version);
+
+/* Other settings (config is moved) for the requests that come from now on. */
+void function_configure(struct pool *pool, struct function *f, struct function_config *config);
+
+/* Takes it out of service; what runs finishes, then function_sweep() frees it. */
+void function_remove(struct pool *pool, struct function *f);
+void function_sweep(struct pool *pool); /* frees those that are done with; not within a callback */
+struct function *function_find(const struct pool *pool, const char *name, size_t len);
 
 #endif

@@ -8,7 +8,7 @@
 #define VIRGA_TESTS_UNIT_POOL_BED_H
 
 #include "serve/message.h"
-#include "serve/pool.h"
+#include "serve/pool_state.h"
 #include "serve/shell.h"
 
 #define FAKE_SHELLS_MAX    512u

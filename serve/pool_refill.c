@@ -12,39 +12,39 @@
 
 #include "arch/error.h"
 #include "arch/vm.h"
-#include "serve/pool.h"
+#include "serve/pool_state.h"
 
-#define CONTROL_TICK_US  100000u
-#define CONTROL_RISE     0.5       /* of the way to a higher rate, in one tick */
-#define CONTROL_FALL     0.05      /* to a lower one */
-#define CONTROL_COVER_S  0.025     /* armed clones are there for the requests of so long */
-#define CONTROL_KEEP_US  10000000u /* a target is held so long after it was needed */
-#define CONTROL_RETRY_US 20000u
-#define CONTROL_PAUSE_US 1000u /* between two looks */
-#define CONTROL_STILL    0.05  /* requests a second that count as none */
+#define REFILL_TICK_US  100000u
+#define REFILL_RISE     0.5       /* of the way to a higher rate, in one tick */
+#define REFILL_FALL     0.05      /* to a lower one */
+#define REFILL_COVER_S  0.025     /* armed clones are there for the requests of so long */
+#define REFILL_KEEP_US  10000000u /* a target is held so long after it was needed */
+#define REFILL_RETRY_US 20000u
+#define REFILL_PAUSE_US 1000u /* between two looks */
+#define REFILL_STILL    0.05  /* requests a second that count as none */
 
 /* --- How many --- */
 
-static unsigned control_target(const struct function *f)
+static unsigned refill_target(const struct function *f)
 {
-	double wanted = f->config.pool_min + f->rate * CONTROL_COVER_S + 0.5;
+	double wanted = f->config.pool_min + f->rate * REFILL_COVER_S + 0.5;
 
 	return wanted < f->config.pool_max ? (unsigned)wanted : f->config.pool_max;
 }
 
-static void control_function(struct pool *pool, struct function *f, uint64_t now_us)
+static void refill_function(struct pool *pool, struct function *f, uint64_t now_us)
 {
-	double seen = f->arrived * (1e6 / CONTROL_TICK_US);
+	double seen = f->arrived * (1e6 / REFILL_TICK_US);
 	unsigned target;
 
 	f->arrived = 0;
-	f->rate += (seen - f->rate) * (seen > f->rate ? CONTROL_RISE : CONTROL_FALL);
-	if (f->rate < CONTROL_STILL)
+	f->rate += (seen - f->rate) * (seen > f->rate ? REFILL_RISE : REFILL_FALL);
+	if (f->rate < REFILL_STILL)
 		f->rate = 0;
-	target = control_target(f);
+	target = refill_target(f);
 	if (target >= f->target) {
 		f->target = target;
-		f->used_until_us = now_us + CONTROL_KEEP_US;
+		f->used_until_us = now_us + REFILL_KEEP_US;
 	} else if (now_us >= f->used_until_us) {
 		f->target = target;
 	}
@@ -52,59 +52,59 @@ static void control_function(struct pool *pool, struct function *f, uint64_t now
 		pool_want_work(pool);
 }
 
-static bool control_busy(const struct function *f)
+static bool refill_busy(const struct function *f)
 {
-	return f->rate > 0 || f->arrived || f->target > control_target(f);
+	return f->rate > 0 || f->arrived || f->target > refill_target(f);
 }
 
-static void control_tick(void *opaque)
+static void refill_tick(void *opaque)
 {
 	struct pool *pool = opaque;
 	uint64_t now_us = monotonic_us();
 	bool again = false;
 
 	for (struct function *f = pool->functions; f; f = f->next) {
-		control_function(pool, f, now_us);
-		again |= control_busy(f);
+		refill_function(pool, f, now_us);
+		again |= refill_busy(f);
 	}
 	if (again)
-		timer_set(pool->timers, &pool->tick, now_us + CONTROL_TICK_US);
+		timer_set(pool->timers, &pool->tick, now_us + REFILL_TICK_US);
 }
 
 void pool_arrived(struct pool *pool, struct function *f)
 {
 	f->arrived++;
 	if (!pool->tick.place)
-		timer_set(pool->timers, &pool->tick, pool->last_us + CONTROL_TICK_US);
+		timer_set(pool->timers, &pool->tick, pool->last_us + REFILL_TICK_US);
 }
 
 /* --- Work --- */
 
-static uint64_t control_earlier(uint64_t a_us, uint64_t b_us)
+static uint64_t refill_earlier(uint64_t a_us, uint64_t b_us)
 {
 	return a_us < b_us ? a_us : b_us;
 }
 
-static uint64_t control_later(uint64_t a_us, uint64_t b_us)
+static uint64_t refill_later(uint64_t a_us, uint64_t b_us)
 {
 	return a_us > b_us ? a_us : b_us;
 }
 
 /* When the next armed clone of f may be made, as far as the last ones say. */
-static uint64_t control_refill_us(const struct function *f, uint64_t now_us)
+static uint64_t refill_next_us(const struct function *f, uint64_t now_us)
 {
-	return control_later(control_later(f->refused_until_us, f->retry_us),
-			     bucket_next_us(&f->refill, f->config.pool_refill, now_us));
+	return refill_later(refill_later(f->refused_until_us, f->retry_us),
+			    bucket_next_us(&f->refill, f->config.pool_refill, now_us));
 }
 
 /* One armed clone more for f, if it wants one. */
-static bool control_refill(struct pool *pool, struct function *f, uint64_t now_us)
+static bool refill_one(struct pool *pool, struct function *f, uint64_t now_us)
 {
 	if (pool->draining || !f->version || f->armed_count + f->building >= f->target ||
-	    now_us < control_refill_us(f, now_us))
+	    now_us < refill_next_us(f, now_us))
 		return false;
 	if (pool_build(pool, f, NULL) < 0) {
-		f->retry_us = now_us + CONTROL_RETRY_US;
+		f->retry_us = now_us + REFILL_RETRY_US;
 		return false;
 	}
 	bucket_take(&f->refill, f->config.pool_refill, now_us);
@@ -112,42 +112,42 @@ static bool control_refill(struct pool *pool, struct function *f, uint64_t now_u
 	return true;
 }
 
-static bool control_refill_bare(struct pool *pool, struct shape *shape, uint64_t now_us)
+static bool refill_bare(struct pool *pool, struct shape *shape, uint64_t now_us)
 {
 	if (pool->draining || shape->ready_count + shape->building >= pool->limits.bare ||
 	    now_us < shape->refused_until_us)
 		return false;
 	if (pool_build(pool, NULL, shape) < 0) {
-		shape->refused_until_us = now_us + CONTROL_RETRY_US;
+		shape->refused_until_us = now_us + REFILL_RETRY_US;
 		return false;
 	}
 	bucket_take(&pool->refill, pool->limits.refill, now_us);
 	return true;
 }
 
-static bool control_may_refill(const struct pool *pool, uint64_t now_us)
+static bool refill_allowed(const struct pool *pool, uint64_t now_us)
 {
 	return pool->building < POOL_REFILLS_MAX &&
 	       now_us >= bucket_next_us(&pool->refill, pool->limits.refill, now_us);
 }
 
 /* Shells for the future, a few at once. Functions take turns. */
-static void control_refill_all(struct pool *pool, uint64_t now_us)
+static void refill_all(struct pool *pool, uint64_t now_us)
 {
 	bool more = true;
 
 	while (more) {
 		more = false;
 		for (struct function *f = pool->functions; f; f = f->next)
-			if (control_may_refill(pool, now_us))
-				more |= control_refill(pool, f, now_us);
+			if (refill_allowed(pool, now_us))
+				more |= refill_one(pool, f, now_us);
 		for (struct shape *s = pool->shapes; s; s = s->next)
-			if (control_may_refill(pool, now_us))
-				more |= control_refill_bare(pool, s, now_us);
+			if (refill_allowed(pool, now_us))
+				more |= refill_bare(pool, s, now_us);
 	}
 }
 
-static void control_retire(struct function *f)
+static void refill_retire(struct function *f)
 {
 	while (f->armed_count > f->target) {
 		f->stats.retired++;
@@ -156,7 +156,7 @@ static void control_retire(struct function *f)
 }
 
 /* When there is something to do next, in a quiet moment; UINT64_MAX: nothing. */
-static uint64_t control_next(const struct pool *pool, uint64_t now_us)
+static uint64_t refill_next(const struct pool *pool, uint64_t now_us)
 {
 	uint64_t refill_us = bucket_next_us(&pool->refill, pool->limits.refill, now_us);
 	uint64_t at_us = pool->held_count ? 0 : UINT64_MAX;
@@ -167,20 +167,19 @@ static uint64_t control_next(const struct pool *pool, uint64_t now_us)
 			at_us = 0;
 		/* Requests that wait until another try makes sense. */
 		if (f->waiting && f->refused_until_us > now_us)
-			at_us = control_earlier(at_us, f->refused_until_us);
+			at_us = refill_earlier(at_us, f->refused_until_us);
 		if (room && f->version && f->armed_count + f->building < f->target)
-			at_us = control_earlier(
-				at_us, control_later(refill_us, control_refill_us(f, now_us)));
+			at_us = refill_earlier(at_us,
+					       refill_later(refill_us, refill_next_us(f, now_us)));
 	}
 	for (const struct shape *s = pool->shapes; s; s = s->next)
 		if (room && s->ready_count + s->building < pool->limits.bare)
-			at_us = control_earlier(at_us,
-						control_later(refill_us, s->refused_until_us));
+			at_us = refill_earlier(at_us, refill_later(refill_us, s->refused_until_us));
 	return at_us;
 }
 
 /* Orders that the spawner could not take. */
-static bool control_order_again(struct pool *pool)
+static bool refill_order_again(struct pool *pool)
 {
 	struct version *next;
 	bool again = false;
@@ -203,7 +202,7 @@ static bool control_order_again(struct pool *pool)
 }
 
 /* Nothing can be made without it. When it is to be tried again; UINT64_MAX: it is there. */
-static uint64_t control_spawner(struct pool *pool, uint64_t now_us)
+static uint64_t refill_spawner(struct pool *pool, uint64_t now_us)
 {
 	if (pool->spawner.fd >= 0)
 		return UINT64_MAX;
@@ -215,7 +214,7 @@ static uint64_t control_spawner(struct pool *pool, uint64_t now_us)
 }
 
 /* Requests that still wait for a shell: each end of one may have made room. */
-static void control_serve(struct pool *pool)
+static void refill_serve(struct pool *pool)
 {
 	for (struct function *f = pool->functions; f && pool->waiting; f = f->next)
 		if (f->waiting)
@@ -223,81 +222,41 @@ static void control_serve(struct pool *pool)
 }
 
 /* What can wait for a quiet moment. */
-static void control_upkeep(struct pool *pool, bool quiet, uint64_t now_us)
+static void refill_upkeep(struct pool *pool, bool quiet, uint64_t now_us)
 {
 	pool_end_held(pool, quiet);
 	for (struct function *f = pool->functions; f; f = f->next)
-		control_retire(f);
-	control_refill_all(pool, now_us);
+		refill_retire(f);
+	refill_all(pool, now_us);
 	pool->since_us = 0;
 }
 
-static void control_work(void *opaque)
+static void refill_work(void *opaque)
 {
 	struct pool *pool = opaque;
 	uint64_t now_us = monotonic_us(), next_us;
-	uint64_t start_us = control_spawner(pool, now_us);
+	uint64_t start_us = refill_spawner(pool, now_us);
 	bool quiet = !pool->waiting && now_us - pool->last_us >= POOL_QUIET_US;
 
-	pool->orders_wanted = pool->orders_wanted && control_order_again(pool);
-	control_serve(pool);
+	pool->orders_wanted = pool->orders_wanted && refill_order_again(pool);
+	refill_serve(pool);
 	if (quiet || (pool->since_us && now_us - pool->since_us >= POOL_OVERDUE_US))
-		control_upkeep(pool, quiet, now_us);
+		refill_upkeep(pool, quiet, now_us);
 	else if (pool->held_count > pool->held_max)
 		pool_end_held(pool, false);
 	function_sweep(pool);
-	next_us = pool->orders_wanted ? now_us
-				      : control_earlier(start_us, control_next(pool, now_us));
+	next_us =
+		pool->orders_wanted ? now_us : refill_earlier(start_us, refill_next(pool, now_us));
 	if (next_us == UINT64_MAX)
 		return;
 	if (!pool->since_us)
 		pool->since_us = now_us;
-	if (next_us < now_us + CONTROL_PAUSE_US)
-		next_us = now_us + CONTROL_PAUSE_US;
+	if (next_us < now_us + REFILL_PAUSE_US)
+		next_us = now_us + REFILL_PAUSE_US;
 	timer_set(pool->timers, &pool->work, next_us);
 }
 
-void pool_want_work(struct pool *pool)
-{
-	uint64_t now_us = monotonic_us(), at_us = pool->last_us + POOL_QUIET_US;
-
-	if (!pool->since_us)
-		pool->since_us = now_us;
-	if (!pool->work.place || pool->work.at_us > at_us)
-		timer_set(pool->timers, &pool->work, at_us);
-}
-
-void pool_end_held(struct pool *pool, bool all)
-{
-	while (pool->held && (all || pool->held_count > pool->held_max / 2))
-		pool_let_go(pool->held);
-}
-
-void pool_make_room(struct pool *pool, const struct function *f)
-{
-	const struct shape *shape = pool->shapes;
-	const struct function *most = NULL;
-
-	if (pool->held) {
-		pool_end_held(pool, true);
-		return;
-	}
-	for (const struct function *other = pool->functions; other; other = other->next)
-		if (other != f && other->armed_count + other->kept_count &&
-		    (!most ||
-		     other->armed_count + other->kept_count > most->armed_count + most->kept_count))
-			most = other;
-	if (most) {
-		pool_let_go(most->armed ? most->armed : most->kept);
-		return;
-	}
-	while (shape && !shape->ready)
-		shape = shape->next;
-	if (shape)
-		pool_let_go(shape->ready);
-}
-
-void pool_control_init(struct pool *pool)
+void refill_init(struct pool *pool)
 {
 	struct rlimit files;
 
@@ -305,14 +264,6 @@ void pool_control_init(struct pool *pool)
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0 &&
 	    files.rlim_cur / POOL_HELD_FILES < POOL_HELD_MAX)
 		pool->held_max = (unsigned)(files.rlim_cur / POOL_HELD_FILES);
-	pool->work = (struct timer){ .expired = control_work, .opaque = pool };
-	pool->tick = (struct timer){ .expired = control_tick, .opaque = pool };
-}
-
-void pool_drain(struct pool *pool)
-{
-	pool->draining = true;
-	for (struct function *f = pool->functions; f; f = f->next)
-		f->target = 0;
-	pool_want_work(pool);
+	pool->work = (struct timer){ .expired = refill_work, .opaque = pool };
+	pool->tick = (struct timer){ .expired = refill_tick, .opaque = pool };
 }

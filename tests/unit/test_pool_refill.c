@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/pool_control.c: how many armed clones there are for which rate of requests, when shells are
+ * serve/pool_refill.c: how many armed clones there are for which rate of requests, when shells are
  * made and ended, and that nothing goes on when nothing happens.
  *
  * wrap: monotonic_us fork kill waitpid socketpair sealed_open
@@ -289,5 +289,5 @@ int main(void)
 		TEST(test_builds_at_once), TEST(test_turns),
 	};
 
-	return cmocka_run_group_tests_name("pool_control", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("pool_refill", tests, NULL, NULL);
 }
