@@ -102,8 +102,7 @@ struct memory_map_entry {
 	uint32_t type;
 };
 #define MEMORY_MAP_MAX 8
-unsigned boot_memory_map(const struct memory *memory,
-			 struct memory_map_entry map[MEMORY_MAP_MAX]);
+unsigned boot_memory_map(const struct memory *memory, struct memory_map_entry map[MEMORY_MAP_MAX]);
 
 /* Writes what lies at the reset vector: a use of the reset register. 0 or -errno. */
 int boot_write_reset_vector(const struct memory *memory);

@@ -16,8 +16,8 @@
 #include "arch/rename.h"
 #include "boot/state.h"
 
-#define DIR_ATTEMPTS  16 /* at a directory that others make and remove meanwhile */
-#define DIR_DIR_MODE  0700
+#define DIR_ATTEMPTS 16 /* at a directory that others make and remove meanwhile */
+#define DIR_DIR_MODE 0700
 
 /* --- Claim --- */
 

@@ -34,15 +34,14 @@ void pool_died(struct pool_shell *s, const char *why)
 	pool_want_work(pool);
 }
 
-/* What follows an answer for the shell. */
-static void pool_turn(struct pool_shell *s, enum outcome outcome)
+/* What follows for the shell, f's, that has answered. */
+static void pool_turn(struct pool_shell *s, const struct function *f, enum outcome outcome)
 {
 	bool stands = outcome == OUTCOME_RESPONSE || outcome == OUTCOME_ERROR ||
 		      outcome == OUTCOME_ANSWER_JSON;
 
 	/* One that says that it has not run goes too: it may lie, and it has seen the request. */
-	if (stands && s->settings == s->function->settings &&
-	    s->function->config.policy != POLICY_ONCE) {
+	if (stands && s->settings == f->settings && f->config.policy != POLICY_ONCE) {
 		pool_set_state(s, POOL_TURNING);
 		timer_set(s->pool->timers, &s->timer, s->since_us + POOL_RESET_MS * 1000ull);
 	} else {
@@ -93,7 +92,7 @@ static void pool_answer(struct pool_shell *s, struct message *m)
 	f->stats.fallbacks[FALLBACK_NOT_COPIED] +=
 		inv->tier != TIER_KEPT && head.flags & ANSWER_NOT_COPIED;
 	pool_forget(inv);
-	pool_turn(s, end.outcome);
+	pool_turn(s, f, end.outcome);
 	inv->done(inv, &end);
 	free(owned);
 	pool_dispatch(f->pool, f);
