@@ -41,9 +41,9 @@ devices := $(filter $(DEVICES),$(DEVICE_CLASSES))
 
 # --- sources
 
-device_sources := $(filter-out $(DEVICE_CLASSES:%=devices/%.c),$(wildcard devices/*.c)) \
-	$(devices:%=devices/%.c)
-sources := $(wildcard arch/*.c arch/$(ARCH)/*.c boot/*.c serve/*.c) $(device_sources) \
+sources := $(wildcard arch/*.c arch/base/*.c arch/$(ARCH)/*.c devices/*/*.c boot/*.c \
+	boot/snapshot/*.c boot/pages/*.c boot/$(ARCH)/*.c serve/*/*.c) \
+	devices/device.c $(devices:%=devices/%.c) \
 	$(filter-out seccomp/filter_gen.c,$(wildcard seccomp/*.c))
 objects := $(sources:%.c=$B/obj/%.o) $B/obj/devices_table.o $B/obj/builtin.o
 

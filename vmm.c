@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * virga: main, the table of commands, and each command's body where it is short.
- * The life of a machine is in serve/machine.c; nothing else calls exit.
+ * The life of a machine is in serve/machine/process.c; nothing else calls exit.
  */
 #include "vmm.h"
 
@@ -17,22 +17,22 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "boot/inspect.h"
-#include "boot/snapshot.h"
+#include "arch/base/error.h"
+#include "boot/snapshot/snapshot.h"
 #include "devices/device.h"
 #include "seccomp/relro.h"
-#include "serve/clones.h"
-#include "serve/host_client.h"
-#include "serve/invoke.h"
-#include "serve/machine.h"
-#include "serve/options.h"
-#include "serve/serve.h"
-#include "serve/spawner_process.h"
-#include "serve/supervisor.h"
-#include "serve/template.h"
-#include "serve/template_pack.h"
-#include "serve/template_store.h"
+#include "serve/cli/clone.h"
+#include "serve/cli/host_client.h"
+#include "serve/cli/inspect.h"
+#include "serve/cli/invoke.h"
+#include "serve/cli/options.h"
+#include "serve/control/supervisor.h"
+#include "serve/host/keeper.h"
+#include "serve/machine/process.h"
+#include "serve/pool/spawner_process.h"
+#include "serve/template/build.h"
+#include "serve/template/store.h"
+#include "serve/template/transport.h"
 
 #define STATUS_HOST      1
 #define STATUS_BAD_INPUT 2

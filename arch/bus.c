@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 
 int bus_claim(struct bus *b, uint64_t base, uint64_t size, bus_handler io, void *opaque,
 	      const char *name)

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <x86intrin.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/vm.h"
 
 uint64_t monotonic_ns(void)

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/x86_64/layout.h"
 
 void memory_layout(struct memory *m, uint64_t size)

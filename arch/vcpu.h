@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "arch/blob.h"
+#include "arch/base/blob.h"
 
 struct host_cpuid;
 struct kvm_run;

@@ -11,7 +11,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 
 /* --- Signals and polls --- */
 

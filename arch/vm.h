@@ -22,8 +22,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "arch/base/loop.h"
 #include "arch/bus.h"
-#include "arch/loop.h"
 #include "arch/memory.h"
 #include "arch/vcpu.h"
 #include "arch/x86_64/ioapic.h"

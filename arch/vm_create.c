@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/vm.h"
 #include "arch/x86_64/layout.h"
 

@@ -7,9 +7,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/aml.h"
+#include "arch/base/error.h"
 #include "arch/x86_64/layout.h"
-#include "boot/aml.h"
 #include "boot/boot.h"
 
 struct acpi_rsdp {

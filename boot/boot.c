@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/x86_64/layout.h"
 
 static int boot_write_cmdline(const struct memory *memory, const char *cmdline,

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/vm.h"
 #include "arch/x86_64/layout.h"
 

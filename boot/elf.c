@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "boot/boot.h"
 
 #define ELF_NOTE_PHYS32_ENTRY 18u

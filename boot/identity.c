@@ -8,7 +8,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/vm.h"
 #include "arch/x86_64/layout.h"
 

@@ -12,9 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "boot/boot.h"
-#include "boot/linux.h"
+#include "boot/x86_64/linux.h"
 
 #define IMAGE_BOOTS "virga boots bzImage and x86-64 ELF"
 

@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/x86_64/layout.h"
 #include "boot/boot.h"
 

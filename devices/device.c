@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 
 /* Zeroed. A mapping, because calloc() may touch every page of a large state to see that it is 0. */
 static void *device_state_new(size_t size)

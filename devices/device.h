@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "arch/blob.h"
-#include "arch/field.h"
+#include "arch/base/blob.h"
+#include "arch/base/field.h"
 #include "arch/vm.h"
 
 #define DEVICES_MAX 8

@@ -2,16 +2,16 @@
 /*
  * A 16550A UART at COM1 (National Semiconductor PC16550D data sheet, section 8). The line
  * has no speed: a byte written is transmitted at once, so the transmitter is always empty. The
- * bytes' other end is devices/stream.h; what the guest has sent is no longer part of the machine
+ * bytes' other end is devices/backend/stream.h; what the guest has sent is no longer part of the machine
  * and is not saved.
  */
 #include <errno.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/x86_64/layout.h"
+#include "devices/backend/stream.h"
 #include "devices/device.h"
-#include "devices/stream.h"
 
 #define SERIAL_PORTS     8u
 #define SERIAL_FIFO_SIZE 16u

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The vsock device (virtio 1.2, 5.10): moves packets between its rings and
- * devices/vsock.c, saves and restores.
+ * devices/vsock/vsock.c, saves and restores.
  *
  * A snapshot keeps connection 0, the function channel, as it is. Of every other one it keeps the
  * ports, and the restored machine's guest gets an RST for them: TRANSPORT_RESET would make Linux
@@ -11,12 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/channel.h"
+#include "devices/channel/channel.h"
 #include "devices/device.h"
-#include "devices/virtio_mmio.h"
-#include "devices/vsock.h"
-#include "devices/vsock_channel.h"
-#include "devices/vsock_unix.h"
+#include "devices/virtio/mmio.h"
+#include "devices/vsock/channel_end.h"
+#include "devices/vsock/unix.h"
+#include "devices/vsock/vsock.h"
 
 #define VSOCK_QUEUE_RX      0 /* packets for the guest */
 #define VSOCK_QUEUE_TX      1

@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 
 int relro_protect(void)
 {

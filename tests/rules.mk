@@ -4,8 +4,9 @@
 
 # http-parser is the product's own: Debian's is built without HTTP_PARSER_STRICT.
 test_libraries := -ljansson -lcap-ng $(DEPS)/lib/libhttp_parser.a -lpthread
-unit_sources   := $(wildcard tests/unit/test_*.c)
-unit_helpers   := $(filter-out $(unit_sources),$(wildcard tests/unit/*.c))
+unit_all       := $(shell find tests/unit -name '*.c' | sort)
+unit_sources   := $(foreach f,$(unit_all),$(if $(filter test_%,$(notdir $f)),$f))
+unit_helpers   := $(filter-out $(unit_sources),$(unit_all))
 test_flags     := -O1 -fno-omit-frame-pointer $(common_flags) $(kernel_headers)
 asan_flags     := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
@@ -41,7 +42,7 @@ $1/tests/unit/%: $1/test-obj/tests/unit/%.o $1/test-obj/libunit.a $1/test-obj/li
 		$1/test-obj/libunit.a $1/test-obj/libvirga.a -Wl,--end-group -lcmocka $(test_libraries)
 
 $(patsubst %.c,$1/test-obj/%.o,$(filter seccomp/%,$(sources))): | $B/filter.h
--include $$(wildcard $1/test-obj/*.d $1/test-obj/*/*.d $1/test-obj/*/*/*.d)
+-include $$(wildcard $(addprefix $1/test-obj/,*.d */*.d */*/*.d */*/*/*.d */*/*/*/*.d))
 endef
 
 $(eval $(call flavour,$B,))

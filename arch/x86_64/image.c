@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/x86_64/machine.h"
 
 int vcpu_parse(unsigned index, const void *state, size_t len, struct vcpu_image *image)

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "arch/field.h"
+#include "arch/base/field.h"
 
 #define IOAPIC_PINS    24
 #define IOAPIC_VERSION 1 /* of the saved fields */

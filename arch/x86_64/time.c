@@ -8,7 +8,7 @@
 #include <sys/ioctl.h>
 #include <x86intrin.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/vm.h"
 #include "arch/x86_64/machine.h"
 

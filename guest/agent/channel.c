@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frames of the function channel: devices/channel_protocol.h.
+ * Frames of the function channel: devices/channel/protocol.h.
  */
 #include "guest/agent/channel.h"
 

@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-#include "devices/channel_protocol.h"
+#include "devices/channel/protocol.h"
 #include "guest/agent/buffer.h"
 
 #define CHANNEL_SMALL_MAX 256u /* payload bytes kept of frames that hold no data */

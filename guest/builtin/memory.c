@@ -4,7 +4,7 @@
  * yet are plain memory; linking them is one store (KVM watches tables in use).
  */
 #include "arch/x86_64/layout.h"
-#include "devices/channel_protocol.h"
+#include "devices/channel/protocol.h"
 #include "guest/builtin/guest.h"
 #include "guest/builtin/paging.h"
 

@@ -6,7 +6,7 @@
 #ifndef VIRGA_GUEST_BUILTIN_SERVER_H
 #define VIRGA_GUEST_BUILTIN_SERVER_H
 
-#include "devices/channel_protocol.h"
+#include "devices/channel/protocol.h"
 #include "guest/builtin/vsock.h"
 
 #define ECHO_PORT       7u

@@ -4,7 +4,7 @@
  * on its index: each lap of the TX ring makes the device write a CREDIT_UPDATE whose fwd_cnt
  * makes another lap available, for as long as the device looks after one kick.
  */
-#include "devices/channel_protocol.h"
+#include "devices/channel/protocol.h"
 #include "tests/guest/driver.h"
 
 #define LAP      128u /* chains: half of them data, half packets that are refused */

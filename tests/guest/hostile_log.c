@@ -3,7 +3,7 @@
  * Logs over the function channel what a terminal would obey and what looks like a sentence of
  * virga; with `lines=N` as many short lines besides.
  */
-#include "devices/channel_protocol.h"
+#include "devices/channel/protocol.h"
 #include "tests/guest/driver.h"
 
 static void log_send(const char *text)

@@ -3,7 +3,7 @@
  * A driver whose vsock packets and channel frames break every rule (virtio 1.2, 5.10.6). A name
  * on the command line runs one attack, none runs all.
  */
-#include "devices/channel_protocol.h"
+#include "devices/channel/protocol.h"
 #include "tests/guest/driver.h"
 
 static void attack_header(void)

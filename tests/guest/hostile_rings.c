@@ -3,7 +3,7 @@
  * A driver that breaks every rule of registers and rings (virtio 1.2, 2.7). A name on the
  * command line runs one attack, none runs all.
  */
-#include "devices/channel_protocol.h"
+#include "devices/channel/protocol.h"
 #include "tests/guest/driver.h"
 
 static void attack_registers(void)

@@ -6,7 +6,7 @@
 #ifndef VIRGA_TESTS_UNIT_CHANNEL_FIXTURE_H
 #define VIRGA_TESTS_UNIT_CHANNEL_FIXTURE_H
 
-#include "devices/channel.h"
+#include "devices/channel/channel.h"
 
 #define CHANNEL_STREAM_MAX 8192
 

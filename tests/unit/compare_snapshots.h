@@ -7,7 +7,7 @@
 #ifndef VIRGA_TESTS_UNIT_COMPARE_SNAPSHOTS_H
 #define VIRGA_TESTS_UNIT_COMPARE_SNAPSHOTS_H
 
-#include "boot/snapshot.h"
+#include "boot/snapshot/snapshot.h"
 
 /* Fails the test with the first thing that differs. */
 void compare_snapshots(const struct snapshot *a, const struct snapshot *b, uint64_t gap_us);

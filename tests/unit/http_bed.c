@@ -16,11 +16,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "arch/unix_path.h"
+#include "arch/base/error.h"
+#include "arch/base/unix_path.h"
 #include "arch/vm.h"
-#include "serve/address.h"
-#include "serve/api.h"
+#include "serve/host/lambda.h"
+#include "serve/http/address.h"
 #include "tests/unit/descriptors.h"
 #include "tests/unit/own_time.h"
 

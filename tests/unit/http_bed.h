@@ -6,8 +6,8 @@
 #ifndef VIRGA_TESTS_UNIT_HTTP_BED_H
 #define VIRGA_TESTS_UNIT_HTTP_BED_H
 
-#include "serve/http.h"
-#include "serve/http_conn.h"
+#include "serve/http/conn.h"
+#include "serve/http/http.h"
 
 #define BED_LATER_MAX 2048u
 

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "tests/unit/images.h"
 
 Elf64_Ehdr *elf_of(struct test_image *t)

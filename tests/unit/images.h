@@ -10,7 +10,7 @@
 #include <elf.h>
 
 #include "boot/boot.h"
-#include "boot/linux.h"
+#include "boot/x86_64/linux.h"
 
 #define IMAGE_MAX           0x6000u
 

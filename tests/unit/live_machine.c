@@ -11,11 +11,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "boot/boot.h"
 #include "boot/identity.h"
-#include "boot/snapshot.h"
-#include "boot/snapshot_dir.h"
+#include "boot/snapshot/dir.h"
+#include "boot/snapshot/snapshot.h"
 #include "tests/unit/live_machine.h"
 
 static void live_devices(struct live *m)

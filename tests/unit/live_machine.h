@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-#include "devices/channel.h"
+#include "devices/channel/channel.h"
 #include "devices/device.h"
 
 #define MIB (1ull << 20)

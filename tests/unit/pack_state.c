@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "boot/snapshot_format.h"
-#include "boot/state.h"
+#include "boot/snapshot/format.h"
+#include "boot/snapshot/state.h"
 
 struct blob pack_state(uint64_t memory_size)
 {

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "arch/blob.h"
+#include "arch/base/blob.h"
 
 /* One that says that memory has that many bytes; blob_fini() it. */
 struct blob pack_state(uint64_t memory_size);

@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "tests/unit/descriptors.h"
 #include "tests/unit/own_time.h"
 
@@ -260,7 +260,7 @@ void fake_answer(struct fake_shell *s, enum outcome outcome, const char *text)
 	}
 }
 
-/* As serve/shell.c would take it: a template comes to a shell that has none, and to no other. */
+/* As serve/machine/shell.c would take it: a template comes to a shell that has none, and to no other. */
 static void fake_invoke(struct fake_shell *s, const struct message *m)
 {
 	size_t at = sizeof(s->head);

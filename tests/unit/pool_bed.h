@@ -7,9 +7,9 @@
 #ifndef VIRGA_TESTS_UNIT_POOL_BED_H
 #define VIRGA_TESTS_UNIT_POOL_BED_H
 
-#include "serve/message.h"
-#include "serve/pool_state.h"
-#include "serve/shell.h"
+#include "serve/ipc/message.h"
+#include "serve/machine/shell.h"
+#include "serve/pool/state.h"
 
 #define FAKE_SHELLS_MAX    512u
 #define FAKE_TEMPLATES_MAX 1024u

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "arch/memory.h"
-#include "devices/virtqueue.h"
+#include "devices/virtio/virtqueue.h"
 
 #define RING_NEXT     1u
 #define RING_WRITE    2u

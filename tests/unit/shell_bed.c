@@ -21,12 +21,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "boot/page_trace.h"
+#include "arch/base/error.h"
+#include "boot/pages/trace.h"
 #include "seccomp/confine.h"
-#include "serve/payload.h"
-#include "serve/template_guest.h"
-#include "serve/trial.h"
+#include "serve/ipc/payload.h"
+#include "serve/template/guest.h"
+#include "serve/template/trial.h"
 
 #define WAIT_MS 20000
 

@@ -10,10 +10,10 @@
 
 #include <sys/types.h>
 
-#include "boot/sealed.h"
-#include "serve/invocation.h"
-#include "serve/message.h"
-#include "serve/shell.h"
+#include "boot/snapshot/sealed.h"
+#include "serve/ipc/invocation.h"
+#include "serve/ipc/message.h"
+#include "serve/machine/shell.h"
 
 #define SHELL_CONFIG "{}\n" /* what the templates' `config` holds */
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "tests/unit/snapshot_machine.h"
 
 char machine_done[32];

@@ -23,10 +23,10 @@
 #include <unistd.h>
 #include <utmp.h>
 
-#include "arch/unix_path.h"
+#include "arch/base/unix_path.h"
 #include "arch/vm.h"
 #include "boot/config.h"
-#include "serve/supervisor.h"
+#include "serve/control/supervisor.h"
 
 #define TIMEOUT_S 20
 

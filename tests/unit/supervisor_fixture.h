@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the tests of the supervisor share: a supervisor in a process of its own, over
- * a fake VM process that speaks serve/message.h, and a QMP client.
+ * a fake VM process that speaks serve/ipc/message.h, and a QMP client.
  */
 #ifndef VIRGA_TESTS_UNIT_SUPERVISOR_FIXTURE_H
 #define VIRGA_TESTS_UNIT_SUPERVISOR_FIXTURE_H
@@ -12,7 +12,7 @@
 #include <sys/types.h>
 
 #include "arch/vm.h"
-#include "serve/message.h"
+#include "serve/ipc/message.h"
 
 struct fixture {
 	char dir[64];

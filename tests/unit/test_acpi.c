@@ -12,9 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/aml.h"
+#include "arch/base/error.h"
 #include "arch/x86_64/layout.h"
-#include "boot/aml.h"
 #include "boot/boot.h"
 
 #define MEMORY_SIZE (4u << 20)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/address.c: what is an address, which are served, and what is said of the others.
+ * serve/http/address.c: what is an address, which are served, and what is said of the others.
  */
-#include "serve/address.h"
+#include "serve/http/address.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "tests/unit/descriptors.h"
 
 static char path[64], unix_address[80];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* serve/bucket.c: never more than the rate in any second and a full bucket, and never stuck. */
+/* arch/base/bucket.c: never more than the rate in any second and a full bucket, and never stuck. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "serve/bucket.h"
+#include "arch/base/bucket.h"
 
 /* Takes as many as it may until end_us. */
 static unsigned take_all(struct bucket *b, uint32_t rate, uint64_t now_us, uint64_t end_us)

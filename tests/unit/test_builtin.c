@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "tests/unit/live_machine.h"
 
 #define WAIT_S 20

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "tests/unit/images.h"
 
 #define MEMORY_SIZE (32u << 20)

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "tests/unit/channel_fixture.h"
 
 /* --- Requests and answers --- */

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "tests/unit/channel_fixture.h"
 
 /* A string constant with its last NUL, which ends the last variable. */

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "boot/config.h"
 
 static char json_path[] = "/tmp/test_config.XXXXXX";

@@ -33,7 +33,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "seccomp/confine.h"
 
 #define CHILD_OK     0

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/x86_64/layout.h"
 #include "devices/device.h"
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "tests/unit/images.h"
 
 #define MEMORY_SIZE (4u << 20)

@@ -20,9 +20,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "boot/snapshot.h"
-#include "boot/snapshot_dir.h"
+#include "arch/base/error.h"
+#include "boot/snapshot/dir.h"
+#include "boot/snapshot/snapshot.h"
 #include "tests/unit/compare_snapshots.h"
 #include "tests/unit/live_machine.h"
 

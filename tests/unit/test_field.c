@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * arch/blob.c and arch/field.c: byte order, bounds, latching; and arch/error.c.
+ * arch/base/blob.c and arch/base/field.c: byte order, bounds, latching; and arch/base/error.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#include "arch/error.h"
-#include "arch/field.h"
+#include "arch/base/error.h"
+#include "arch/base/field.h"
 
 struct sample {
 	uint8_t byte;

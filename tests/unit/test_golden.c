@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "boot/snapshot_format.h"
+#include "boot/snapshot/format.h"
 #include "devices/device.h"
 
 #define GOLDEN_PATH "tests/golden/state-fields.txt"

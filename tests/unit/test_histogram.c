@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/histogram.c and serve/base64.c: a quantile is never less than the true one and at most a
+ * arch/base/histogram.c and arch/base/base64.c: a quantile is never less than the true one and at most a
  * quarter more, whatever the durations; two merged are as one that had all. Base64 as RFC 4648 has it.
  */
-#include "serve/histogram.h"
+#include "arch/base/histogram.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "serve/base64.h"
+#include "arch/base/base64.h"
 #include "tests/unit/seed.h"
 
 #define COUNT   4000u

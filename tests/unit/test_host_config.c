@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/host_config.c: every key with what it may be and with what not, files that are no
+ * serve/host/config.c: every key with what it may be and with what not, files that are no
  * configuration, and sentences that name file, key and what is allowed.
  */
-#include "serve/host_config.h"
+#include "serve/host/config.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,8 +17,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "serve/invocation.h"
+#include "arch/base/error.h"
+#include "serve/ipc/invocation.h"
 #include "tests/unit/descriptors.h"
 
 static char path[] = "/tmp/test_host_config.XXXXXX";

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/http.c and serve/http_request.c: what a request is does not depend on how its bytes come, one
+ * serve/http/http.c and serve/http/request.c: what a request is does not depend on how its bytes come, one
  * follows the other on a connection, and what is none is refused.
  *
  * wrap: monotonic_us

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/http.c and clients that do what they should not: hang up at any moment, say half, read nothing,
+ * serve/http/http.c and clients that do what they should not: hang up at any moment, say half, read nothing,
  * send anything. It costs their own connection and nothing is left.
  *
  * wrap: monotonic_us
@@ -18,8 +18,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "serve/address.h"
+#include "arch/base/error.h"
+#include "serve/http/address.h"
 #include "tests/unit/http_bed.h"
 #include "tests/unit/seed.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Limits of serve/http.c and serve/http_server.c: bytes, headers, bodies, connections, descriptors and
+ * Limits of serve/http/http.c and serve/http/server.c: bytes, headers, bodies, connections, descriptors and
  * time, what a client over them is told, and that those within them are served.
  *
  * wrap: monotonic_us
@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "arch/unix_path.h"
+#include "arch/base/unix_path.h"
 #include "tests/unit/descriptors.h"
 #include "tests/unit/http_bed.h"
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "serve/json_text.h"
+#include "arch/base/json_text.h"
 #include "tests/unit/seed.h"
 
 #define TEXTS    40000u

@@ -3,7 +3,7 @@
  * Messages between supervisor and VM process: round trips, descriptors, and what a
  * hostile peer may send.
  */
-#include "serve/message.h"
+#include "serve/ipc/message.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/name.c: names of functions in all forms and what is none, targets, queries; and serve/api.c
+ * serve/host/lambda_name.c: names of functions in all forms and what is none, targets, queries; and serve/host/lambda.c
  * before there is an invocation: who is refused and with which words.
  *
  * wrap: monotonic_us
  */
-#include "serve/name.h"
+#include "serve/host/lambda_name.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "serve/api.h"
+#include "serve/host/lambda.h"
 #include "tests/unit/http_bed.h"
 #include "tests/unit/seed.h"
 

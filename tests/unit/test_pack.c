@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/pack.c, program.c and pack_file.c: a directory through tar and zstd and back, and
+ * serve/template/pack.c, program.c and pack_file.c: a directory through tar and zstd and back, and
  * programs that are missing, fail, end too early or are killed.
  */
 #include <dirent.h>
@@ -20,10 +20,10 @@
 
 #include <cmocka.h>
 
-#include "arch/error.h"
-#include "serve/pack.h"
-#include "serve/pack_file.h"
-#include "serve/program.h"
+#include "arch/base/error.h"
+#include "serve/template/pack.h"
+#include "serve/template/pack_file.h"
+#include "serve/template/program.h"
 #include "tests/unit/pack_state.h"
 
 #define MEMORY_SIZE (4u << 20)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/pack_check.c: archives as export writes them, cut anywhere, and archives that
+ * serve/template/pack_check.c: archives as export writes them, cut anywhere, and archives that
  * somebody else has made.
  */
 #include <errno.h>
@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#include "arch/error.h"
-#include "serve/pack_check.h"
+#include "arch/base/error.h"
+#include "serve/template/pack_check.h"
 #include "tests/unit/pack_state.h"
 
 #define MEMORY_SIZE (64ull << 20)

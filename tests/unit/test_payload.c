@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/payload.c: payloads of every length over real sockets, in the text or beside it; those that
- * are shorter than they say, too long or no file; and no descriptor is left. serve/message.c: what
+ * serve/ipc/payload.c: payloads of every length over real sockets, in the text or beside it; those that
+ * are shorter than they say, too long or no file; and no descriptor is left. serve/ipc/message.c: what
  * another process may send at random.
  */
-#include "serve/payload.h"
+#include "serve/ipc/payload.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,8 +23,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "devices/channel_protocol.h"
+#include "arch/base/error.h"
+#include "devices/channel/protocol.h"
 #include "tests/unit/descriptors.h"
 #include "tests/unit/seed.h"
 

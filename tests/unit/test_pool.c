@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/pool.c and serve/pool_request.c: which shell a request gets and what is counted, bounds,
+ * serve/pool/pool.c and serve/pool/request.c: which shell a request gets and what is counted, bounds,
  * time-outs, hang-ups, and what policies and new versions of a template do to shells. What breaks is
  * in test_pool_faults.c.
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/pool.c when shells break: they die in every state, cannot be made, say what they must not. Who
+ * serve/pool/pool.c when shells break: they die in every state, cannot be made, say what they must not. Who
  * asked is told once, the others are served, nothing is left.
  *
  * wrap: monotonic_us fork kill waitpid socketpair sealed_open notef

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/pool_refill.c: how many armed clones there are for which rate of requests, when shells are
+ * serve/pool/refill.c: how many armed clones there are for which rate of requests, when shells are
  * made and ended, and that nothing goes on when nothing happens.
  *
  * wrap: monotonic_us fork kill waitpid socketpair sealed_open

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/pool.c and serve/function.c when what shells were told is not true any more: other settings,
+ * serve/pool/pool.c and serve/pool/function.c when what shells were told is not true any more: other settings,
  * another version; and shells and templates that are not wanted and do not go by themselves.
  *
  * wrap: monotonic_us fork kill waitpid socketpair sealed_open notef

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/pool.c and serve/spawner.c when the spawner is gone, deaf or cannot be started, when there are
+ * serve/pool/pool.c and serve/pool/spawner.c when the spawner is gone, deaf or cannot be started, when there are
  * no descriptors, and at the end: who asked is told once, the others are served, nothing is left.
  *
  * wrap: monotonic_us fork kill waitpid socketpair sealed_open notef

@@ -2,7 +2,7 @@
 /*
  * One QMP session: framing of good and bad input, replies, errors, events, limits.
  */
-#include "serve/qmp.h"
+#include "serve/control/qmp.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 
 struct fixture {
 	struct qmp_machine machine;

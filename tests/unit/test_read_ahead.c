@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot/read_ahead.c on a file that the page cache does not hold: what is read, and that
+ * boot/pages/read_ahead.c on a file that the page cache does not hold: what is read, and that
  * it knows when there is nothing to do.
  */
 #include <setjmp.h>
@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "boot/read_ahead.h"
+#include "boot/pages/read_ahead.h"
 
 #define PAGE    4096u
 #define PAGES   2048u

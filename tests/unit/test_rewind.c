@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot/rewind.c on real memory: whatever a guest writes, the template's bytes are there
+ * boot/pages/rewind.c on real memory: whatever a guest writes, the template's bytes are there
  * again after a rewind; what it is known to write stays private, the rest is given back.
  */
 #include <setjmp.h>
@@ -15,9 +15,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/memory.h"
-#include "boot/rewind.h"
+#include "boot/pages/rewind.h"
 
 #define PAGE  4096ul
 #define PAGES 1024ul

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot/sealed.c with a template of a real machine: the memfds cannot be changed by anybody, what is in
+ * boot/snapshot/sealed.c with a template of a real machine: the memfds cannot be changed by anybody, what is in
  * them is what was saved, damage is found before anything is sealed, and parts that are none are
  * refused.
  */
-#include "boot/sealed.h"
+#include "boot/snapshot/sealed.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "tests/unit/compare_snapshots.h"
 #include "tests/unit/descriptors.h"
 #include "tests/unit/live_machine.h"

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 #include "arch/x86_64/layout.h"
 #include "devices/device.h"
 #include "tests/unit/redirect.h"

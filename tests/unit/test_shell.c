@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/shell.c over real sockets and real KVM: shells of all kinds answer what was asked, by each
+ * serve/machine/shell.c over real sockets and real KVM: shells of all kinds answer what was asked, by each
  * policy; what the guest does wrong ends in its outcome; garbage ends the shell and nothing else.
  *
  * wrap: confine_process fstat
@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "devices/channel_protocol.h"
+#include "devices/channel/protocol.h"
 #include "tests/unit/descriptors.h"
 #include "tests/unit/seed.h"
 #include "tests/unit/shell_bed.h"

@@ -24,8 +24,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "serve/reset.h"
+#include "arch/base/error.h"
+#include "serve/machine/reset.h"
 #include "tests/unit/compare_snapshots.h"
 #include "tests/unit/descriptors.h"
 #include "tests/unit/shell_bed.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot/snapshot.c, snapshot_open.c, snapshot_load.c and inspect.c on a machine whose
+ * boot/snapshot/snapshot.c, snapshot_open.c, snapshot_load.c and inspect.c on a machine whose
  * vCPUs and clock are stand-ins: what belongs together, what is refused with which words,
  * that nothing of the machine changes before all is checked, the restore order, and
  * what happens to a reader under whom the directory is replaced.
@@ -22,12 +22,12 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "arch/error.h"
-#include "arch/rename.h"
-#include "boot/inspect.h"
-#include "boot/snapshot.h"
-#include "boot/snapshot_dir.h"
-#include "boot/snapshot_format.h"
+#include "arch/base/error.h"
+#include "arch/base/rename.h"
+#include "boot/snapshot/dir.h"
+#include "boot/snapshot/format.h"
+#include "boot/snapshot/snapshot.h"
+#include "serve/cli/inspect.h"
 #include "tests/unit/snapshot_machine.h"
 
 #define SIZE (8u << 20)

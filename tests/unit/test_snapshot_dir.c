@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot/snapshot_dir.c: what is there before, meanwhile and afterwards; a writer that
+ * boot/snapshot/dir.c: what is there before, meanwhile and afterwards; a writer that
  * fails at any call leaves nothing, one that is killed leaves what the next removes.
  *
  * wrap: fsync syscall openat write
@@ -24,8 +24,8 @@
 
 #include <cmocka.h>
 
-#include "arch/error.h"
-#include "boot/snapshot_dir.h"
+#include "arch/base/error.h"
+#include "boot/snapshot/dir.h"
 
 static char root[] = "/tmp/test_snapshot_dir.XXXXXX";
 static char path[128], tmp_path[128];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot/snapshot_memory.c and boot/private_pages.c: what is written from shared and from
+ * boot/snapshot/memory.c and boot/pages/private.c: what is written from shared and from
  * copy-on-write memory, byte by byte and hole by hole, and a digest that holes do not change.
  *
  * wrap: pwrite pread syscall
@@ -21,9 +21,9 @@
 
 #include <cmocka.h>
 
-#include "arch/error.h"
-#include "boot/private_pages.h"
-#include "boot/snapshot_memory.h"
+#include "arch/base/error.h"
+#include "boot/pages/private.h"
+#include "boot/snapshot/memory.h"
 
 #define PAGE  4096u
 #define PAGES 2048u

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot/snapshot_dir.c where it replaces: what may be replaced, and that PATH is at every
+ * boot/snapshot/dir.c where it replaces: what may be replaced, and that PATH is at every
  * moment the old one or the new one, whichever call fails and whenever the writer is
  * killed. A "snapshot" here is a `state` that begins as one and a `memory` with a number.
  *
@@ -26,9 +26,9 @@
 
 #include <cmocka.h>
 
-#include "arch/error.h"
-#include "boot/snapshot_dir.h"
-#include "boot/state.h"
+#include "arch/base/error.h"
+#include "boot/snapshot/dir.h"
+#include "boot/snapshot/state.h"
 
 static char root[] = "/tmp/test_snapshot_replace.XXXXXX";
 static char path[128], tmp_path[128];

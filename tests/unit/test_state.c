@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot/state.c: a file comes back as it was written; any byte flipped, any length cut,
+ * boot/snapshot/state.c: a file comes back as it was written; any byte flipped, any length cut,
  * anything appended is found and named; hostile tables with right checksums too.
  */
 #include <errno.h>
@@ -14,9 +14,9 @@
 
 #include <cmocka.h>
 
-#include "arch/error.h"
-#include "boot/digest.h"
-#include "boot/state.h"
+#include "arch/base/digest.h"
+#include "arch/base/error.h"
+#include "boot/snapshot/state.h"
 
 #define HEADER        56u
 #define ENTRY         56u

@@ -20,8 +20,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "devices/stream.h"
+#include "arch/base/error.h"
+#include "devices/backend/stream.h"
 #include "tests/unit/redirect.h"
 
 static struct {

@@ -3,7 +3,7 @@
  * The supervisor over a fake VM process: clients, signals, the terminal, and what every way
  * for the VM process to end comes to.
  */
-#include "serve/supervisor.h"
+#include "serve/control/supervisor.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,8 +23,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "arch/unix_path.h"
+#include "arch/base/error.h"
+#include "arch/base/unix_path.h"
 #include "tests/unit/supervisor_fixture.h"
 
 /* --- Fake VM processes --- */

@@ -5,7 +5,7 @@
  *
  * wrap: timerfd_settime
  */
-#include "serve/supervisor.h"
+#include "serve/control/supervisor.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,8 +24,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "arch/unix_path.h"
+#include "arch/base/error.h"
+#include "arch/base/unix_path.h"
 #include "tests/unit/supervisor_fixture.h"
 
 /* A second of the supervisor's timers takes 20 ms. */

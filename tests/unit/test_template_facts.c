@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot/template_facts.c: what a file may say, every bit of it.
+ * boot/snapshot/facts.c: what a file may say, every bit of it.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -13,9 +13,9 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "arch/error.h"
-#include "boot/digest.h"
-#include "boot/template_facts.h"
+#include "arch/base/digest.h"
+#include "arch/base/error.h"
+#include "boot/snapshot/facts.h"
 
 #define BOUND 0xfedcba9876543210ull
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve/timers.c: each timer expires once, in its turn, never early, whatever is set and cleared
+ * arch/base/timers.c: each timer expires once, in its turn, never early, whatever is set and cleared
  * meanwhile; compared with a list that is searched.
  */
-#include "serve/timers.h"
+#include "arch/base/timers.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

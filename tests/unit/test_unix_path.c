@@ -2,7 +2,7 @@
 /*
  * Socket files: whose place may be taken and whose not, their mode, and what is said.
  */
-#include "arch/unix_path.h"
+#include "arch/base/unix_path.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "arch/error.h"
+#include "arch/base/error.h"
 
 static char path[64];
 

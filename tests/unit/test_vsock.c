@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/vsock_unix.h"
+#include "devices/vsock/unix.h"
 #include "tests/unit/vm_calls.h"
 #include "tests/unit/vsock_guest.h"
 

@@ -15,8 +15,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "devices/vsock_unix.h"
+#include "arch/base/error.h"
+#include "devices/vsock/unix.h"
 #include "tests/unit/vsock_guest.h"
 
 static struct vsock_guest first, second;

@@ -17,8 +17,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "arch/error.h"
-#include "devices/vsock_unix.h"
+#include "arch/base/error.h"
+#include "devices/vsock/unix.h"
 #include "tests/unit/vsock_guest.h"
 
 #define GUEST_PORT 5000u

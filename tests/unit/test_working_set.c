@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot/working_set.c and boot/page_trace.c: what a file may say, every byte of it, how touches
+ * boot/pages/working_set.c and boot/pages/trace.c: what a file may say, every byte of it, how touches
  * become runs, and what is worth a huge page.
  *
  * wrap: madvise
@@ -15,10 +15,10 @@
 
 #include <cmocka.h>
 
-#include "arch/error.h"
-#include "boot/digest.h"
-#include "boot/page_trace.h"
-#include "boot/working_set.h"
+#include "arch/base/digest.h"
+#include "arch/base/error.h"
+#include "boot/pages/trace.h"
+#include "boot/pages/working_set.h"
 
 #define PAGE  4096ull
 #define SIZE  (64 * PAGE)

@@ -7,7 +7,7 @@
 #ifndef VIRGA_TESTS_UNIT_VIRTIO_TOY_H
 #define VIRGA_TESTS_UNIT_VIRTIO_TOY_H
 
-#include "devices/virtio_mmio.h"
+#include "devices/virtio/mmio.h"
 #include "tests/unit/ring.h"
 
 #define TOY_RAM        (1ull << 20)

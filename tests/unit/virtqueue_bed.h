@@ -5,7 +5,7 @@
 #ifndef VIRGA_TESTS_UNIT_VIRTQUEUE_BED_H
 #define VIRGA_TESTS_UNIT_VIRTQUEUE_BED_H
 
-#include "devices/virtqueue.h"
+#include "devices/virtio/virtqueue.h"
 #include "tests/unit/ring.h"
 
 #define BED_RAM    (64ull << 20)

@@ -10,8 +10,8 @@
 #include <sys/socket.h>
 
 #include "arch/x86_64/layout.h"
-#include "devices/virtio.h"
-#include "devices/vsock_unix.h"
+#include "devices/virtio/virtio.h"
+#include "devices/vsock/unix.h"
 
 #define RX_RING    0x10000u
 #define TX_RING    0x20000u

@@ -7,9 +7,9 @@
 #ifndef VIRGA_TESTS_UNIT_VSOCK_GUEST_H
 #define VIRGA_TESTS_UNIT_VSOCK_GUEST_H
 
-#include "devices/channel.h"
+#include "devices/channel/channel.h"
 #include "devices/device.h"
-#include "devices/vsock.h"
+#include "devices/vsock/vsock.h"
 #include "tests/unit/ring.h"
 
 #define GUEST_RAM       (4ull << 20)

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Typed field lists: what a saved struct consists of, said once. The list gives
+ * save, load, size, the golden file (tests/golden) and the fuzzer's map. Only
+ * fixed-width integers and arrays of them compile: a pointer has no entry in the
+ * _Generic below. Values are stored little-endian, in list order, unpadded.
+ * Changing a list means raising the owner's version (docs/snapshot.md).
+ */
+#ifndef VIRGA_ARCH_BASE_FIELD_H
+#define VIRGA_ARCH_BASE_FIELD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arch/base/blob.h"
+
+struct field {
+	const char *name;
+	uint32_t offset; /* in the owning struct */
+	uint16_t width;  /* bytes of one element: 1, 2, 4 or 8 */
+	uint16_t count;  /* elements; 1 for a scalar */
+};
+
+/* clang-format off */
+#define FIELD_WIDTH(value) _Generic((value), \
+	uint8_t: 1, uint16_t: 2, uint32_t: 4, uint64_t: 8)
+
+/* A scalar member. */
+#define FIELD(type, member) \
+	{ #member, offsetof(type, member), FIELD_WIDTH(((type *)0)->member), 1 }
+
+/* A one-dimensional array member. */
+#define FIELD_ARRAY(type, member) \
+	{ #member, offsetof(type, member), FIELD_WIDTH(((type *)0)->member[0]), \
+	  sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]) }
+
+#define FIELD_END { NULL, 0, 0, 0 }
+/* clang-format on */
+
+/* Appends every field of *object in list order. */
+void fields_save(const struct field *list, const void *object, struct blob *out);
+
+/* Fills every field of *object in list order; a short blob latches in->failed. */
+void fields_load(const struct field *list, void *object, struct blob *in);
+
+/* Bytes that fields_save() writes for the list. */
+size_t fields_size(const struct field *list);
+
+#endif

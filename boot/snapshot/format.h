@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The sections of `state` that belong to the snapshot itself; those of vCPUs and
+ * devices belong to their owners. docs/snapshot.md describes them, the golden file
+ * holds them still: changing a list or a struct means raising its version.
+ */
+#ifndef VIRGA_BOOT_SNAPSHOT_FORMAT_H
+#define VIRGA_BOOT_SNAPSHOT_FORMAT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arch/base/digest.h"
+#include "arch/base/field.h"
+#include "boot/snapshot/state.h"
+
+/* Places and meanings marked (snapshot) in arch/x86_64/layout.h. */
+#define SNAPSHOT_MACHINE_X86_64_V1 1u
+
+#define SNAPSHOT_MACHINE_VERSION   1u /* of section "machine" */
+#define SNAPSHOT_MEMORY_VERSION    1u /* of section "memory" */
+#define SNAPSHOT_CONFIG_VERSION    1u /* of section "config" */
+#define SNAPSHOT_VCPU_VERSION      1u /* of section "vcpu" */
+
+/* Section "machine". */
+struct snapshot_machine {
+	uint64_t memory_size; /* bytes of RAM */
+	uint32_t vcpu_count;
+	uint32_t virtio_slots;
+	uint32_t machine_version;
+	uint64_t clock_ns;       /* kvmclock */
+	uint8_t host_kernel[64]; /* release it was made on, NUL-padded */
+};
+
+/* Section "memory": this, then extent_count extents, ascending by gpa. */
+struct snapshot_memory {
+	uint64_t file_len; /* of `memory` */
+	uint8_t digest[DIGEST_LEN];
+	uint32_t extent_count;
+};
+
+/* A run of guest memory and where its bytes are. */
+struct snapshot_extent {
+	uint64_t gpa;
+	uint64_t len;
+	uint64_t offset; /* in the file */
+	uint32_t file;   /* 0: `memory`; others are for layers, none yet */
+	uint32_t flags;  /* none yet */
+};
+
+/* Section "config". */
+struct snapshot_config {
+	uint64_t len;      /* of `config` */
+	uint64_t checksum; /* XXH3-64 of `config` */
+};
+
+extern const struct field snapshot_machine_fields[];
+extern const struct field snapshot_memory_fields[];
+extern const struct field snapshot_extent_fields[];
+extern const struct field snapshot_config_fields[];
+
+/*
+ * The section `name` 0, read through `list` into *object, which may be followed by more in *rest
+ * (NULL: nothing may follow). -EINVAL with a sentence when it is missing, of another version
+ * or length.
+ */
+int snapshot_section(const struct state_file *state, const char *path, const char *name,
+		     uint32_t version, const struct field *list, void *object, struct blob *rest);
+
+#endif

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command `virga snapshot` (serve/control/supervisor.h): a small QMP client over the control
+ * socket. It waits with a time limit wherever it waits for the guest, and says on
+ * stderr what it waits for once that has taken a second.
+ */
+#include "serve/control/supervisor.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "arch/base/blob.h"
+#include "arch/base/error.h"
+#include "arch/base/unix_path.h"
+#include "arch/vm.h"
+#include "boot/snapshot/dir.h"
+
+#define CLIENT_LINE_MAX    (256u << 10)
+#define CLIENT_REPLY_US    30000000u /* for an answer of the supervisor */
+#define CLIENT_NOTE_US     1000000u  /* of waiting, then a note */
+#define CLIENT_POLL_MIN_US 500u
+#define CLIENT_POLL_MAX_US 50000u
+
+struct client {
+	const char *socket;
+	int fd;
+	struct blob in;
+	bool ready;       /* VIRGA_READY has come */
+	bool shutdown;    /* SHUTDOWN has come */
+	const char *what; /* it waits for, as a note says it; NULL once said */
+	uint64_t note_us; /* when to say it */
+};
+
+/* --- Lines --- */
+
+/* Begins a wait that is said on stderr when it lasts. */
+static void client_waiting_for(struct client *c, const char *what)
+{
+	c->what = what;
+	c->note_us = monotonic_us() + CLIENT_NOTE_US;
+}
+
+/* Waits until deadline_us for bytes. -ETIMEDOUT without a sentence, -ECONNRESET at the end. */
+static int client_fill(struct client *c, uint64_t deadline_us)
+{
+	uint8_t data[4096];
+	ssize_t len;
+
+	for (;;) {
+		struct pollfd in = { .fd = c->fd, .events = POLLIN };
+		uint64_t now = monotonic_us();
+		uint64_t until = c->what && c->note_us < deadline_us ? c->note_us : deadline_us;
+		uint64_t wait_us = until > now ? until - now : 0;
+		int n = poll(&in, 1, (int)((wait_us + 999) / 1000));
+
+		if (n < 0 && errno != EINTR)
+			return failf(errno, "control socket %s: %s", c->socket, strerror(errno));
+		if (n > 0)
+			break;
+		now = monotonic_us();
+		if (c->what && now >= c->note_us) {
+			notef("waiting for %s ...", c->what);
+			c->what = NULL;
+		}
+		if (now >= deadline_us)
+			return -ETIMEDOUT;
+	}
+	len = recv(c->fd, data, sizeof(data), 0);
+	if (len <= 0)
+		return failf(ECONNRESET, "control socket %s: the connection was closed", c->socket);
+	if (c->in.len + (size_t)len > CLIENT_LINE_MAX)
+		return failf(EPROTO, "control socket %s: what answers there is not virga",
+			     c->socket);
+	blob_put(&c->in, data, (size_t)len);
+	return c->in.failed ? failf(ENOMEM, "out of memory") : 0;
+}
+
+/* The next message, owned by the caller; events are noted on the way. */
+static int client_read(struct client *c, uint64_t deadline_us, json_t **message)
+{
+	const uint8_t *end;
+	json_t *event;
+	size_t len;
+	int ret;
+
+	while (!c->in.len || !(end = memchr(c->in.data, '\n', c->in.len))) {
+		ret = client_fill(c, deadline_us);
+		if (ret < 0)
+			return ret;
+	}
+	len = (size_t)(end - c->in.data) + 1;
+	*message = json_loadb((const char *)c->in.data, len, 0, NULL);
+	c->in.len -= len;
+	memmove(c->in.data, c->in.data + len, c->in.len);
+	if (!json_is_object(*message)) {
+		json_decref(*message);
+		return failf(EPROTO, "control socket %s: what answers there is not virga",
+			     c->socket);
+	}
+	event = json_object_get(*message, "event");
+	if (json_is_string(event)) {
+		c->ready = c->ready || !strcmp(json_string_value(event), "VIRGA_READY");
+		c->shutdown = c->shutdown || !strcmp(json_string_value(event), "SHUTDOWN");
+	}
+	return 0;
+}
+
+/* The sentence of an error reply, borrowed from it; NULL when it is none. */
+static const char *client_error(const json_t *message)
+{
+	return json_string_value(json_object_get(json_object_get(message, "error"), "desc"));
+}
+
+/* Sends a command (released here) and waits for its reply, whose "return" the caller owns. */
+static int client_call(struct client *c, json_t *command, json_t **value)
+{
+	uint64_t deadline_us = monotonic_us() + CLIENT_REPLY_US;
+	char *text = json_dumps(command, JSON_COMPACT);
+	json_t *message = NULL;
+	const char *error;
+	ssize_t sent = -1;
+	int ret = 0;
+
+	json_decref(command);
+	if (text)
+		sent = send(c->fd, text, strlen(text), MSG_NOSIGNAL);
+	free(text);
+	if (sent < 0)
+		return failf(ECONNRESET, "control socket %s: the connection was closed", c->socket);
+	while (!ret) {
+		ret = client_read(c, deadline_us, &message);
+		if (ret < 0)
+			break;
+		*value = json_incref(json_object_get(message, "return"));
+		error = client_error(message);
+		if (error)
+			ret = failf(EREMOTEIO, "%s", error);
+		json_decref(message);
+		if (*value)
+			return 0;
+	}
+	if (ret == -ETIMEDOUT)
+		failf(ETIMEDOUT, "control socket %s: no answer", c->socket);
+	return ret;
+}
+
+static int client_execute(struct client *c, const char *name, json_t **value)
+{
+	return client_call(c, json_pack("{s:s}", "execute", name), value);
+}
+
+/* --- The steps of a snapshot --- */
+
+static int client_connect(struct client *c)
+{
+	json_t *value = NULL;
+	int ret;
+
+	c->fd = unix_path_connect(c->socket, false);
+	if (c->fd < 0)
+		return failf(-c->fd, "control socket %s: %s; is a virga with --control %s running?",
+			     c->socket, strerror(-c->fd), c->socket);
+	ret = client_read(c, monotonic_us() + CLIENT_REPLY_US, &value);
+	if (ret == -ETIMEDOUT)
+		return failf(ETIMEDOUT, "control socket %s: no greeting", c->socket);
+	if (ret < 0)
+		return ret;
+	if (!json_object_get(value, "QMP"))
+		ret = failf(EPROTO, "control socket %s: %s", c->socket,
+			    client_error(value) ? client_error(value)
+						: "what answers there is not virga");
+	json_decref(value);
+	value = NULL;
+	if (ret == 0)
+		ret = client_execute(c, "qmp_capabilities", &value);
+	if (ret == 0)
+		json_decref(value);
+	return ret;
+}
+
+static int client_wait_ready(struct client *c, unsigned timeout_s)
+{
+	uint64_t deadline_us = monotonic_us() + timeout_s * 1000000ull;
+	json_t *value = NULL;
+	int ret = client_execute(c, "query-status", &value);
+
+	if (ret < 0)
+		return ret;
+	c->ready = c->ready || json_is_true(json_object_get(value, "ready"));
+	json_decref(value);
+	client_waiting_for(c, "the guest to say READY");
+	while (!c->ready && !c->shutdown) {
+		ret = client_read(c, deadline_us, &value);
+		if (ret == -ETIMEDOUT)
+			return failf(ETIMEDOUT,
+				     "the guest did not say READY within %u s; --ready-timeout S "
+				     "waits longer, --now does not wait",
+				     timeout_s);
+		if (ret < 0)
+			return ret;
+		json_decref(value);
+	}
+	c->what = NULL;
+	return c->ready ? 0 : failf(ESRCH, "the machine ended before the guest said READY");
+}
+
+/* One look at the state of the snapshot: 1 while it is being written. */
+static int client_poll(struct client *c)
+{
+	json_t *value = NULL;
+	int ret = client_execute(c, "query-migrate", &value);
+	const char *status, *why;
+
+	if (ret < 0)
+		return ret;
+	status = json_string_value(json_object_get(value, "status"));
+	why = json_string_value(json_object_get(value, "error-desc"));
+	if (!status)
+		ret = failf(EPROTO, "control socket %s: the snapshot's state is not told",
+			    c->socket);
+	else if (!strcmp(status, "failed"))
+		ret = failf(EREMOTEIO, "%s", why ? why : "the snapshot failed");
+	else
+		ret = strcmp(status, "completed") != 0;
+	json_decref(value);
+	return ret;
+}
+
+static int client_snapshot(struct client *c, const char *dir)
+{
+	uint64_t pause_us = CLIENT_POLL_MIN_US;
+	json_t *value = NULL;
+	struct stat st;
+	char *uri;
+	int ret;
+
+	if (asprintf(&uri, "file:%s", dir) < 0)
+		return failf(ENOMEM, "out of memory");
+	ret = client_call(c,
+			  json_pack("{s:s,s:{s:s}}", "execute", "migrate", "arguments", "uri", uri),
+			  &value);
+	free(uri);
+	if (ret < 0)
+		return ret;
+	json_decref(value);
+	client_waiting_for(c, "the snapshot to be written");
+	while ((ret = client_poll(c)) == 1) {
+		struct timespec pause = { .tv_nsec = (long)pause_us * 1000 };
+
+		if (c->what && monotonic_us() >= c->note_us) {
+			notef("waiting for %s ...", c->what);
+			c->what = NULL;
+		}
+		nanosleep(&pause, NULL);
+		pause_us = pause_us * 2 < CLIENT_POLL_MAX_US ? pause_us * 2 : CLIENT_POLL_MAX_US;
+	}
+	/* A supervisor whose machine has ended finishes the snapshot before it hangs up. */
+	if (ret == -ECONNRESET && lstat(dir, &st) == 0)
+		return 0;
+	return ret;
+}
+
+/* --- The command --- */
+
+/* dir from the working directory; NULL with a sentence. Free it. */
+static char *client_absolute(const char *dir)
+{
+	struct stat st;
+	char *path = NULL;
+	char *cwd;
+
+	if (snapshot_dir_check_name(dir) < 0)
+		return NULL;
+	if (lstat(dir, &st) == 0) {
+		failf(EEXIST, "snapshot %s: it exists already; give a name that is free", dir);
+		return NULL;
+	}
+	if (*dir == '/')
+		return strdup(dir);
+	cwd = getcwd(NULL, 0);
+	if (!cwd)
+		failf(errno, "the working directory: %s", strerror(errno));
+	else if (asprintf(&path, "%s/%s", cwd, dir) < 0)
+		path = NULL;
+	free(cwd);
+	return path;
+}
+
+int snapshot_command(const char *socket, const char *dir, unsigned ready_timeout_s, bool now)
+{
+	struct client c = { .socket = socket, .fd = -1 };
+	char *path = client_absolute(dir);
+	int ret;
+
+	if (!path)
+		return 2;
+	ret = client_connect(&c);
+	if (ret == 0 && !now)
+		ret = client_wait_ready(&c, ready_timeout_s);
+	if (ret == 0)
+		ret = client_snapshot(&c, path);
+	if (c.fd >= 0)
+		close(c.fd);
+	blob_fini(&c.in);
+	free(path);
+	return ret == 0 ? 0 : 1;
+}

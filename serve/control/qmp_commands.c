@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The commands of the control socket: what each takes and returns, as QEMU's QMP
+ * reference manual defines those of the same name. Ours beyond it: `ready` in
+ * query-status and `pause-us` in query-migrate.
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch/base/error.h"
+#include "serve/control/qmp.h"
+#include "vmm.h"
+
+/* NULL after qmp_fail(), or when the reply comes later. */
+typedef json_t *(*qmp_handler)(struct qmp *q, const json_t *arguments);
+
+struct qmp_entry {
+	const char *name;
+	const char *argument; /* the one argument it takes; NULL for none */
+	qmp_handler handler;
+};
+
+static const char *const qmp_state_names[] = {
+	[QMP_PRELAUNCH] = "prelaunch", [QMP_RUNNING] = "running",   [QMP_PAUSED] = "paused",
+	[QMP_SAVE_VM] = "save-vm",     [QMP_SHUTDOWN] = "shutdown",
+};
+
+/* --- Queries --- */
+
+json_t *qmp_version(void)
+{
+	char *end;
+	long major = strtol(VIRGA_VERSION, &end, 10);
+	long minor = strtol(*end ? end + 1 : end, &end, 10);
+	long micro = strtol(*end ? end + 1 : end, &end, 10);
+
+	return json_pack("{s:{s:I,s:I,s:I},s:s}", "qemu", "major", (json_int_t)major, "minor",
+			 (json_int_t)minor, "micro", (json_int_t)micro, "package",
+			 "virga " VIRGA_VERSION);
+}
+
+static json_t *qmp_query_version(struct qmp *q, const json_t *arguments)
+{
+	(void)q;
+	(void)arguments;
+	return qmp_version();
+}
+
+static json_t *qmp_query_status(struct qmp *q, const json_t *arguments)
+{
+	const struct qmp_machine *m = q->machine;
+
+	(void)arguments;
+	return json_pack("{s:s,s:b,s:b,s:b}", "status", qmp_state_names[m->state], "running",
+			 m->state == QMP_RUNNING, "singlestep", false, "ready", m->ready);
+}
+
+static json_t *qmp_query_name(struct qmp *q, const json_t *arguments)
+{
+	(void)arguments;
+	return q->machine->name ? json_pack("{s:s}", "name", q->machine->name) : json_object();
+}
+
+static json_t *qmp_query_cpus_fast(struct qmp *q, const json_t *arguments)
+{
+	json_t *list = json_array();
+
+	(void)arguments;
+	for (unsigned i = 0; list && i < q->machine->cpu_count; i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "/machine/cpu[%u]", i);
+		json_array_append_new(list, json_pack("{s:I,s:s,s:I,s:s,s:{}}", "cpu-index",
+						      (json_int_t)i, "qom-path", path, "thread-id",
+						      (json_int_t)q->machine->threads[i], "target",
+						      "x86_64", "props"));
+	}
+	return list;
+}
+
+static json_t *qmp_query_migrate(struct qmp *q, const json_t *arguments)
+{
+	const struct qmp_machine *m = q->machine;
+
+	(void)arguments;
+	switch (m->migration.status) {
+	case QMP_MIGRATION_NONE:
+		return json_object();
+	case QMP_ACTIVE:
+		return json_pack("{s:s}", "status", "active");
+	case QMP_COMPLETED:
+		return json_pack("{s:s,s:I,s:I,s:I}", "status", "completed", "total-time",
+				 (json_int_t)(m->migration.total_us / 1000), "downtime",
+				 (json_int_t)(m->migration.pause_us / 1000), "pause-us",
+				 (json_int_t)m->migration.pause_us);
+	case QMP_FAILED:
+		break;
+	}
+	return json_pack("{s:s,s:s}", "status", "failed", "error-desc", m->migration.error);
+}
+
+/* --- Requests --- */
+
+static json_t *qmp_request(struct qmp *q, enum qmp_request request, const char *uri)
+{
+	int ret = q->machine->request(q->machine->opaque, request, uri, &q->ticket);
+
+	if (ret == 0)
+		return json_object();
+	if (ret == -EINPROGRESS)
+		q->waiting = true;
+	else
+		qmp_fail(q, NULL, "%s", error_text());
+	return NULL;
+}
+
+static json_t *qmp_stop(struct qmp *q, const json_t *arguments)
+{
+	(void)arguments;
+	return qmp_request(q, QMP_STOP, NULL);
+}
+
+static json_t *qmp_cont(struct qmp *q, const json_t *arguments)
+{
+	(void)arguments;
+	return qmp_request(q, QMP_CONT, NULL);
+}
+
+static json_t *qmp_quit(struct qmp *q, const json_t *arguments)
+{
+	(void)arguments;
+	return qmp_request(q, QMP_QUIT, NULL);
+}
+
+static json_t *qmp_migrate(struct qmp *q, const json_t *arguments)
+{
+	const json_t *uri = json_object_get(arguments, "uri");
+
+	if (!json_is_string(uri)) {
+		qmp_fail(q, NULL, "migrate needs the argument 'uri', a string: file:DIR");
+		return NULL;
+	}
+	return qmp_request(q, QMP_MIGRATE, json_string_value(uri));
+}
+
+static json_t *qmp_capabilities(struct qmp *q, const json_t *arguments)
+{
+	const json_t *enable = json_object_get(arguments, "enable");
+
+	if (q->negotiated) {
+		qmp_fail(q, "CommandNotFound", "capabilities have been negotiated already");
+		return NULL;
+	}
+	if (enable && (!json_is_array(enable) || json_array_size(enable))) {
+		qmp_fail(q, NULL, "there is no capability to enable; the list must be empty");
+		return NULL;
+	}
+	q->negotiated = true;
+	return json_object();
+}
+
+/* --- The table --- */
+
+static json_t *qmp_query_commands(struct qmp *q, const json_t *arguments);
+
+static const struct qmp_entry qmp_entries[] = {
+	{ "qmp_capabilities", "enable", qmp_capabilities },
+	{ "query-version", NULL, qmp_query_version },
+	{ "query-commands", NULL, qmp_query_commands },
+	{ "query-name", NULL, qmp_query_name },
+	{ "query-status", NULL, qmp_query_status },
+	{ "query-cpus-fast", NULL, qmp_query_cpus_fast },
+	{ "stop", NULL, qmp_stop },
+	{ "cont", NULL, qmp_cont },
+	{ "quit", NULL, qmp_quit },
+	{ "migrate", "uri", qmp_migrate },
+	{ "query-migrate", NULL, qmp_query_migrate },
+};
+
+#define QMP_ENTRIES (sizeof(qmp_entries) / sizeof(qmp_entries[0]))
+
+static json_t *qmp_query_commands(struct qmp *q, const json_t *arguments)
+{
+	json_t *list = json_array();
+
+	(void)q;
+	(void)arguments;
+	for (size_t i = 0; list && i < QMP_ENTRIES; i++)
+		json_array_append_new(list, json_pack("{s:s}", "name", qmp_entries[i].name));
+	return list;
+}
+
+static const struct qmp_entry *qmp_find(const char *name)
+{
+	for (size_t i = 0; i < QMP_ENTRIES; i++) {
+		if (!strcmp(qmp_entries[i].name, name))
+			return &qmp_entries[i];
+	}
+	return NULL;
+}
+
+/* The command's name, or NULL after qmp_fail(). */
+static const char *qmp_check_members(struct qmp *q, json_t *command)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(command, key, value)
+	{
+		if (strcmp(key, "execute") != 0 && strcmp(key, "arguments") != 0 &&
+		    strcmp(key, "id") != 0) {
+			qmp_fail(q, NULL, "a command has no member '%.64s'", key);
+			return NULL;
+		}
+	}
+	if (!json_is_string(json_object_get(command, "execute"))) {
+		qmp_fail(q, NULL, "a command needs the member 'execute', a string");
+		return NULL;
+	}
+	value = json_object_get(command, "arguments");
+	if (value && !json_is_object(value)) {
+		qmp_fail(q, NULL, "the member 'arguments' must be an object");
+		return NULL;
+	}
+	return json_string_value(json_object_get(command, "execute"));
+}
+
+json_t *qmp_execute(struct qmp *q, json_t *command)
+{
+	const char *name = qmp_check_members(q, command);
+	json_t *arguments = json_object_get(command, "arguments");
+	const struct qmp_entry *entry;
+	const char *key;
+	json_t *value;
+
+	if (!name)
+		return NULL;
+	entry = qmp_find(name);
+	if (!entry) {
+		qmp_fail(q, "CommandNotFound", "there is no command '%.64s'", name);
+		return NULL;
+	}
+	if (!q->negotiated && entry->handler != qmp_capabilities) {
+		qmp_fail(q, "CommandNotFound", "'%s' comes after 'qmp_capabilities'", name);
+		return NULL;
+	}
+	json_object_foreach(arguments, key, value)
+	{
+		if (!entry->argument || strcmp(key, entry->argument) != 0) {
+			qmp_fail(q, NULL, "'%s' has no argument '%.64s'", name, key);
+			return NULL;
+		}
+	}
+	return entry->handler(q, arguments);
+}

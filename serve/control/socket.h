@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control socket: accepts clients and moves their bytes to and from a QMP session
+ * each (serve/control/qmp.h). No client, slow, silent or many, holds up the loop or another.
+ */
+#ifndef VIRGA_SERVE_CONTROL_SOCKET_H
+#define VIRGA_SERVE_CONTROL_SOCKET_H
+
+#include <stdint.h>
+
+#include "arch/base/loop.h"
+#include "serve/control/qmp.h"
+
+#define CONTROL_CLIENTS_MAX 64 /* one more is told so and closed */
+
+struct control_client;
+
+struct control {
+	struct loop *loop;
+	const struct qmp_machine *machine;
+	int fd;       /* listening, owned; -1 for none */
+	int spare_fd; /* given up for a moment to turn a client away when descriptors run out */
+	struct loop_watch *watch;
+	unsigned client_count;
+	struct control_client *clients;
+};
+
+/* Serves the listening socket fd; -1 for none. 0 or -errno with a sentence (fd closed). */
+int control_init(struct control *c, struct loop *loop, int fd, const struct qmp_machine *machine);
+
+/* For all clients; see qmp_event() and qmp_complete(). Not from within qmp_machine.request(). */
+void control_event(struct control *c, const char *name, const struct json_t *data);
+void control_complete(struct control *c, uint64_t ticket, int error);
+
+/* Ends every wait with an error: the machine is gone. */
+void control_complete_all(struct control *c, int error);
+
+/* Sends what clients take without waiting, and closes all. */
+void control_fini(struct control *c);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The supervisor's life (serve/control/supervisor.h): one loop over the VM process, its pidfd,
+ * signals and the control socket; then the verdict.
+ */
+#include "serve/control/supervisor.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arch/base/error.h"
+#include "arch/base/unix_path.h"
+#include "serve/control/socket.h"
+#include "serve/control/terminal.h"
+#include "serve/control/vm_process.h"
+
+struct supervisor {
+	struct loop loop;
+	pthread_mutex_t lock; /* the loop's; nobody else takes it */
+	struct control control;
+	struct remote remote;
+	struct terminal terminal;
+	const char *control_path; /* NULL when there is none */
+	int pid_fd;
+	int signal_fd;
+};
+
+int supervisor_listen(const char *path)
+{
+	return unix_path_listen(path);
+}
+
+static void supervisor_signal(void *opaque, uint32_t events)
+{
+	struct supervisor *s = opaque;
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(s->signal_fd, &info, sizeof(info)) == sizeof(info))
+		remote_quit(&s->remote, (int)info.ssi_signo);
+}
+
+static void supervisor_child_dead(void *opaque, uint32_t events)
+{
+	struct supervisor *s = opaque;
+
+	(void)events;
+	remote_dead(&s->remote);
+	loop_stop(&s->loop);
+}
+
+static int supervisor_watch_signals(struct supervisor *s)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (s->signal_fd < 0)
+		return failf(errno, "cannot watch signals: %s", strerror(errno));
+	return loop_add(&s->loop, s->signal_fd, EPOLLIN, supervisor_signal, s) ? 0 : -ENOMEM;
+}
+
+static int supervisor_watch_child(struct supervisor *s, pid_t child)
+{
+	s->pid_fd = (int)syscall(SYS_pidfd_open, child, 0);
+	if (s->pid_fd < 0)
+		return failf(errno, "cannot watch the VM process (Linux 5.3 or later can): %s",
+			     strerror(errno));
+	return loop_add(&s->loop, s->pid_fd, EPOLLIN, supervisor_child_dead, s) ? 0 : -ENOMEM;
+}
+
+static int supervisor_init(struct supervisor *s, const struct supervisor_options *options)
+{
+	const struct config *config = options->config;
+	int ret;
+
+	pthread_mutex_init(&s->lock, NULL);
+	loop_init(&s->loop);
+	ret = remote_init(&s->remote, &s->loop, &s->control, config, options->child, options->fd);
+	if (control_init(&s->control, &s->loop, options->control_fd, &s->remote.machine) < 0)
+		ret = -ENOMEM;
+	if (options->control_fd >= 0)
+		s->control_path = config->control;
+	if (ret == 0)
+		ret = supervisor_watch_signals(s);
+	if (ret == 0)
+		ret = supervisor_watch_child(s, options->child);
+	if (ret == 0 && options->terminal)
+		terminal_raw(&s->terminal);
+	return ret;
+}
+
+static void supervisor_fini(struct supervisor *s)
+{
+	remote_fini(&s->remote);
+	control_fini(&s->control);
+	unix_path_remove_dead(s->control_path);
+	if (s->signal_fd >= 0)
+		close(s->signal_fd);
+	if (s->pid_fd >= 0)
+		close(s->pid_fd);
+	terminal_restore(&s->terminal);
+	loop_fini(&s->loop);
+}
+
+/* Reaps the VM process, says how the machine ended, and returns the exit status. */
+static int supervisor_verdict(const struct remote *r)
+{
+	int how = 0;
+
+	while (waitpid(r->child, &how, 0) < 0 && errno == EINTR)
+		;
+	if (r->ended && r->verdict[0])
+		notef("%s", r->verdict);
+	if (r->ended && (r->killed || !WIFSIGNALED(how)))
+		return r->status;
+	if (WIFSIGNALED(how) && WTERMSIG(how) == SIGSYS)
+		notef("the VM process was killed by its system call filter (SIGSYS)");
+	else if (WIFSIGNALED(how))
+		notef("the VM process was killed by signal %d (%s)", WTERMSIG(how),
+		      strsignal(WTERMSIG(how)));
+	else
+		notef("the VM process ended with status %d and did not say why", WEXITSTATUS(how));
+	return REMOTE_FAILED;
+}
+
+int supervisor_run(const struct supervisor_options *options)
+{
+	struct supervisor s = { .pid_fd = -1, .signal_fd = -1 };
+	int ret = supervisor_init(&s, options);
+
+	if (ret == 0)
+		ret = loop_run(&s.loop, &s.lock);
+	if (ret < 0) {
+		notef("the supervisor failed: %s", error_text());
+		kill(options->child, SIGKILL);
+	}
+	supervisor_fini(&s);
+	return supervisor_verdict(&s.remote);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The supervisor: the unconfined half of a running machine. It owns the control
+ * socket (QMP), snapshot directories, the terminal's settings, unix paths and the
+ * exit status; the VM process owns KVM, devices and guest memory and once confined opens nothing.
+ */
+#ifndef VIRGA_SERVE_CONTROL_SUPERVISOR_H
+#define VIRGA_SERVE_CONTROL_SUPERVISOR_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "boot/config.h"
+
+struct supervisor_options {
+	const struct config *config; /* control, vsock, name; stored in snapshots */
+	bool terminal;               /* the serial port is on standard input and output */
+	pid_t child;                 /* the VM process, forked by the caller */
+	int fd;                      /* our end of its SOCK_SEQPACKET pair, owned from here on */
+	int control_fd; /* listening control socket from supervisor_listen, or -1; owned */
+};
+
+/*
+ * Binds a unix stream socket (mode 0600) at path: a socket file that nobody listens on is
+ * replaced, a live one is -EADDRINUSE, a path too long -ENAMETOOLONG. fd or -errno, sentence.
+ */
+int supervisor_listen(const char *path);
+
+/*
+ * Serves until the VM process is gone, reaps it, removes the socket paths and restores the terminal.
+ * SIGTERM, SIGINT, SIGHUP (blocked by the caller) end the VM. Prints the sentence that says how it
+ * ended. Returns the exit status.
+ */
+int supervisor_run(const struct supervisor_options *options);
+
+/*
+ * The command `virga snapshot`: drives the control socket at `socket` to a snapshot in dir (made
+ * absolute). Waits for READY up to ready_timeout_s unless now. 0, 1 (host, or never
+ * ready) or 2 (bad input), the sentence stored with failf.
+ */
+int snapshot_command(const char *socket, const char *dir, unsigned ready_timeout_s, bool now);
+
+#endif

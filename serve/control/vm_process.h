@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VM process as its supervisor sees it: what it says becomes QMP state and events,
+ * what QMP asks becomes messages (serve/ipc/message.h). Nothing it says is trusted further
+ * than to itself: a message that makes no sense ends that VM process.
+ */
+#ifndef VIRGA_SERVE_CONTROL_VM_PROCESS_H
+#define VIRGA_SERVE_CONTROL_VM_PROCESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "arch/base/loop.h"
+#include "boot/config.h"
+#include "serve/control/qmp.h"
+#include "serve/control/snapshot_job.h"
+#include "serve/control/socket.h"
+
+#define REMOTE_GRACE_S 10  /* for a VM process that was told to end, or has hung up */
+#define REMOTE_FAILED  125 /* the exit status when virga itself failed */
+
+struct remote {
+	const struct config *config;
+	struct loop *loop;
+	struct control *control;
+	pid_t child;              /* not reaped before remote_fini() */
+	int fd;                   /* owned */
+	struct loop_watch *watch; /* NULL once it has hung up */
+	int timer_fd;             /* expires when the grace is over; owned */
+	struct loop_watch *timer_watch;
+	struct qmp_machine machine;
+	struct snapshot_job job;
+	uint64_t tickets;  /* given out to commands that are answered later */
+	bool started;      /* the machine runs, or ran */
+	bool quitting;     /* it has been told to end */
+	bool killed;       /* by us */
+	bool ended;        /* the verdict is known */
+	int status;        /* exit status, once ended */
+	char verdict[512]; /* sentence for stderr, or "", once ended */
+};
+
+/* Takes fd over and serves it in loop. control may be uninitialised until the loop runs. */
+int remote_init(struct remote *r, struct loop *loop, struct control *control,
+		const struct config *config, pid_t child, int fd);
+
+/* After remote_dead(): ends a snapshot, removes the vsock socket that the VM process made. */
+void remote_fini(struct remote *r);
+
+/* Tells the machine to end, by that signal or (0) by QMP's quit; kills what does not listen. */
+void remote_quit(struct remote *r, int signal);
+
+/* The child is dead: hears what it said last, then says SHUTDOWN if that was not said. */
+void remote_dead(struct remote *r);
+
+#endif

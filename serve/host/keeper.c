@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The keeper of the function host (serve/host/keeper.h).
+ */
+#include "serve/host/keeper.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "arch/base/error.h"
+#include "arch/base/unix_path.h"
+#include "arch/vm.h"
+#include "serve/host/front.h"
+#include "serve/template/store.h"
+
+#define SERVE_SHORT_US  2000000u /* a front that lived shorter did not get far */
+#define SERVE_SHORT_MAX 5u       /* so many in a row are enough */
+#define SERVE_PAUSE_MS  100
+
+struct serve {
+	struct front_options front;
+	struct host_config config;
+	pid_t pid; /* of the front */
+	bool ending;
+};
+
+/* --- Listening --- */
+
+static int serve_listen_one(struct serve *s, const char *address)
+{
+	struct front_options *f = &s->front;
+	int fd = address_listen(address, f->listen_names[f->listen_count]);
+
+	if (fd < 0)
+		return fd;
+	f->listen_fds[f->listen_count++] = fd;
+	return 0;
+}
+
+/* The user's own socket, where commands look for the host. Another host may have it already. */
+static void serve_listen_runtime(struct serve *s)
+{
+	char address[ADDRESS_TEXT_MAX];
+
+	if (address_runtime(address) < 0)
+		return;
+	for (unsigned i = 0; i < s->front.listen_count; i++)
+		if (strcmp(s->front.listen_names[i], address) == 0)
+			return;
+	if (serve_listen_one(s, address) < 0)
+		notef("commands will find this host by --host only: %s", error_text());
+}
+
+static int serve_listen(struct serve *s, const struct options *options)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; ret == 0 && i < options->listen_count; i++)
+		ret = serve_listen_one(s, options->listen[i]);
+	for (unsigned i = 0; ret == 0 && !options->listen_count && i < s->config.listen_count; i++)
+		ret = serve_listen_one(s, s->config.listen[i]);
+	if (ret == 0 && !s->front.listen_count)
+		ret = serve_listen_one(s, ADDRESS_DEFAULT);
+	if (ret == 0)
+		serve_listen_runtime(s);
+	return ret;
+}
+
+static void serve_close(struct serve *s)
+{
+	for (unsigned i = 0; i < s->front.listen_count; i++) {
+		/* A process of a front that was killed may have it open for a moment longer. */
+		shutdown(s->front.listen_fds[i], SHUT_RDWR);
+		close(s->front.listen_fds[i]);
+		unix_path_remove_dead(address_path(s->front.listen_names[i]));
+	}
+}
+
+/* --- The front --- */
+
+static int serve_fork(struct serve *s)
+{
+	const pid_t parent = getpid();
+
+	s->pid = fork();
+	if (s->pid < 0) {
+		s->pid = 0;
+		return failf(errno, "cannot fork: %s", strerror(errno));
+	}
+	if (s->pid > 0)
+		return 0;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	prctl(PR_SET_NAME, "virga-front");
+	/* Terminals and service managers tell every process what the keeper is told. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	_exit(front_main(&s->front));
+}
+
+/* The configuration that the next front begins with; one that cannot be read is the front's to say. */
+static void serve_read_again(struct serve *s)
+{
+	struct host_config config;
+
+	host_config_init(&config);
+	if (host_config_read(&config, s->front.options->config_file) < 0) {
+		host_config_fini(&config);
+		return;
+	}
+	/* What a front that runs does not change, the next one does not either. */
+	config.shells = s->config.shells;
+	config.bare = s->config.bare;
+	config.refill = s->config.refill;
+	host_config_fini(&s->config);
+	s->config = config;
+}
+
+/* Tells the front. */
+static void serve_signal(struct serve *s, int signal)
+{
+	if (signal == SIGHUP)
+		serve_read_again(s);
+	else
+		s->ending = true;
+	if (s->pid > 0)
+		kill(s->pid, signal == SIGHUP ? FRONT_SIGNAL_REFRESH : FRONT_SIGNAL_DRAIN);
+}
+
+/* Waits until the front has ended; its wait status. */
+static int serve_wait(struct serve *s, const sigset_t *signals)
+{
+	int status;
+	pid_t pid;
+
+	for (;;) {
+		siginfo_t info;
+		int signal = sigwaitinfo(signals, &info);
+
+		if (signal > 0 && signal != SIGCHLD)
+			serve_signal(s, signal);
+		/* As process 1 of a container it gets the children of a front that was killed. */
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			if (pid == s->pid)
+				return status;
+	}
+}
+
+static void serve_block(sigset_t *signals)
+{
+	sigset_t set;
+
+	sigemptyset(signals);
+	sigaddset(signals, SIGTERM);
+	sigaddset(signals, SIGINT);
+	sigaddset(signals, SIGHUP);
+	sigaddset(signals, SIGCHLD);
+	sigprocmask(SIG_BLOCK, signals, NULL);
+	/* In a front from its first instruction on. */
+	sigemptyset(&set);
+	sigaddset(&set, FRONT_SIGNAL_DRAIN);
+	sigaddset(&set, FRONT_SIGNAL_REFRESH);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+/* Fronts, one after the other, until one ends as it should or it makes no sense. */
+static int serve_keep(struct serve *s)
+{
+	const struct timespec pause = { .tv_nsec = SERVE_PAUSE_MS * 1000000L };
+	unsigned shorts = 0;
+	sigset_t signals;
+
+	serve_block(&signals);
+	for (;;) {
+		uint64_t start_us = monotonic_us();
+		int status;
+
+		if (serve_fork(s) < 0) {
+			notef("serve: %s", error_text());
+			return 1;
+		}
+		status = serve_wait(s, &signals);
+		if (WIFEXITED(status))
+			return WEXITSTATUS(status);
+		if (s->ending)
+			return 0;
+		shorts = monotonic_us() - start_us < SERVE_SHORT_US ? shorts + 1 : 0;
+		notef("serve: the front was killed by signal %d (%s)%s", WTERMSIG(status),
+		      strsignal(WTERMSIG(status)),
+		      shorts < SERVE_SHORT_MAX ? "; starting another" : " again and again");
+		if (shorts == SERVE_SHORT_MAX)
+			return 1;
+		nanosleep(&pause, NULL);
+		s->front.again = true;
+	}
+}
+
+/* --- The command --- */
+
+static void serve_raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* The store is made when it is missing: a template that is built later is noticed then. */
+static int serve_make_store(const struct serve *s, const struct options *options)
+{
+	struct options store = *options;
+	char *path;
+	int ret;
+
+	if (!store.store)
+		store.store = s->config.store;
+	ret = template_store_dir(&store, true, &path);
+	free(path);
+	return ret;
+}
+
+int serve_command(const struct options *options)
+{
+	struct serve s = { .front = { .options = options, .config = &s.config } };
+	int status = 2;
+
+	host_config_init(&s.config);
+	serve_raise_limit();
+	if (host_config_read(&s.config, options->config_file) < 0 ||
+	    serve_make_store(&s, options) < 0 || serve_listen(&s, options) < 0)
+		notef("serve: %s", error_text());
+	else
+		status = serve_keep(&s);
+	serve_close(&s);
+	host_config_fini(&s.config);
+	return status;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What requests to the host mean: AWS Lambda's Invoke (its API reference, "Invoke"), and the pages
+ * that say how the host is. Between serve/http/http.h and serve/pool/pool.h.
+ */
+#ifndef VIRGA_SERVE_HOST_LAMBDA_H
+#define VIRGA_SERVE_HOST_LAMBDA_H
+
+#include "serve/host/log.h"
+#include "serve/http/http.h"
+#include "serve/pool/pool.h"
+
+#define API_ID_LEN 36u /* a UUID */
+
+struct api {
+	struct http_server *http;
+	struct pool *pool;
+	struct log *log;
+	uint64_t start_us;
+	uint64_t requests; /* of all kinds */
+	unsigned random_left;
+	uint8_t random[1024]; /* for request ids */
+};
+
+void api_init(struct api *api, struct http_server *http, struct pool *pool, struct log *log);
+
+/* struct http_handler's. */
+void api_request(void *opaque, struct http_conn *c);
+void api_gone(void *opaque, struct http_conn *c);
+
+#endif

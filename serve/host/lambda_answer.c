@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The end of an invocation by HTTP (serve/host/lambda_call.h): an answer, a line in the log, a count. The
+ * interface is that of AWS Lambda's Invoke; names of what goes wrong in the guest are those of its
+ * runtimes.
+ */
+#include "serve/host/lambda_call.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "arch/base/base64.h"
+#include "arch/vm.h"
+
+#define API_RETRY_S  "1"   /* when a caller that was one too many may come again */
+#define API_TEXT_MAX 4096u /* bytes of a sentence in an answer */
+
+/* --- The log line --- */
+
+static int64_t api_since_us(uint64_t from_ns, uint64_t ns)
+{
+	return ns ? (int64_t)(ns - from_ns) / 1000 : -1;
+}
+
+/* Stages as microseconds from the request's first byte, those that there were. */
+static size_t api_log_stages(char *text, size_t size, const struct api_call *call,
+			     const struct answer_head *head, uint64_t done_ns)
+{
+	static const char *const names[SHELL_STAGES] = {
+		"received", "mapped", "populated", "loaded", "entered", "answered",
+	};
+	size_t at = 0;
+
+	if (call->inv.sent_ns)
+		at += (size_t)snprintf(text, size, "\"sent\":%" PRId64 ",",
+				       api_since_us(call->first_ns, call->inv.sent_ns));
+	for (unsigned i = 0; head && i < SHELL_STAGES; i++)
+		if (head->stages_ns[i])
+			at += (size_t)snprintf(text + at, size - at, "\"%s\":%" PRId64 ",",
+					       names[i],
+					       api_since_us(call->first_ns, head->stages_ns[i]));
+	return at + (size_t)snprintf(text + at, size - at, "\"done\":%" PRId64,
+				     api_since_us(call->first_ns, done_ns));
+}
+
+void api_log(const struct api_call *call, const struct answer_head *head, unsigned status,
+	     enum result result, size_t response_len, uint64_t done_ns)
+{
+	const struct function *f = call->inv.function;
+	char line[1024], stages[512], when[40], reset[40] = "";
+	struct timespec now;
+	struct tm tm;
+	int n;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
+	api_log_stages(stages, sizeof(stages), call, head, done_ns);
+	if (head && head->reset_us)
+		snprintf(reset, sizeof(reset), "\"reset_us\":%u,", head->reset_us);
+	n = snprintf(line, sizeof(line),
+		     "{\"time\":\"%s.%03ldZ\",\"request\":\"%s\",\"function\":\"%s\","
+		     "\"version\":\"%s\",\"tier\":\"%s\",\"outcome\":\"%s\",\"status\":%u,"
+		     "\"request_bytes\":%zu,\"response_bytes\":%zu,%s\"us\":{%s}}\n",
+		     when, now.tv_nsec / 1000000, call->id, f->config.name, call->inv.version,
+		     call->inv.sent_ns ? tier_name(call->inv.tier) : "none", result_name(result),
+		     status, call->inv.payload_len, response_len, reset, stages);
+	if (n > 0 && (size_t)n < sizeof(line))
+		log_add(call->api->log, line, (size_t)n);
+}
+
+/* --- Errors --- */
+
+/* A JSON text of bytes that may be anything; the caller frees. NULL: out of memory. */
+static json_t *api_text(const char *data, size_t len)
+{
+	char clean[API_TEXT_MAX];
+	json_t *text;
+
+	if (len > sizeof(clean))
+		len = sizeof(clean);
+	text = json_stringn(data, len);
+	if (text)
+		return text;
+	for (size_t i = 0; i < len; i++)
+		clean[i] = data[i] & 0x80 || !data[i] ? '?' : data[i];
+	return json_stringn(clean, len);
+}
+
+void api_refuse(struct http_conn *c, const char *id, unsigned status, const char *type,
+		const char *message)
+{
+	json_t *body = json_object();
+	char head[256], *text;
+
+	json_object_set_new(body, "Type", json_string(status < 500 ? "User" : "Service"));
+	json_object_set_new(body, "Message", api_text(message, strlen(message)));
+	text = json_dumps(body, JSON_COMPACT);
+	json_decref(body);
+	snprintf(head, sizeof(head),
+		 "Content-Type: application/json\r\nx-amzn-ErrorType: %s\r\n"
+		 "x-amzn-RequestId: %s\r\n%s",
+		 type, id,
+		 status == 405                    ? "Allow: POST\r\n"
+		 : status == 429 || status == 503 ? "Retry-After: " API_RETRY_S "\r\n"
+						  : "");
+	http_respond(c, status, head, text ? text : "{}", text ? strlen(text) : 2);
+	free(text);
+}
+
+/* What went wrong inside the guest, as the names of AWS Lambda's runtimes have it. */
+static const char *api_error_type(const struct invocation_end *end)
+{
+	if (end->timed_out)
+		return "Sandbox.Timedout";
+	switch (end->outcome) {
+	case OUTCOME_ERROR:
+		return "Function.Error";
+	case OUTCOME_ANSWER_JSON:
+		return "Runtime.MalformedResponse";
+	case OUTCOME_TOO_LARGE:
+		return "Function.ResponseSizeTooLarge";
+	case OUTCOME_BROKEN:
+		return "Runtime.BrokenChannel";
+	case OUTCOME_ENDED:
+		return "Runtime.ExitError";
+	case OUTCOME_CRASHED:
+		return "Runtime.Crashed";
+	default:
+		return "Function.Error";
+	}
+}
+
+/* {"errorType", "errorMessage"}; the caller frees. */
+static char *api_error_body(const struct api_call *call, const struct invocation_end *end)
+{
+	json_t *body = json_object();
+	char late[128], *text;
+
+	if (end->timed_out) {
+		snprintf(late, sizeof(late),
+			 "RequestId: %s Error: Task timed out after %.2f seconds", call->id,
+			 call->inv.function->config.timeout_ms / 1000.0);
+		json_object_set_new(body, "errorMessage", json_string(late));
+	} else {
+		json_object_set_new(body, "errorMessage", api_text(end->data, end->len));
+	}
+	json_object_set_new(body, "errorType", json_string(api_error_type(end)));
+	text = json_dumps(body, JSON_COMPACT);
+	json_decref(body);
+	return text;
+}
+
+/* --- The end of an invocation --- */
+
+static enum result api_result(const struct invocation_end *end)
+{
+	if (end->throttled)
+		return RESULT_THROTTLED;
+	if (end->timed_out)
+		return RESULT_TIMEOUT;
+	switch (end->outcome) {
+	case OUTCOME_RESPONSE:
+		return RESULT_OK;
+	case OUTCOME_NOT_JSON:
+		return RESULT_BAD_REQUEST;
+	case OUTCOME_HOST:
+		return RESULT_HOST_ERROR;
+	default:
+		return RESULT_FUNCTION_ERROR;
+	}
+}
+
+/* The headers of a 200; the log's end is at most 4 KiB, 5.4 as base64. */
+static void api_head(const struct api_call *call, const struct invocation_end *end, bool error,
+		     char *head, size_t size)
+{
+	char *log = call->tail ? base64_encode(end->log ? end->log : "", end->log_len) : NULL;
+
+	snprintf(head, size,
+		 "Content-Type: %s\r\nx-amzn-RequestId: %s\r\nX-Amz-Executed-Version: %s\r\n"
+		 "X-Virga-Tier: %s\r\n%s%s%s%s",
+		 error || call->inv.function->config.json ? "application/json"
+							  : "application/octet-stream",
+		 call->id, call->inv.version, tier_name(call->inv.tier),
+		 error ? "X-Amz-Function-Error: Unhandled\r\n" : "",
+		 log ? "X-Amz-Log-Result: " : "", log ? log : "", log ? "\r\n" : "");
+	free(log);
+}
+
+static void api_answer(struct api_call *call, const struct invocation_end *end, enum result result,
+		       unsigned *status, size_t *len)
+{
+	struct http_conn *c = call->conn;
+	char head[HTTP_HEAD_MAX / 2], text[API_TEXT_MAX], *body;
+
+	*status = 200;
+	*len = end->len;
+	switch (result) {
+	case RESULT_OK:
+		api_head(call, end, false, head, sizeof(head));
+		http_respond(c, 200, head, end->data, end->len);
+		break;
+	case RESULT_FUNCTION_ERROR:
+	case RESULT_TIMEOUT:
+		body = api_error_body(call, end);
+		*len = body ? strlen(body) : 0;
+		api_head(call, end, true, head, sizeof(head));
+		http_respond(c, 200, head, body, *len);
+		free(body);
+		break;
+	case RESULT_THROTTLED:
+		*status = 429;
+		api_refuse(c, call->id, 429, "TooManyRequestsException",
+			   "the request waited for a machine until its time was over");
+		break;
+	case RESULT_BAD_REQUEST:
+		*status = 400;
+		api_refuse(
+			c, call->id, 400, "InvalidRequestContentException",
+			"the request's payload is not JSON, and this function takes nothing else");
+		break;
+	default:
+		*status = 500;
+		snprintf(text, sizeof(text), "%.*s", (int)(end->len < 1000 ? end->len : 1000),
+			 (const char *)end->data);
+		api_refuse(c, call->id, 500, "ServiceException", text);
+	}
+}
+
+void api_done(struct invocation *inv, const struct invocation_end *end)
+{
+	struct api_call *call = inv->opaque;
+	struct function_stats *stats = &inv->function->stats;
+	enum result result = api_result(end);
+	struct answer_head head;
+	uint64_t done_ns;
+	unsigned status;
+	size_t len;
+
+	/* Answering may bring the connection's next request, which goes through the same buffers. */
+	if (end->head)
+		head = *end->head;
+	api_answer(call, end, result, &status, &len);
+	done_ns = monotonic_ns();
+	stats->results[result]++;
+	if (result == RESULT_OK)
+		histogram_add(&stats->latency[inv->tier], (done_ns - call->first_ns) / 1000);
+	api_log(call, end->head ? &head : NULL, status, result, len, done_ns);
+	free(call);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the host says about itself: GET /healthz, /metrics (Prometheus text), /status (JSON)
+ * and / (a page to look at).
+ */
+#ifndef VIRGA_SERVE_HOST_REPORT_H
+#define VIRGA_SERVE_HOST_REPORT_H
+
+#include <stdio.h>
+
+#include "serve/host/lambda.h"
+
+/* Answers a request for one of these. False: it is for something else. */
+bool report_request(struct api *api, struct http_conn *c);
+
+/* serve/host/metrics.c, serve/host/status.c, serve/host/status_page.c: write the whole text. */
+void report_metrics(struct api *api, FILE *out);
+void report_status(struct api *api, FILE *out);
+void report_page(struct api *api, FILE *out);
+
+#endif

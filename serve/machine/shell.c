@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a shell (serve/machine/shell.h), in the order of shell_main(): built, confined,
+ * then one invocation after the other.
+ */
+#include "serve/machine/shell.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "arch/base/error.h"
+#include "arch/base/json_text.h"
+#include "arch/x86_64/layout.h"
+#include "boot/identity.h"
+#include "boot/snapshot/sealed.h"
+#include "devices/channel/channel.h"
+#include "devices/device.h"
+#include "seccomp/confine.h"
+#include "serve/ipc/invocation.h"
+#include "serve/ipc/payload.h"
+#include "serve/machine/prepare.h"
+#include "serve/machine/reset.h"
+
+#define SHELL_BUILD_STACK (64u << 10) /* what building one may use of the stack */
+
+/* What is used lies together, so that an idle shell has few pages; the rest is never touched. */
+struct shell {
+	struct vm vm;
+	struct devices devices;
+	struct channel *channel;
+	struct snapshot *snapshot; /* that is loaded; NULL in a bare shell */
+	struct reset reset;        /* for policy reset */
+	bool late;                 /* it was loaded before the request, and its guest keeps time */
+	bool copied;               /* its write set, in bulk */
+	int fd;
+
+	/* The invocation. */
+	uint64_t id;
+	enum policy policy;
+	uint32_t flags;
+	bool busy;         /* it waits for its answer */
+	uint32_t reset_us; /* of the last reset; 0: there was none */
+	uint64_t stages_ns[SHELL_STAGES];
+	uint32_t log_len; /* bytes said so far; the last INVOCATION_LOG_MAX of them are in log */
+
+	struct message message; /* the one that came or goes */
+	struct snapshot laid;   /* of a bare shell that was given one */
+	char log[INVOCATION_LOG_MAX];
+};
+
+static void shell_stage(struct shell *s, enum shell_stage stage)
+{
+	s->stages_ns[stage] = monotonic_ns();
+}
+
+/* --- Answers --- */
+
+/* The log's last bytes, oldest first. */
+static void shell_put_log(const struct shell *s, struct message *m, struct answer_head *head)
+{
+	uint32_t len = s->log_len < INVOCATION_LOG_MAX ? s->log_len : INVOCATION_LOG_MAX;
+	uint32_t first = (s->log_len - len) % INVOCATION_LOG_MAX;
+	uint32_t part = len < INVOCATION_LOG_MAX - first ? len : INVOCATION_LOG_MAX - first;
+
+	head->log_len = (uint16_t)len;
+	payload_put(m, s->log + first, part);
+	payload_put(m, s->log, len - part);
+}
+
+/* Sends what became of the invocation. A front that is gone is noticed when waiting for the next. */
+static void shell_send(struct shell *s, enum outcome outcome, const void *data, size_t len)
+{
+	struct message *m = &s->message;
+	struct answer_head head = { .outcome = outcome,
+				    .flags = s->copied ? 0 : ANSWER_NOT_COPIED,
+				    .reset_us = s->reset_us };
+	int put;
+
+	if (!s->busy)
+		return;
+	s->busy = false;
+	shell_stage(s, SHELL_ANSWERED);
+	memcpy(head.stages_ns, s->stages_ns, sizeof(head.stages_ns));
+	message_init(m, MESSAGE_ANSWER);
+	m->id = s->id;
+	m->text_len = sizeof(head);
+	shell_put_log(s, m, &head);
+	put = payload_put(m, data, len);
+	if (put < 0) {
+		head.outcome = OUTCOME_HOST;
+		len = strlen(error_text());
+		payload_put(m, error_text(), len);
+	}
+	head.payload_len = (uint32_t)len;
+	memcpy(m->text, &head, sizeof(head));
+	message_send(s->fd, m);
+	message_close_fds(m);
+}
+
+static void shell_send_text(struct shell *s, enum outcome outcome, const char *text)
+{
+	shell_send(s, outcome, text, strlen(text));
+}
+
+/* --- Channel events, VM lock held --- */
+
+static void shell_answer(void *opaque, enum channel_type type, const void *data, size_t len)
+{
+	struct shell *s = opaque;
+
+	if (type == CHANNEL_ERROR)
+		shell_send(s, OUTCOME_ERROR, data, len);
+	else if (s->flags & INVOKE_JSON && !json_text_valid(data, len))
+		shell_send_text(s, OUTCOME_ANSWER_JSON, "the answer is not JSON");
+	else
+		shell_send(s, OUTCOME_RESPONSE, data, len);
+	if (s->policy == POLICY_ONCE) {
+		vm_end(&s->vm, VM_END_ANSWER, 0, "%s", "");
+		return;
+	}
+	/* The front, woken on this CPU because a sender mostly sleeps next, answers before we go on. */
+	sched_yield();
+	vm_hold(&s->vm);
+}
+
+static void shell_log(void *opaque, const void *data, size_t len)
+{
+	struct shell *s = opaque;
+	const char *text = data;
+
+	for (size_t i = 0; i < len; i++)
+		s->log[s->log_len++ % INVOCATION_LOG_MAX] = text[i];
+	/* Only the place in the ring and whether it is full count. */
+	if (s->log_len >= 2 * INVOCATION_LOG_MAX)
+		s->log_len -= INVOCATION_LOG_MAX;
+}
+
+static void shell_broken(void *opaque, int err, const char *why)
+{
+	struct shell *s = opaque;
+
+	if (!s->busy)
+		return;
+	shell_send_text(s, err == EMSGSIZE ? OUTCOME_TOO_LARGE : OUTCOME_BROKEN, why);
+	vm_end(&s->vm, VM_END_ANSWER_ERROR, 0, "%s", why);
+}
+
+/* --- Building --- */
+
+static void shell_fetch_working_set(struct shell *s)
+{
+	const struct working_set *ws = &s->snapshot->working_set;
+
+	s->copied = working_set_populate(ws, &s->vm.memory);
+	shell_stage(s, SHELL_POPULATED);
+}
+
+/* State into the vCPUs and devices; then what needs that state. */
+static int shell_load(struct shell *s)
+{
+	int ret = snapshot_load(s->snapshot, &s->vm, &s->devices);
+
+	if (ret == 0)
+		working_set_prefault(&s->snapshot->working_set, &s->vm);
+	shell_stage(s, SHELL_LOADED);
+	return ret;
+}
+
+static int shell_build(struct shell *s, const struct shell_options *options)
+{
+	const struct channel_events events = {
+		.answer = shell_answer,
+		.log = shell_log,
+		.broken = shell_broken,
+		.opaque = s,
+	};
+	struct device_host host = { .serial = "none" };
+	struct snapshot *snapshot = options->snapshot;
+	struct memory memory;
+	int ret;
+
+	s->channel = channel_new();
+	if (!s->channel)
+		return failf(ENOMEM, "out of memory");
+	channel_set_events(s->channel, &events);
+	host.channel = s->channel;
+	ret = options->kind == SHELL_BARE ? memory_reserve(&memory, snapshot->memory_size)
+					  : snapshot_map_memory(snapshot, &memory);
+	if (ret < 0)
+		return ret;
+	memory_open_pagemap(&memory); /* for policy reset */
+	ret = vm_create(&s->vm, &memory, snapshot->vcpu_count);
+	if (ret == 0)
+		ret = devices_create(&s->devices, &s->vm, &host);
+	if (ret < 0)
+		return ret;
+	ret = vm_set_hosted(&s->vm);
+	if (ret < 0)
+		return ret;
+	vm_find_paging(&s->vm);
+	if (options->kind != SHELL_HURRIED)
+		ret = prepare_vcpus(&s->vm, snapshot);
+	if (ret == 0 && options->kind == SHELL_BARE)
+		ret = prepare_strip(snapshot);
+	if (ret < 0 || options->kind == SHELL_BARE)
+		return ret;
+	s->snapshot = snapshot;
+	s->late = snapshot_keeps_time(snapshot);
+	shell_fetch_working_set(s);
+	return shell_load(s);
+}
+
+static int shell_confine(struct shell *s)
+{
+	int ret = confine_privileges();
+
+	if (ret == 0)
+		ret = vm_threads_start(&s->vm);
+	return ret < 0 ? ret : confine_process(CONFINE_SHELL);
+}
+
+/* --- An invocation --- */
+
+/* The template that came with the invocation, over the reserved addresses. */
+static int shell_lay(struct shell *s, struct message *m)
+{
+	struct sealed sealed = { .memory_fd = -1, .parts_fd = -1 };
+	int ret;
+
+	if (m->fd_count < 2 || s->snapshot)
+		return failf(EPROTO, "a template came to a shell that has one, or without its "
+				     "descriptors");
+	sealed = (struct sealed){ .memory_fd = m->fds[0], .parts_fd = m->fds[1] };
+	m->fds[0] = m->fds[1] = -1;
+	ret = sealed_open(&sealed, "template", &s->laid);
+	sealed_close(&sealed);
+	if (ret < 0)
+		return ret;
+	s->snapshot = &s->laid;
+	if (s->laid.memory_size != s->vm.memory.size || s->laid.vcpu_count != s->vm.vcpu_count)
+		return failf(EINVAL, "a template of another shape came to a shell");
+	ret = memory_lay(&s->vm.memory, s->laid.memory_fd);
+	s->laid.memory_fd = -1;
+	return ret;
+}
+
+static int shell_arm(struct shell *s, struct message *m)
+{
+	int ret = shell_lay(s, m);
+
+	if (ret < 0)
+		return ret;
+	shell_stage(s, SHELL_MAPPED);
+	shell_fetch_working_set(s);
+	return shell_load(s);
+}
+
+/* Identity, environment and request are in the guest's queue before its next instruction. */
+static int shell_queue(struct shell *s, const struct invoke_head *head, const char *environment,
+		       const void *payload)
+{
+	const struct identity *identity;
+	int ret;
+
+	if (!channel_ready(s->channel))
+		return failf(ENOTCONN, "the template's guest had not said READY");
+	if (s->late) {
+		ret = snapshot_load_time(s->snapshot, &s->vm);
+		if (ret < 0)
+			return ret;
+		s->late = false;
+	}
+	if (s->policy != POLICY_KEEP || s->vm.state == VM_CREATED) {
+		ret = identity_write(&s->vm, head->number);
+		if (ret < 0)
+			return ret;
+		identity = memory_at(&s->vm.memory, LAYOUT_IDENTITY, sizeof(*identity));
+		channel_restored(s->channel, identity->generation_id);
+		ret = head->environment_len
+			      ? channel_environment(s->channel, environment, head->environment_len)
+			      : 0;
+		if (ret < 0)
+			return ret;
+	}
+	ret = channel_request(s->channel, s->id, payload, head->payload_len, head->deadline_us);
+	if (ret == 0)
+		ret = devices_start(&s->devices);
+	shell_stage(s, SHELL_ENTERED);
+	return ret;
+}
+
+/* Runs the guest until it has answered or ended. */
+static void shell_run(struct shell *s)
+{
+	enum vm_end_reason reason = vm_run(&s->vm);
+	const char *text = s->vm.end.text;
+
+	if (!s->busy)
+		return;
+	if (reason == VM_END_CRASH)
+		shell_send_text(s, OUTCOME_CRASHED, text);
+	else if (reason == VM_END_POWEROFF || reason == VM_END_RESET || reason == VM_END_DEBUG_EXIT)
+		shell_send_text(s, OUTCOME_ENDED, text[0] ? text : "the guest ended");
+	else
+		shell_send_text(s, OUTCOME_HOST, text);
+}
+
+static void shell_begin(struct shell *s, const struct message *m)
+{
+	s->id = m->id;
+	s->busy = true;
+	s->log_len = 0;
+	shell_stage(s, SHELL_RECEIVED);
+	s->stages_ns[SHELL_MAPPED] = s->stages_ns[SHELL_POPULATED] = s->stages_ns[SHELL_LOADED] =
+		s->stages_ns[SHELL_ENTERED] = s->stages_ns[SHELL_RECEIVED];
+}
+
+static int shell_prepare(struct shell *s, struct message *m, const struct invoke_head *head,
+			 const char *environment, const void *payload)
+{
+	int ret = 0;
+
+	s->policy = head->policy;
+	s->flags = head->flags;
+	if (head->flags & INVOKE_TEMPLATE)
+		ret = shell_arm(s, m);
+	else if (!s->snapshot)
+		ret = failf(EPROTO, "an invocation came to a bare shell without a template");
+	if (ret < 0)
+		return ret;
+	pthread_mutex_lock(&s->vm.lock);
+	ret = shell_queue(s, head, environment, payload);
+	pthread_mutex_unlock(&s->vm.lock);
+	return ret;
+}
+
+/* False when it did not come to that. */
+static bool shell_invoke(struct shell *s, struct message *m)
+{
+	const char *environment;
+	struct invoke_head head;
+	const void *payload;
+	void *owned;
+	bool used;
+	int ret;
+
+	shell_begin(s, m);
+	payload = invocation_parse(m, &head, &environment, &owned);
+	if (payload && head.flags & INVOKE_LOOK && !json_text_valid(payload, head.payload_len))
+		shell_send_text(s, OUTCOME_NOT_JSON, "the request is not JSON");
+	used = s->busy;
+	ret = payload ? 0 : -EPROTO;
+	if (ret == 0 && used)
+		ret = shell_prepare(s, m, &head, environment, payload);
+	if (owned)
+		explicit_bzero(owned, head.payload_len);
+	free(owned);
+	message_close_fds(m);
+	if (ret < 0)
+		shell_send_text(s, ret == -ENOTCONN ? OUTCOME_BROKEN : OUTCOME_HOST, error_text());
+	else if (used)
+		shell_run(s);
+	return used;
+}
+
+/* --- After it --- */
+
+/* Memory, vCPUs and devices as the template has them, and nothing else left of the request. */
+static int shell_reset(struct shell *s)
+{
+	uint64_t start_us = monotonic_us();
+	int ret;
+
+	pthread_mutex_lock(&s->vm.lock);
+	ret = reset_machine(&s->reset, s->snapshot, &s->vm, &s->devices);
+	pthread_mutex_unlock(&s->vm.lock);
+	/* In ring 0 a guest can set a TSC that it does not look at. */
+	s->late = s->vm.remapped || snapshot_keeps_time(s->snapshot);
+	explicit_bzero(&s->message, sizeof(s->message));
+	explicit_bzero(s->log, sizeof(s->log));
+	s->reset_us = (uint32_t)(monotonic_us() - start_us);
+	return ret;
+}
+
+/* Tells the front that the shell waits, or why it does not. False when it cannot go on. */
+static bool shell_report(struct shell *s, int ret)
+{
+	message_init(&s->message, MESSAGE_SHELL);
+	s->message.id = s->vm.remapped;
+	s->message.value = (uint32_t)-ret;
+	if (ret < 0)
+		message_set_text(&s->message, error_text());
+	return message_send(s->fd, &s->message) == 0 && ret == 0;
+}
+
+/* Makes the shell ready for the next invocation. False when it is of no more use. */
+static bool shell_again(struct shell *s)
+{
+	int ret = 0;
+
+	if (s->policy == POLICY_ONCE)
+		return false;
+	if (s->vm.state != VM_STOPPED)
+		return shell_report(s, failf(ESHUTDOWN, "its guest ended after its answer"));
+	if (s->policy == POLICY_RESET) {
+		ret = shell_reset(s);
+	} else {
+		pthread_mutex_lock(&s->vm.lock);
+		devices_stop(&s->devices);
+		pthread_mutex_unlock(&s->vm.lock);
+	}
+	return shell_report(s, ret);
+}
+
+/* Nothing more will be asked of it. The VM stands until the front finds the time to let it go. */
+static void shell_linger(struct shell *s)
+{
+	while (message_wait(s->fd, &s->message) == 1)
+		message_close_fds(&s->message);
+}
+
+/* Pages of the stack that only building a machine has used are given back. */
+static void shell_trim_stack(void)
+{
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)(LAYOUT_PAGE_SIZE - 1);
+
+	/* Below are pages that were never used, too: no failure counts. */
+	madvise((void *)(here - LAYOUT_PAGE_SIZE - SHELL_BUILD_STACK), SHELL_BUILD_STACK,
+		MADV_DONTNEED);
+}
+
+static void shell_serve(struct shell *s, const struct shell_options *options)
+{
+	int ret = shell_build(s, options);
+
+	if (ret == 0)
+		ret = shell_confine(s);
+	if (!shell_report(s, ret))
+		return;
+	shell_trim_stack();
+	while (message_wait(s->fd, &s->message) == 1) {
+		if (s->message.type != MESSAGE_INVOKE) {
+			message_close_fds(&s->message);
+			continue;
+		}
+		if (!shell_invoke(s, &s->message) || !shell_again(s))
+			break;
+	}
+	shell_linger(s);
+}
+
+void shell_main(const struct shell_options *options)
+{
+	/* Not on the stack: most of it is never touched, and then takes no memory. */
+	struct shell *s =
+		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (s == MAP_FAILED)
+		return;
+	s->vm.kvm_fd = s->vm.fd = -1;
+	s->fd = options->fd;
+	vm_block_signals();
+	shell_serve(s, options);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Having shells made (serve/pool/state.h): by the spawner, at once for requests that wait, which get
+ * what is ready first.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "arch/base/error.h"
+#include "arch/vm.h"
+#include "serve/pool/state.h"
+
+void pool_free(struct pool_shell *s)
+{
+	struct pool *pool = s->pool;
+
+	timer_clear(pool->timers, &s->timer);
+	loop_remove(pool->loop, s->watch);
+	if (s->fd >= 0)
+		close(s->fd);
+	if (s->function)
+		s->function->alive--;
+	if (s->version)
+		version_put(pool, s->version);
+	pool->alive--;
+	*s = (struct pool_shell){ .pool = pool, .fd = -1 };
+}
+
+static struct pool_shell *pool_alloc(struct pool *pool)
+{
+	for (unsigned i = 0; i < pool->limits.shells; i++) {
+		unsigned place = pool->cursor++ % pool->limits.shells;
+
+		if (pool->shells[place].state != POOL_FREE)
+			continue;
+		pool->alive++;
+		pool->shells[place].id = ++pool->ids * pool->limits.shells + place;
+		return &pool->shells[place];
+	}
+	return NULL;
+}
+
+int pool_start_spawner(struct pool *pool)
+{
+	int ret = spawner_start(&pool->spawner, pool->loop, &pool->spawner_events);
+
+	pool->stats.spawner_starts += ret == 0;
+	pool->spawner_us = monotonic_us();
+	return ret;
+}
+
+/* Each spawner is told of a template when it first makes a shell of it. */
+static int pool_tell(struct pool *pool, struct version *v)
+{
+	int ret = v->told_at == pool->stats.spawner_starts
+			  ? 0
+			  : spawner_template(&pool->spawner, v->id, &v->sealed, v->name);
+
+	if (ret == 0)
+		v->told_at = pool->stats.spawner_starts;
+	return ret;
+}
+
+static int pool_spawn(struct pool *pool, struct pool_shell *s, struct version *model)
+{
+	enum shell_kind kind = !s->function         ? SHELL_BARE
+			       : s->function->first ? SHELL_HURRIED
+						    : SHELL_ARMED;
+	int pair[2], ret;
+
+	if (pool->spawner.fd < 0)
+		return failf(ECHILD, "the process that makes machines cannot be started now");
+	while (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		if (!pool->held)
+			return failf(errno, "no descriptor left (ulimit -n): %s", strerror(errno));
+		pool_end_held(pool, true); /* which have some */
+	}
+	s->fd = pair[0];
+	s->watch = loop_add(pool->loop, s->fd, EPOLLIN, pool->shell_event, s);
+	ret = s->watch ? pool_tell(pool, model) : -ENOMEM;
+	if (ret == 0)
+		ret = spawner_spawn(&pool->spawner, s->id, model->id, kind, pair[1]);
+	close(pair[1]);
+	if (ret == -EPIPE || ret == -ECONNRESET) /* it ended, which is about to be noticed */
+		ret = -EAGAIN;
+	return ret < 0 ? failf(-ret, "the spawner takes no order: %s", strerror(-ret)) : 0;
+}
+
+int pool_build(struct pool *pool, struct function *f, struct shape *shape)
+{
+	struct version *model = f ? f->version : shape_model(pool, shape);
+	struct pool_shell *s = model ? pool_alloc(pool) : NULL;
+	int ret;
+
+	if (!s)
+		return failf(EAGAIN, "all %u shells are in use", pool->limits.shells);
+	s->shape = f ? NULL : shape;
+	if (f)
+		pool_assign(s, f);
+	s->timer = (struct timer){ .expired = pool->shell_late, .opaque = s };
+	ret = pool_spawn(pool, s, model);
+	if (ret < 0) {
+		pool_free(s);
+		return ret;
+	}
+	pool_set_state(s, POOL_BUILDING);
+	timer_set(pool->timers, &s->timer, s->since_us + POOL_BUILD_MS * 1000ull);
+	return 0;
+}
+
+void pool_make_room(struct pool *pool, const struct function *f)
+{
+	const struct shape *shape = pool->shapes;
+	const struct function *most = NULL;
+
+	if (pool->held) {
+		pool_end_held(pool, true);
+		return;
+	}
+	for (const struct function *other = pool->functions; other; other = other->next)
+		if (other != f && other->armed_count + other->kept_count &&
+		    (!most ||
+		     other->armed_count + other->kept_count > most->armed_count + most->kept_count))
+			most = other;
+	if (most) {
+		pool_let_go(most->armed ? most->armed : most->kept);
+		return;
+	}
+	while (shape && !shape->ready)
+		shape = shape->next;
+	if (shape)
+		pool_let_go(shape->ready);
+}
+
+/* As many shells are on their way as requests wait. */
+static void pool_build_for_waiting(struct pool *pool, struct function *f)
+{
+	unsigned wanted = f->waiting, room = f->config.concurrency - f->active;
+	int ret = 0;
+
+	if (!f->version) {
+		pool_fail_waiting(f, "its template is not there");
+		return;
+	}
+	if (monotonic_us() < f->refused_until_us) {
+		pool_want_work(pool);
+		return;
+	}
+	wanted = wanted < room ? wanted : room;
+	while (ret == 0 && f->building < wanted && pool->building < POOL_BUILDS_MAX)
+		ret = pool_build(pool, f, NULL);
+	if (ret == -EAGAIN)
+		pool_make_room(pool, f);
+	else if (ret < 0 && !f->building)
+		pool_fail_waiting(f, error_text());
+}
+
+void pool_dispatch(struct pool *pool, struct function *f)
+{
+	while (f->first && f->active < f->config.concurrency) {
+		struct pool_shell *s = pool_pick(f->first);
+
+		if (!s)
+			break;
+		pool_run(s, f->first);
+	}
+	if (!f->first || f->active >= f->config.concurrency)
+		return;
+	f->first->waited = true;
+	pool_build_for_waiting(pool, f);
+}

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The spawner's process (serve/pool/spawner.h): one loop over the front's orders and the ends of
+ * shells. A shell is forked from here because this process is small: what fork(2) costs grows with
+ * what is mapped.
+ */
+#include "serve/pool/spawner_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arch/base/error.h"
+#include "boot/snapshot/sealed.h"
+#include "serve/ipc/message.h"
+#include "serve/machine/shell.h"
+
+#define SPAWNER_OOM_ADJ "500" /* a shell goes before the front does */
+
+struct spawner_template {
+	struct spawner_template *next;
+	uint32_t id;
+	struct sealed sealed; /* owned */
+	char name[64];        /* for messages */
+};
+
+struct spawner_child {
+	uint64_t shell;
+	pid_t pid;
+};
+
+struct spawner_process {
+	int signal_fd;
+	struct spawner_template *templates;
+	struct spawner_child *children; /* in no order */
+	size_t count;
+	size_t size;
+	struct message message;
+};
+
+/* --- Templates --- */
+
+static struct spawner_template **spawner_find(struct spawner_process *p, uint32_t id)
+{
+	struct spawner_template **at = &p->templates;
+
+	while (*at && (*at)->id != id)
+		at = &(*at)->next;
+	return at;
+}
+
+static void spawner_take_template(struct spawner_process *p, struct message *m)
+{
+	struct spawner_template *t = calloc(1, sizeof(*t));
+
+	if (!t || m->fd_count != 2) {
+		free(t);
+		return;
+	}
+	*t = (struct spawner_template){
+		.next = p->templates,
+		.id = (uint32_t)m->id,
+		.sealed = { .memory_fd = m->fds[0], .parts_fd = m->fds[1] },
+	};
+	snprintf(t->name, sizeof(t->name), "%.60s", m->text);
+	m->fd_count = 0;
+	p->templates = t;
+}
+
+static void spawner_drop_template(struct spawner_process *p, uint32_t id)
+{
+	struct spawner_template **at = spawner_find(p, id), *t = *at;
+
+	if (!t)
+		return;
+	*at = t->next;
+	sealed_close(&t->sealed);
+	free(t);
+}
+
+/* --- In a shell --- */
+
+/* Only the descriptors that a shell needs: socket, memory, parts. */
+static int spawner_keep(int fd, struct sealed *sealed)
+{
+	int high[3] = { fd, sealed->memory_fd, sealed->parts_fd };
+
+	/* Out of the way of their final places first. */
+	for (int i = 0; i < 3; i++) {
+		high[i] = fcntl(high[i], F_DUPFD, SPAWNER_FD + 3);
+		if (high[i] < 0)
+			return failf(errno, "no descriptor left: %s", strerror(errno));
+	}
+	for (int i = 0; i < 3; i++)
+		if (dup2(high[i], SPAWNER_FD + i) < 0)
+			return failf(errno, "no descriptor left: %s", strerror(errno));
+	*sealed = (struct sealed){ .memory_fd = SPAWNER_FD + 1, .parts_fd = SPAWNER_FD + 2 };
+	if (syscall(SYS_close_range, SPAWNER_FD + 3, ~0u, 0) < 0)
+		return failf(errno, "cannot close descriptors (Linux 5.9 or later can): %s",
+			     strerror(errno));
+	return 0;
+}
+
+static void spawner_run_shell(const struct spawner_template *t, enum shell_kind kind, int fd,
+			      pid_t parent)
+{
+	struct sealed sealed = t->sealed;
+	struct snapshot snapshot;
+	struct shell_options options = { .snapshot = &snapshot, .kind = kind, .fd = SPAWNER_FD };
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		return;
+	prctl(PR_SET_NAME, "virga-shell");
+	if (spawner_keep(fd, &sealed) < 0 || sealed_open(&sealed, t->name, &snapshot) < 0) {
+		notef("%s: %s", t->name, error_text());
+		return;
+	}
+	sealed_close(&sealed);
+	shell_main(&options);
+}
+
+/* --- Children --- */
+
+static void spawner_dead(struct spawner_process *p, uint64_t shell, int status)
+{
+	message_init(&p->message, MESSAGE_DEAD);
+	p->message.id = shell;
+	p->message.value = (uint32_t)status;
+	message_send(SPAWNER_FD, &p->message);
+}
+
+static bool spawner_grow(struct spawner_process *p)
+{
+	size_t size = p->size ? 2 * p->size : 64;
+	struct spawner_child *children;
+
+	if (p->count < p->size)
+		return true;
+	children = realloc(p->children, size * sizeof(*children));
+	if (!children)
+		return false;
+	p->children = children;
+	p->size = size;
+	return true;
+}
+
+/* 0 or an errno. */
+static int spawner_fork(struct spawner_process *p, const struct message *m)
+{
+	const struct spawner_template *t = *spawner_find(p, m->value);
+	const pid_t parent = getpid();
+	enum shell_kind kind = (enum shell_kind)m->text[0];
+	pid_t pid;
+
+	if (!t || m->fd_count != 1 || m->text_len != 1)
+		return EPROTO;
+	if (!spawner_grow(p))
+		return ENOMEM;
+	pid = fork();
+	if (pid < 0)
+		return errno;
+	if (pid == 0) {
+		spawner_run_shell(t, kind, m->fds[0], parent);
+		_exit(0);
+	}
+	p->children[p->count++] = (struct spawner_child){ .shell = m->id, .pid = pid };
+	return 0;
+}
+
+/* A shell that cannot be forked is one that is dead at once. */
+static void spawner_make(struct spawner_process *p, struct message *m)
+{
+	uint64_t shell = m->id;
+	int err = spawner_fork(p, m);
+
+	message_close_fds(m);
+	if (err) {
+		notef("cannot fork a shell: %s", strerror(err));
+		spawner_dead(p, shell, 0);
+	}
+}
+
+static void spawner_signal(const struct spawner_process *p, uint64_t shell, int signal)
+{
+	for (size_t i = 0; i < p->count; i++)
+		if (p->children[i].shell == shell)
+			kill(p->children[i].pid, signal);
+}
+
+static void spawner_reap(struct spawner_process *p)
+{
+	struct signalfd_siginfo info;
+	int status;
+	pid_t pid;
+
+	while (read(p->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		for (size_t i = 0; i < p->count; i++) {
+			if (p->children[i].pid != pid)
+				continue;
+			spawner_dead(p, p->children[i].shell, status);
+			p->children[i] = p->children[--p->count];
+			break;
+		}
+	}
+}
+
+/* --- The process --- */
+
+static void spawner_order(struct spawner_process *p, struct message *m)
+{
+	switch (m->type) {
+	case MESSAGE_TEMPLATE:
+		spawner_take_template(p, m);
+		break;
+	case MESSAGE_FORGET:
+		spawner_drop_template(p, (uint32_t)m->id);
+		break;
+	case MESSAGE_SPAWN:
+		spawner_make(p, m);
+		break;
+	case MESSAGE_KILL:
+		spawner_signal(p, m->id, SIGKILL);
+		break;
+	default:
+		break;
+	}
+	message_close_fds(m);
+}
+
+/* Takes what is there. False: the front is gone. */
+static bool spawner_orders(struct spawner_process *p)
+{
+	int ret;
+
+	while ((ret = message_receive(SPAWNER_FD, &p->message)) == 1)
+		spawner_order(p, &p->message);
+	return ret == -EAGAIN;
+}
+
+/* Nothing of the front is kept but its socket and stderr. */
+static int spawner_settle(void)
+{
+	int null = open("/dev/null", O_RDWR), oom;
+
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
+	    syscall(SYS_close_range, SPAWNER_FD + 1, ~0u, 0) < 0)
+		return failf(errno, "the spawner cannot settle its descriptors: %s",
+			     strerror(errno));
+	oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (oom >= 0) {
+		ssize_t n = write(oom, SPAWNER_OOM_ADJ, strlen(SPAWNER_OOM_ADJ));
+
+		(void)n; /* advice */
+		close(oom);
+	}
+	return 0;
+}
+
+static int spawner_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_SETMASK, &set, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int spawner_main(const char *parent)
+{
+	struct spawner_process p = { .signal_fd = -1 };
+	struct stat st;
+
+	if (fstat(SPAWNER_FD, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+		notef("'%s' is a part of 'virga serve', which starts it", SPAWNER_NAME);
+		return 2;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != atoi(parent))
+		return 1;
+	prctl(PR_SET_NAME, SPAWNER_NAME);
+	if (spawner_settle() < 0 || (p.signal_fd = spawner_signals()) < 0) {
+		notef("%s", error_text());
+		return 1;
+	}
+	for (;;) {
+		struct pollfd fds[] = { { .fd = SPAWNER_FD, .events = POLLIN },
+					{ .fd = p.signal_fd, .events = POLLIN } };
+
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			return 1;
+		if (fds[0].revents && !spawner_orders(&p))
+			return 0;
+		if (fds[1].revents)
+			spawner_reap(&p);
+	}
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine that becomes a template, as its builder sees it: a confined child that is
+ * asked, by messages (serve/ipc/message.h), for one thing after the other. It dies with its
+ * builder.
+ */
+#ifndef VIRGA_SERVE_TEMPLATE_GUEST_H
+#define VIRGA_SERVE_TEMPLATE_GUEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "boot/config.h"
+
+/* Zeroed: no machine. */
+struct template_guest {
+	const char *name;  /* of the template, for notes */
+	pid_t pid;         /* 0: none */
+	int fd;            /* of the pair to it */
+	uint64_t requests; /* sent so far */
+};
+
+/* Boots the machine of config, which the child uses until it ends. 0 or -errno, sentence. */
+int template_guest_start(struct template_guest *g, const struct config *config);
+
+/* Ends it, if there is one. */
+void template_guest_stop(struct template_guest *g);
+
+/* Waits for READY. */
+int template_guest_ready(struct template_guest *g, unsigned timeout_s);
+
+/* Sends a request and waits for its answer, which is dropped; an error frame is -EREMOTEIO. */
+int template_guest_request(struct template_guest *g, const void *data, size_t len,
+			   uint32_t timeout_ms);
+
+/*
+ * QUIESCE, then waits until the guest is idle: what a kernel still does behind its services (self
+ * tests of its ciphers, say) every clone would do again before its answer. A guest that does
+ * not know QUIESCE, or is never idle, is taken as it is, which is said.
+ */
+int template_guest_quiesce(struct template_guest *g);
+
+/* Stops it and saves it into the files of a snapshot; config_text is what `config` holds. */
+int template_guest_save(struct template_guest *g, const char *config_text, int state_fd,
+			int memory_fd);
+
+#endif
