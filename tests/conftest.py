@@ -87,10 +87,10 @@ class UnitFailure(Exception):
 
 
 class UnitFile(pytest.File):
-    """tests/unit/test_NAME.c: runs build/tests/unit/test_NAME and reads its TAP lines."""
+    """tests/unit/ROOM/test_NAME.c: runs build/tests/unit/ROOM/test_NAME, reads its TAP lines."""
 
     def collect(self):
-        program = ROOT / "build/tests/unit" / self.path.stem
+        program = ROOT / "build" / self.path.relative_to(ROOT).with_suffix("")
         if not program.exists():
             yield self.case("build", failure=f"{program} is missing: run make tests")
             return
@@ -152,7 +152,7 @@ def parse_tap(output):
 
 def pytest_collect_file(file_path, parent):
     if file_path.suffix == ".c" and file_path.stem.startswith("test_"):
-        if file_path.parent == ROOT / "tests/unit":
+        if file_path.is_relative_to(ROOT / "tests/unit"):
             return UnitFile.from_parent(parent, path=file_path)
     return None
 

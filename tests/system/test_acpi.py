@@ -21,7 +21,7 @@ def tables(root, tmp_path_factory):
     """{table: its disassembly}, of a machine with all that can be announced."""
     where = tmp_path_factory.mktemp("acpi")
     subprocess.run(
-        [root / "build/tests/unit/test_acpi", "dump", where], check=True, capture_output=True
+        [root / "build/tests/unit/boot/test_acpi", "dump", where], check=True, capture_output=True
     )
     sources = {}
     for table in where.glob("*.dat"):

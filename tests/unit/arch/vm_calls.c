@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See tests/unit/arch/vm_calls.h.
+ */
+#include "tests/unit/arch/vm_calls.h"
+
+struct vm_calls vm_calls;
+
+void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level);
+void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level)
+{
+	(void)vm;
+	vm_calls.edges += level && !vm_calls.level;
+	vm_calls.level = level;
+	vm_calls.gsi = gsi;
+}
+
+void __wrap_vm_wake(struct vm *vm);
+void __wrap_vm_wake(struct vm *vm)
+{
+	vm->wake_pending = true;
+	vm_calls.wakes++;
+}
+
+int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque);
+int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque)
+{
+	vm->polls[vm->poll_count++] = (struct vm_poll){ .poll = poll, .opaque = opaque };
+	return 0;
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The golden file of saved fields: a list that differs from tests/golden/state-fields.txt
+ * must have another version, and then the file must be brought up to date by
+ * UPDATE_GOLDEN=1 (which refuses a change that kept its version). Run from the top folder.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "boot/snapshot/format.h"
+#include "devices/device.h"
+
+#define GOLDEN_PATH "tests/golden/state-fields.txt"
+
+static const char intro[] =
+	"# Fields of every section of a snapshot's `state`, in the order in which they are saved.\n"
+	"# Written by UPDATE_GOLDEN=1 build/tests/unit/boot/snapshot/test_golden; "
+	"docs/snapshot.md.\n";
+
+/* A section as text: its line, then one line for each field. */
+struct golden {
+	char text[8192];
+	size_t len;
+	char name[64]; /* "section NAME " */
+	char head[96]; /* "section NAME version N\n" */
+};
+
+static void golden_begin(struct golden *g, const char *name, uint32_t version)
+{
+	snprintf(g->name, sizeof(g->name), "section %s ", name);
+	snprintf(g->head, sizeof(g->head), "section %s version %u\n", name, version);
+	g->len = (size_t)snprintf(g->text, sizeof(g->text), "%s", g->head);
+}
+
+static void golden_line(struct golden *g, const char *line)
+{
+	g->len += (size_t)snprintf(g->text + g->len, sizeof(g->text) - g->len, "\t%s\n", line);
+	assert_true(g->len < sizeof(g->text));
+}
+
+static void golden_fields(struct golden *g, const struct field *list)
+{
+	for (; list && list->name; list++) {
+		char line[128];
+
+		if (list->count == 1)
+			snprintf(line, sizeof(line), "%s u%u", list->name, list->width * 8u);
+		else
+			snprintf(line, sizeof(line), "%s u%u[%u]", list->name, list->width * 8u,
+				 list->count);
+		golden_line(g, line);
+	}
+}
+
+/* Calls visit for each section that this program knows. */
+static void golden_each(void (*visit)(const struct golden *g, void *opaque), void *opaque)
+{
+	struct golden g;
+
+	golden_begin(&g, "machine", SNAPSHOT_MACHINE_VERSION);
+	golden_fields(&g, snapshot_machine_fields);
+	visit(&g, opaque);
+	golden_begin(&g, "memory", SNAPSHOT_MEMORY_VERSION);
+	golden_fields(&g, snapshot_memory_fields);
+	golden_line(&g, "then extent_count times:");
+	golden_fields(&g, snapshot_extent_fields);
+	visit(&g, opaque);
+	golden_begin(&g, "config", SNAPSHOT_CONFIG_VERSION);
+	golden_fields(&g, snapshot_config_fields);
+	visit(&g, opaque);
+	golden_begin(&g, "vcpu", SNAPSHOT_VCPU_VERSION);
+	golden_line(&g, "then bytes of its own");
+	visit(&g, opaque);
+	golden_begin(&g, "ioapic", IOAPIC_VERSION);
+	golden_fields(&g, ioapic_fields);
+	visit(&g, opaque);
+	for (unsigned i = 0; device_classes[i]; i++) {
+		const struct device_class *class = device_classes[i];
+
+		golden_begin(&g, class->name, class->version);
+		golden_fields(&g, class->fields);
+		if (class->save)
+			golden_line(&g, "then bytes of its own");
+		visit(&g, opaque);
+	}
+}
+
+/* The section's text in the file (to be freed), or NULL; *at: where it is. */
+static char *golden_find(const char *file, const char *name, const char **at)
+{
+	const char *start = file, *end;
+
+	while ((start = strstr(start, name)) != NULL && start != file && start[-1] != '\n')
+		start++;
+	if (!start)
+		return NULL;
+	end = strstr(start, "\nsection ");
+	end = end ? end + 1 : start + strlen(start);
+	*at = start;
+	return strndup(start, (size_t)(end - start));
+}
+
+static char *golden_read(void)
+{
+	FILE *file = fopen(GOLDEN_PATH, "r");
+	char *text = calloc(1, 65536);
+
+	if (file) {
+		assert_true(fread(text, 1, 65535, file) < 65535);
+		fclose(file);
+	}
+	return text;
+}
+
+struct check {
+	const char *file;
+	unsigned wrong;
+};
+
+static void golden_check(const struct golden *g, void *opaque)
+{
+	struct check *check = opaque;
+	const char *at;
+	char *section = golden_find(check->file, g->name, &at);
+
+	if (!section) {
+		print_error("%s is not in %s: run again with UPDATE_GOLDEN=1\n", g->name,
+			    GOLDEN_PATH);
+		check->wrong++;
+	} else if (strncmp(section, g->head, strlen(g->head)) != 0) {
+		print_error("%shas another version in %s: run again with UPDATE_GOLDEN=1\n",
+			    g->head, GOLDEN_PATH);
+		check->wrong++;
+	} else if (strcmp(section, g->text) != 0) {
+		print_error("fields changed without another version. In %s:\n%s\nnow:\n%s\n",
+			    GOLDEN_PATH, section, g->text);
+		check->wrong++;
+	}
+	free(section);
+}
+
+/* Puts the section in its place in the text, or at its end. */
+static void golden_update(const struct golden *g, void *opaque)
+{
+	char *file = opaque, *rest;
+	const char *at = file + strlen(file);
+	char *section = golden_find(file, g->name, &at);
+
+	if (section && strncmp(section, g->head, strlen(g->head)) == 0 &&
+	    strcmp(section, g->text) != 0)
+		fail_msg("not updated: raise the version of %s", g->head);
+	rest = strdup(at + (section ? strlen(section) : 0));
+	assert_true((size_t)(at - file) + g->len + strlen(rest) < 65536);
+	sprintf(file + (at - file), "%s%s", g->text, rest);
+	free(rest);
+	free(section);
+}
+
+static void test_golden(void **state)
+{
+	char *text = golden_read();
+	struct check check = { .file = text };
+
+	(void)state;
+	if (getenv("UPDATE_GOLDEN")) {
+		FILE *file;
+
+		if (!*text)
+			strcpy(text, intro);
+		golden_each(golden_update, text);
+		file = fopen(GOLDEN_PATH, "w");
+		assert_non_null(file);
+		fputs(text, file);
+		assert_int_equal(fclose(file), 0);
+	}
+	golden_each(golden_check, &check);
+	free(text);
+	assert_int_equal(check.wrong, 0);
+}
+
+/* The check itself: a field more, a width changed, a version raised are each noticed. */
+static void test_golden_notices(void **state)
+{
+	static const char file[] =
+		"section a version 1\n\tx u32\nsection ab version 2\n\ty u8[4]\n";
+	struct check check = { .file = file };
+	struct golden g;
+
+	(void)state;
+	golden_begin(&g, "ab", 2);
+	golden_line(&g, "y u8[4]");
+	golden_check(&g, &check);
+	golden_begin(&g, "a", 1);
+	golden_line(&g, "x u32");
+	golden_check(&g, &check);
+	assert_int_equal(check.wrong, 0);
+
+	golden_line(&g, "z u32");
+	golden_check(&g, &check);
+	assert_int_equal(check.wrong, 1);
+	golden_begin(&g, "a", 2);
+	golden_line(&g, "x u32");
+	golden_check(&g, &check);
+	assert_int_equal(check.wrong, 2);
+	golden_begin(&g, "b", 2);
+	golden_check(&g, &check);
+	assert_int_equal(check.wrong, 3);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_golden),
+		cmocka_unit_test(test_golden_notices),
+	};
+
+	return cmocka_run_group_tests_name("golden", tests, NULL, NULL);
+}

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * serve/host/lambda_name.c: names of functions in all forms and what is none, targets, queries; and serve/host/lambda.c
+ * before there is an invocation: who is refused and with which words.
+ *
+ * wrap: monotonic_us
+ */
+#include "serve/host/lambda_name.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "serve/host/lambda.h"
+#include "tests/unit/seed.h"
+#include "tests/unit/serve/http/http_bed.h"
+
+#define X16  "xxxxxxxxxxxxxxxx"
+#define X64  X16 X16 X16 X16
+#define X128 X64 X64
+#define ARN  "arn:aws:lambda:eu-west-1:123456789012:function:"
+
+struct form {
+	const char *text, *name, *qualifier;
+};
+
+/* clang-format off */
+static const struct form good[] = {
+	{ "f", "f", "" },
+	{ "a-Z_09", "a-Z_09", "" },
+	{ X64, X64, "" },
+	{ "f:1", "f", "1" },
+	{ "f:$LATEST", "f", "$LATEST" },
+	{ "f:" X128, "f", X128 },
+	{ "f%3A1", "f", "1" },
+	{ "%66", "f", "" },
+	{ "function:f", "function", "f" },
+	{ "123456789012:function:f", "f", "" },
+	{ "123456789012:function:f:live", "f", "live" },
+	{ ARN "f", "f", "" },
+	{ ARN "f:2", "f", "2" },
+	{ ARN "f:$LATEST", "f", "$LATEST" },
+	{ "arn%3aaws%3alambda%3Ax%3A1%3Afunction%3Af%3a2", "f", "2" },
+	{ "arn:aws-us-gov:lambda:::function:f", "f", "" },
+};
+
+static const char *const bad[] = {
+	"", " ", "f ", "f.g", "f/g", "f+g", "f@1", "f?", "f#", "\xc3\xb6", "f\n", X64 "x",
+	"%", "f%", "%4", "f%4", "%zz", "%6g", "%00", "f%00", "f%2Fg", "f%20",
+	":", ":f", "f:", "f:1:", "f:a.b", "f:$latest", "f:$LATEST1", "f:$", "f:" X128 "x",
+	"1:function:", "1:function::", "1:fun:f", "1:function:f:", "1:function:f:1:2",
+	"arn:aws:lambda:eu-west-1:1:f", "arn:aws:lambda:eu-west-1:1:function:",
+	"arn:aws:s3:eu-west-1:1:function:f", "urn:aws:lambda:eu-west-1:1:function:f",
+	"arn:aws:lambda:eu-west-1:1:layer:f", ARN "f:1:2", ARN "f:", "arn:" ARN "f",
+};
+/* clang-format on */
+
+static void test_good(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct function_name n;
+
+		if (!function_name_parse(&n, good[i].text, strlen(good[i].text)))
+			fail_msg("'%s' is a name", good[i].text);
+		assert_string_equal(n.name, good[i].name);
+		assert_string_equal(n.qualifier, good[i].qualifier);
+		assert_int_equal(n.name_len, strlen(n.name));
+		assert_int_equal(n.qualifier_len, strlen(n.qualifier));
+	}
+}
+
+static void test_bad(void **state)
+{
+	struct function_name n;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		if (function_name_parse(&n, bad[i], strlen(bad[i])))
+			fail_msg("'%s' is no name", bad[i]);
+	assert_false(function_name_parse(&n, "f\0g", 3));
+	assert_false(function_name_parse(&n, "\0", 1));
+}
+
+/* All forms together may have 170 bytes, decoded. */
+static void test_length(void **state)
+{
+	char text[3 * NAME_MAX_LEN + 4] = "";
+	struct function_name n;
+	size_t first;
+
+	(void)state;
+	first = (size_t)sprintf(text, "%sf:", "arn:aws:lambda:eu-west-1:123456789012:function:");
+	memset(text + first, 'q', NAME_MAX_LEN + 1 - first);
+	assert_true(function_name_parse(&n, text, NAME_MAX_LEN));
+	assert_int_equal(n.qualifier_len, NAME_MAX_LEN - first);
+	assert_false(function_name_parse(&n, text, NAME_MAX_LEN + 1));
+	for (unsigned i = 0; i <= NAME_MAX_LEN; i++)
+		memcpy(text + 3 * i, i == 1 ? "%3a" : "%61", 3);
+	assert_false(function_name_parse(&n, text, 3 * NAME_MAX_LEN)); /* a qualifier of 168 */
+	assert_true(function_name_parse(&n, text, 3 * 130));
+	assert_int_equal(n.qualifier_len, 128);
+}
+
+/* Parts never lie outside, and what is taken for a name is one. */
+static void test_random(void **state)
+{
+	static const char letters[] = ":::%%%aZ09-_$LATESTfunction:arn:lambda./\xff";
+	struct seed seed = seed_begin(4012);
+	unsigned taken = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 200000; round++) {
+		struct function_name n;
+		size_t len = seed_below(&seed, round % 2 ? 8 : 64);
+		/* On the heap, so that a sanitizer sees a byte too many. */
+		char *exact = malloc(len + 1);
+
+		for (size_t i = 0; i < len; i++)
+			exact[i] = letters[seed_below(&seed, sizeof(letters))];
+		exact = realloc(exact, len ? len : 1);
+		if (function_name_parse(&n, exact, len)) {
+			taken++;
+			assert_true(n.name >= n.text &&
+				    n.name + n.name_len <= n.text + NAME_MAX_LEN);
+			assert_true(function_name_valid(n.name, n.name_len));
+			assert_true(!n.qualifier_len ||
+				    qualifier_valid(n.qualifier, n.qualifier_len));
+		}
+		free(exact);
+	}
+	assert_in_range(taken, 1000, 100000);
+}
+
+/* --- Targets --- */
+
+struct target {
+	const char *text, *name; /* NULL: it is another */
+};
+
+static void test_targets(void **state)
+{
+	static const struct target targets[] = {
+		{ "/2015-03-31/functions/f/invocations", "f" },
+		{ "/2015-03-31/functions/f/invocations?Qualifier=1/invocations", "f" },
+		{ "/2015-03-31/functions/a%3Ab/invocations?", "a%3Ab" },
+		{ "/2015-03-31/functions//invocations", "" },
+		{ "/2015-03-31/functions/invocations", NULL },
+		{ "/2015-03-31/functions/a/b/invocations", NULL },
+		{ "/2015-03-31/functions/f/invocations/", NULL },
+		{ "/2015-03-31/functions/f/invocation", NULL },
+		{ "/2015-03-31/functions/f", NULL },
+		{ "/2015-03-31/functions?/f/invocations", NULL },
+		{ "/2014-11-13/functions/f/invocations", NULL },
+		{ "2015-03-31/functions/f/invocations", NULL },
+		{ "/", NULL },
+		{ "?", NULL },
+		{ "", NULL },
+	};
+	const char *name;
+	size_t len;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
+		const struct target *t = &targets[i];
+
+		assert_int_equal(invoke_target(t->text, strlen(t->text), &name, &len),
+				 t->name != NULL);
+		if (!t->name)
+			continue;
+		assert_int_equal(len, strlen(t->name));
+		assert_memory_equal(name, t->name, len);
+	}
+}
+
+static void test_queries(void **state)
+{
+	static const struct target queries[] = {
+		{ "/f?Q=1", "1" },        { "/f?Q=", "" },       { "/f?a=b&Q=c%20d&Q=e", "c%20d" },
+		{ "/f?&&Q=x&", "x" },     { "/f?Q=a=b", "a=b" }, { "/f?Q=?", "?" },
+		{ "/Q=1", NULL },         { "/f", NULL },        { "/f?", NULL },
+		{ "/f?Q", NULL },         { "/f?q=1", NULL },    { "/f?QQ=1", NULL },
+		{ "/f?aQ=1&Q2=3", NULL }, { "", NULL },
+	};
+	const char *value;
+	size_t len;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++) {
+		const struct target *t = &queries[i];
+
+		assert_int_equal(query_value(t->text, strlen(t->text), "Q", &value, &len),
+				 t->name != NULL);
+		if (!t->name)
+			continue;
+		assert_int_equal(len, strlen(t->name));
+		assert_memory_equal(value, t->name, len);
+	}
+}
+
+/* --- What a caller is told --- */
+
+static struct bed *bed;
+static struct pool pool;
+static struct function function = { .config = { .name = (char *)"f" } };
+static struct api api;
+
+static int setup(void **state)
+{
+	(void)state;
+	bed = bed_open();
+	function.pool = &pool;
+	pool.functions = &function;
+	api_init(&api, bed->server, &pool, NULL);
+	bed->handler =
+		(struct http_handler){ .request = api_request, .gone = api_gone, .opaque = &api };
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	bed_close(bed);
+	return 0;
+}
+
+/* One request and its refusal. */
+static void check_refused(const char *method, const char *target, const char *header,
+			  unsigned status, const char *type, const char *sentence)
+{
+	struct client c = client_open(bed);
+	char text[1024];
+
+	snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\nHost: h\r\n%s\r\n", method, target, header);
+	client_say(&c, text);
+	if (client_answers(&c) != 1 || client_status(&c, 0) != status)
+		fail_msg("%s is answered %s", text, c.in);
+	snprintf(text, sizeof(text), "x-amzn-ErrorType: %s", type);
+	assert_true(client_has(&c, 0, text));
+	if (!strstr(client_body(&c, 0).data, sentence))
+		fail_msg("%s %s: %s does not say '%s'", method, target, client_body(&c, 0).data,
+			 sentence);
+	assert_false(c.ended);
+	client_close(&c);
+}
+
+static void test_names_refused(void **state)
+{
+	char target[512];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		if (strpbrk(bad[i], " ?#/\n\xc3"))
+			continue; /* it does not come that far */
+		snprintf(target, sizeof(target), "/2015-03-31/functions/%s/invocations", bad[i]);
+		check_refused("POST", target, "", 400, "InvalidParameterValueException",
+			      "no name of a function: NAME (letters, digits, - and _, 64 at most), "
+			      "NAME:QUALIFIER or an ARN");
+	}
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		snprintf(target, sizeof(target), "/2015-03-31/functions/%s/invocations",
+			 good[i].text);
+		check_refused("POST", target, "", 404, "ResourceNotFoundException",
+			      strcmp(good[i].name, "f") == 0
+				      ? "Function not found: f (its template is being loaded, or "
+					"could not be)"
+				      : "Function not found: ");
+	}
+}
+
+#define F "/2015-03-31/functions/f/invocations"
+
+static void test_refusals(void **state)
+{
+	static struct version version = { .tag = "abc" };
+	char target[1024] = F "?Qualifier=";
+
+	(void)state;
+	check_refused("POST", "/", "", 404, "ResourceNotFoundException", "there is nothing here");
+	check_refused("GET", "/nothing", "", 404, "ResourceNotFoundException", "GET / shows");
+	check_refused("GET", F, "", 405, "MethodNotAllowedException", "by POST");
+	check_refused("PUT", F, "", 405, "MethodNotAllowedException", "by POST");
+	function.version = &version;
+	check_refused("POST", F, "X-Amz-Invocation-Type: Event\r\n", 400,
+		      "InvalidParameterValueException", "type Event are not offered");
+	check_refused("POST", F, "x-amz-invocation-type: Other\r\n", 400,
+		      "InvalidParameterValueException", "RequestResponse and DryRun are allowed");
+	check_refused("POST", F, "Origin: http://evil.example\r\n", 403, "AccessDeniedException",
+		      "a page of another machine");
+	memset(target + strlen(target), 'q', 385);
+	check_refused("POST", target, "", 400, "InvalidParameterValueException", "too long");
+	function.version = NULL;
+}
+
+/* A page of this machine may ask, any other not. */
+static void test_origins(void **state)
+{
+	static const char *const local[] = { "http://localhost",     "http://localhost:9001",
+					     "http://127.0.0.1",     "http://127.0.0.1:80",
+					     "http://127.255.0.1:1", "http://[::1]:9001",
+					     "http://[::1]" };
+	static const char *const foreign[] = { "null",
+					       "http://evil.example",
+					       "https://localhost",
+					       "http://localhost.evil.example",
+					       "http://127.0.0.1.evil.example",
+					       "http://127.evil.example:1",
+					       "http://127.",
+					       "http://[::1].x",
+					       "http://",
+					       "http://:80",
+					       "localhost",
+					       "http://192.168.0.1" };
+	char header[128];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++) {
+		snprintf(header, sizeof(header), "Origin: %s\r\n", local[i]);
+		check_refused("POST", "/x", header, 404, "ResourceNotFoundException", "nothing");
+	}
+	for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++) {
+		snprintf(header, sizeof(header), "Origin: %s\r\n", foreign[i]);
+		check_refused("POST", "/x", header, 403, "AccessDeniedException",
+			      "page of another");
+	}
+}
+
+/* Each answer has an id of its own, a UUID of version 4. */
+static void test_ids(void **state)
+{
+	struct client c = client_open(bed);
+	char ids[300][API_ID_LEN + 1];
+
+	(void)state;
+	for (unsigned i = 0; i < 300; i++) {
+		const char *at;
+
+		client_forget(&c);
+		client_say(&c, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+		at = strstr(c.in, "x-amzn-RequestId: ");
+		assert_non_null(at);
+		memcpy(ids[i], at + 18, API_ID_LEN);
+		ids[i][API_ID_LEN] = '\0';
+		for (unsigned k = 0; k < API_ID_LEN; k++)
+			if (k == 8 || k == 13 || k == 18 || k == 23)
+				assert_int_equal(ids[i][k], '-');
+			else
+				assert_non_null(memchr("0123456789abcdef", ids[i][k], 16));
+		assert_int_equal(ids[i][14], '4');
+		assert_non_null(strchr("89ab", ids[i][19]));
+		for (unsigned k = 0; k < i; k++)
+			assert_string_not_equal(ids[k], ids[i]);
+	}
+	client_close(&c);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_good),
+		cmocka_unit_test(test_bad),
+		cmocka_unit_test(test_length),
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_targets),
+		cmocka_unit_test(test_queries),
+		TEST(test_names_refused),
+		TEST(test_refusals),
+		TEST(test_origins),
+		TEST(test_ids),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests_name("name", tests, NULL, NULL);
+}
