@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "boot/snapshot/snapshot.h"
 #include "devices/device.h"

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 
 void memory_layout(struct memory *m, uint64_t size)
 {

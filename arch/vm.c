@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 
 /* --- Signals and polls --- */

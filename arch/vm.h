@@ -203,8 +203,4 @@ int vm_prefault(struct vm *vm, uint64_t offset, uint64_t len);
 int vm_clock_get(struct vm *vm, uint64_t *ns);
 int vm_clock_set(struct vm *vm, uint64_t ns);
 
-/* CLOCK_MONOTONIC in microseconds. */
-uint64_t monotonic_us(void);
-uint64_t monotonic_ns(void);
-
 #endif

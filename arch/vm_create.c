@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "arch/layout.h"
 #include "arch/vm.h"
-#include "arch/x86_64/layout.h"
 
 static int vm_open_kvm(struct vm *vm)
 {

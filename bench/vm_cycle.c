@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 
 #define MEMORY_SIZE     (128u << 20)
 #define IRQCHIP_PINS    24

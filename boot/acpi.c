@@ -9,7 +9,7 @@
 
 #include "arch/base/aml.h"
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "boot/boot.h"
 
 struct acpi_rsdp {

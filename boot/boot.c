@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 
 static int boot_write_cmdline(const struct memory *memory, const char *cmdline,
 			      const struct boot_limits *limits, struct boot_info *info)

@@ -14,8 +14,8 @@
 #include <string.h>
 
 #include "arch/base/error.h"
+#include "arch/layout.h"
 #include "arch/vm.h"
-#include "arch/x86_64/layout.h"
 
 #define CONFIG_PATH_MAX   4095u
 #define CONFIG_SOCKET_MAX 100u /* sun_path holds 108 bytes; a clone's number is appended */

@@ -9,8 +9,8 @@
 #include <time.h>
 
 #include "arch/base/error.h"
+#include "arch/layout.h"
 #include "arch/vm.h"
-#include "arch/x86_64/layout.h"
 
 _Static_assert(offsetof(struct identity, generation_id) == 16, "place of the generation id");
 _Static_assert(offsetof(struct identity, seed) == 32, "place of the seed");

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "boot/boot.h"
 
 #define MIB ((uint64_t)1 << 20)

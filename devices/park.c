@@ -8,7 +8,7 @@
  */
 #include <string.h>
 
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "devices/device.h"
 
 static void park_io(void *opaque, uint64_t offset, void *data, unsigned len, bool write)

@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "devices/device.h"
 
 /* Registers at LAYOUT_PORT_POWER; boot/ describes them to the guest in the FADT. */

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "devices/backend/stream.h"
 #include "devices/device.h"
 

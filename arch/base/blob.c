@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-#include "arch/x86_64/layout.h"
+#include <unistd.h>
 
 #define BLOB_FIRST_SIZE 256u
 
@@ -109,7 +108,7 @@ uint64_t blob_get_u64(struct blob *b)
 
 void blob_fini(struct blob *b)
 {
-	uintptr_t page = (uintptr_t)b->data & ~(uintptr_t)(LAYOUT_PAGE_SIZE - 1);
+	uintptr_t page = (uintptr_t)b->data & ~((uintptr_t)getpagesize() - 1);
 
 	if (b->mapped)
 		munmap((void *)page, b->mapped);

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 
 #define PRIVATE_PAGE    LAYOUT_PAGE_SIZE
 

@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 
 #define PAGE       LAYOUT_PAGE_SIZE
 /* Between two runs these are read along: 2 us each, and one more request is 20 or more. */

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "boot/pages/private.h"
 
 /* Linux 5.14; older headers lack it. */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 
 #define PAGE_TRACE_WRITTEN (1u << 31)
 

@@ -11,7 +11,7 @@
 
 #include "arch/base/digest.h"
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 
 /* Linux 5.14; older headers lack it. */
 #ifndef MADV_POPULATE_WRITE

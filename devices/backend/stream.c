@@ -16,6 +16,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 
 #define STREAM_ESCAPE      0x01u /* Ctrl-A */

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 
 #define MMIO_MAGIC_VALUE 0x74726976u /* "virt" */
 #define MMIO_VENDOR      0x47524956u /* "VIRG" */

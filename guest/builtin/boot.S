@@ -6,7 +6,7 @@
  * the assembler or are zero already, and the rest is done in ring 3. There is no
  * IDT: an exception is a triple fault.
  */
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "guest/builtin/paging.h"
 
 #define SELECTOR_CODE0 0x08

@@ -27,7 +27,7 @@
  *               and answers the letter it finds there, A or B. Valid once in a guest's life.
  * Anything else is echoed whole. Sums are 16 hexadecimal digits.
  */
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "guest/builtin/server.h"
 
 #define TAKES_NUMBER 1u

@@ -4,7 +4,7 @@
  * much, too often, something else, too late or nothing, or leaves marks (the list: commands.c).
  * Frames are put together in scratch memory, as many as a packet takes, and sent from there.
  */
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "guest/builtin/paging.h"
 #include "guest/builtin/server.h"
 

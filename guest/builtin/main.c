@@ -4,7 +4,7 @@
  * READY, serve. Waiting is a read of the park port: the VMM looks at the queues
  * first and answers when it has used a buffer, so there are neither notifications nor interrupts.
  */
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "guest/builtin/server.h"
 
 #define PAGES_DEFAULT 64

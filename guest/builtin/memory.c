@@ -3,7 +3,7 @@
  * Guest memory beyond the 2 MiB that boot.S maps. Tables that the CPU does not know
  * yet are plain memory; linking them is one store (KVM watches tables in use).
  */
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "devices/channel/protocol.h"
 #include "guest/builtin/guest.h"
 #include "guest/builtin/paging.h"

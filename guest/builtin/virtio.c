@@ -4,7 +4,7 @@
  * ring 0: where KVM emulates that, an access costs 6 us, and 28 us from ring 3. What a reset device
  * has as zero is not written.
  */
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "guest/builtin/vsock.h"
 
 enum mmio_register {

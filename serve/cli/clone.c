@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "arch/base/base64.h"
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "serve/cli/invoke.h"
 #include "serve/cli/output.h"

@@ -16,8 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "arch/vm.h"
 #include "serve/cli/invoke.h"
 #include "serve/cli/output.h"
 #include "serve/http/address.h"

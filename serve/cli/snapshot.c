@@ -19,9 +19,9 @@
 #include <unistd.h>
 
 #include "arch/base/blob.h"
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "arch/base/unix_path.h"
-#include "arch/vm.h"
 #include "boot/snapshot/dir.h"
 
 #define CLIENT_LINE_MAX    (256u << 10)

@@ -14,8 +14,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "arch/vm.h"
 
 void snapshot_job_init(struct snapshot_job *job, struct loop *loop, struct qmp_machine *machine)
 {

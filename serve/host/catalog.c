@@ -16,8 +16,8 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "arch/vm.h"
 #include "serve/template/loader.h"
 #include "serve/template/store.h"
 

@@ -16,9 +16,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "arch/base/timers.h"
-#include "arch/vm.h"
 #include "serve/host/catalog.h"
 #include "serve/host/lambda.h"
 #include "serve/host/log.h"

@@ -16,9 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "arch/base/unix_path.h"
-#include "arch/vm.h"
 #include "serve/host/front.h"
 #include "serve/template/store.h"
 

@@ -15,9 +15,9 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "arch/base/json_text.h"
-#include "arch/vm.h"
 #include "serve/host/lambda_call.h"
 #include "serve/host/lambda_name.h"
 #include "serve/host/report.h"

@@ -14,7 +14,7 @@
 #include <time.h>
 
 #include "arch/base/base64.h"
-#include "arch/vm.h"
+#include "arch/base/clock.h"
 
 #define API_RETRY_S  "1"   /* when a caller that was one too many may come again */
 #define API_TEXT_MAX 4096u /* bytes of a sentence in an answer */

@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "arch/vm.h"
 
 #define LOG_LAST_US 1000000u
 

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "arch/base/clock.h"
 #include "arch/vm.h"
 #include "serve/host/report.h"
 #include "vmm.h"

@@ -5,7 +5,7 @@
  */
 #include <inttypes.h>
 
-#include "arch/vm.h"
+#include "arch/base/clock.h"
 #include "serve/host/report.h"
 #include "vmm.h"
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "arch/vm.h"
+#include "arch/base/clock.h"
 
 void http_unlink(struct http_conn *c)
 {

@@ -17,8 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "arch/vm.h"
 #include "serve/http/conn.h"
 
 /* A request begins. */

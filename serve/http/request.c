@@ -9,7 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "arch/vm.h"
+#include "arch/base/clock.h"
 
 #define HTTP_HEAP_FIRST 65536u
 

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "boot/snapshot/snapshot.h"
 #include "devices/vsock/unix.h"

@@ -11,8 +11,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "boot/boot.h"
 #include "boot/identity.h"
 #include "boot/pages/read_ahead.h"

@@ -13,9 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "arch/base/json_text.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "boot/identity.h"
 #include "boot/snapshot/sealed.h"
 #include "devices/channel/channel.h"

@@ -9,8 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "arch/vm.h"
 #include "serve/pool/state.h"
 
 void pool_free(struct pool_shell *s)

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "arch/vm.h"
 #include "serve/ipc/payload.h"
 #include "serve/pool/state.h"
 

@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "arch/vm.h"
 #include "serve/pool/state.h"
 
 int pool_init(struct pool *pool, struct loop *loop, struct timers *timers,

@@ -10,8 +10,8 @@
 #include <errno.h>
 #include <sys/resource.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "arch/vm.h"
 #include "serve/pool/state.h"
 
 #define REFILL_TICK_US  100000u

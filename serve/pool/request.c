@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "arch/vm.h"
 #include "serve/ipc/payload.h"
 #include "serve/pool/state.h"
 

@@ -5,7 +5,7 @@
  */
 #include <unistd.h>
 
-#include "arch/vm.h"
+#include "arch/base/clock.h"
 #include "serve/pool/state.h"
 
 static struct pool_shell **pool_list(struct pool_shell *s)

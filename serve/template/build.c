@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "arch/vm.h"
 #include "boot/pages/trace.h"

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "serve/ipc/message.h"
 #include "serve/ipc/payload.h"

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "boot/identity.h"
 
 /* PVH boot protocol. */

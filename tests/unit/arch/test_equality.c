@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "boot/snapshot/dir.h"
 #include "boot/snapshot/snapshot.h"

@@ -12,8 +12,8 @@
 #include <linux/kvm.h>
 #include <string.h>
 
+#include "arch/layout.h"
 #include "arch/vm.h"
-#include "arch/x86_64/layout.h"
 
 #define LEVEL  (1u << 15)
 #define MASKED (1u << 16)

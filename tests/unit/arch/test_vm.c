@@ -19,8 +19,8 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "arch/layout.h"
 #include "arch/vm.h"
-#include "arch/x86_64/layout.h"
 
 #define MIB (1ull << 20)
 

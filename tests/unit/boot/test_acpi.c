@@ -14,7 +14,7 @@
 
 #include "arch/base/aml.h"
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "boot/boot.h"
 
 #define MEMORY_SIZE (4u << 20)

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "tests/unit/images.h"
 
 #define MIB (1ull << 20)

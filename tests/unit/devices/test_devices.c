@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "devices/device.h"
 
 extern const struct device_class debug_exit_class, power_class, park_class;

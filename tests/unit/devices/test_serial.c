@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "devices/device.h"
 #include "tests/unit/redirect.h"
 

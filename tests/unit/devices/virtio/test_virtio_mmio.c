@@ -11,7 +11,7 @@
 #include <cmocka.h>
 #include <string.h>
 
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "tests/unit/arch/vm_calls.h"
 #include "tests/unit/devices/virtio/virtio_toy.h"
 

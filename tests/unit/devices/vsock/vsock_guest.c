@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "arch/x86_64/layout.h"
+#include "arch/layout.h"
 #include "devices/virtio/virtio.h"
 #include "devices/vsock/unix.h"
 

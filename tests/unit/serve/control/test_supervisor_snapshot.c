@@ -24,6 +24,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "arch/base/unix_path.h"
 #include "tests/unit/serve/control/supervisor_fixture.h"

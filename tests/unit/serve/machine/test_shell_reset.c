@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "serve/machine/reset.h"
 #include "tests/unit/boot/snapshot/compare_snapshots.h"

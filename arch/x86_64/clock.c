@@ -1,30 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Time: the host's monotonic clock, and a machine's kvmclock with the host's TSC of
- * the same moment (arch/vm.h).
+ * A machine's kvmclock, with the host's TSC of the same moment (arch/vm.h).
  */
 #include <errno.h>
 #include <linux/kvm.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <x86intrin.h>
 
 #include "arch/base/error.h"
 #include "arch/vm.h"
-
-uint64_t monotonic_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-uint64_t monotonic_us(void)
-{
-	return monotonic_ns() / 1000u;
-}
 
 int vm_clock_get(struct vm *vm, uint64_t *ns)
 {
