@@ -20,11 +20,8 @@ static void vm_signal(struct vm *vm, int signal)
 {
 	if (signal == SIGALRM)
 		vm_end(vm, VM_END_TIMEOUT, 0, "the time-out expired before an answer");
-	else if (signal == SIGTERM || signal == SIGINT || signal == SIGHUP)
-		vm_end(vm, VM_END_SIGNAL, 0, "ended by %s",
-		       signal == SIGTERM  ? "SIGTERM"
-		       : signal == SIGINT ? "SIGINT"
-					  : "SIGHUP");
+	else if (signal_name(signal))
+		vm_end(vm, VM_END_SIGNAL, 0, "ended by %s", signal_name(signal));
 }
 
 /* Takes every signal that is pending for this vCPU; with `wait` sleeps for the first one. */

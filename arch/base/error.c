@@ -7,6 +7,7 @@
 #include "arch/base/error.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -179,4 +180,18 @@ void note_rate_end(const struct note_rate *rate, const char *who)
 {
 	if (rate->dropped)
 		notef("%s: %llu lines were dropped", who, (unsigned long long)rate->dropped);
+}
+
+const char *signal_name(int signal)
+{
+	switch (signal) {
+	case SIGTERM:
+		return "SIGTERM";
+	case SIGINT:
+		return "SIGINT";
+	case SIGHUP:
+		return "SIGHUP";
+	default:
+		return NULL;
+	}
 }

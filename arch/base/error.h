@@ -47,4 +47,9 @@ void note_text(struct note_rate *rate, uint64_t now_us, const char *who, const v
 	       size_t len);
 void note_rate_end(const struct note_rate *rate, const char *who);
 
+/*
+ * How people call a signal that ends a program: SIGTERM, SIGINT, SIGHUP; NULL for another. Any thread.
+ */
+const char *signal_name(int signal);
+
 #endif

@@ -280,9 +280,7 @@ static void clones_signals(struct clones *c)
 		if (info.ssi_signo == SIGCHLD)
 			clones_reap(c);
 		else if (!c->ending) {
-			notef("ending the clones by %s", info.ssi_signo == SIGTERM  ? "SIGTERM"
-							 : info.ssi_signo == SIGINT ? "SIGINT"
-										    : "SIGHUP");
+			notef("ending the clones by %s", signal_name((int)info.ssi_signo));
 			clones_end(c);
 		}
 	}

@@ -18,6 +18,7 @@
 
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
+#include "arch/base/io.h"
 #include "serve/cli/invoke.h"
 #include "serve/cli/output.h"
 #include "serve/http/address.h"
@@ -127,9 +128,9 @@ static int client_send(int fd, const char *method, const char *target, const voi
 
 	if (n < 0 || (size_t)n >= sizeof(head))
 		return failf(E2BIG, "the name is too long");
-	ret = output_write_all(fd, head, (size_t)n);
+	ret = io_write_all(fd, head, (size_t)n);
 	if (ret == 0)
-		ret = output_write_all(fd, body, len);
+		ret = io_write_all(fd, body, len);
 	/* A host that refuses early may have answered all the same. */
 	return ret < 0 && ret != -EPIPE && ret != -ECONNRESET
 		       ? failf(-ret, "the host does not take the request: %s", strerror(-ret))

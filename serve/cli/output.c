@@ -58,10 +58,7 @@ static int output_signal(void)
 		return 0;
 	if (found == SIGALRM)
 		return failf(ETIMEDOUT, "the time-out expired before the answer was read");
-	return failf(EINTR, "ended by %s before the answer was read",
-		     found == SIGTERM  ? "SIGTERM"
-		     : found == SIGINT ? "SIGINT"
-				       : "SIGHUP");
+	return failf(EINTR, "ended by %s before the answer was read", signal_name(found));
 }
 
 /* A pipe that polls as writable takes PIPE_BUF bytes without waiting (pipe(7)). */
@@ -86,23 +83,6 @@ int output_write(void *opaque)
 			return failf(errno, "cannot write the answer to standard output: %s",
 				     strerror(errno));
 		at += n > 0 ? (size_t)n : 0;
-	}
-	return 0;
-}
-
-int output_write_all(int fd, const void *data, size_t len)
-{
-	const char *p = data;
-
-	while (len) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (size_t)n;
 	}
 	return 0;
 }

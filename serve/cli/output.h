@@ -30,7 +30,4 @@ int output_write(void *opaque);
 
 void output_free(struct output *output);
 
-/* Writes all of data to fd, waiting as long as it takes. 0 or -errno without a sentence. */
-int output_write_all(int fd, const void *data, size_t len);
-
 #endif

@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "arch/base/io.h"
 #include "devices/channel/protocol.h"
-#include "serve/cli/output.h"
 
 static int payload_memfd(const void *data, size_t len)
 {
@@ -21,7 +21,7 @@ static int payload_memfd(const void *data, size_t len)
 
 	if (fd < 0)
 		return failf(errno, "cannot keep a message of %zu bytes: %s", len, strerror(errno));
-	ret = output_write_all(fd, data, len);
+	ret = io_write_all(fd, data, len);
 	if (ret == 0)
 		return fd;
 	close(fd);

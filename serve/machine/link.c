@@ -66,10 +66,7 @@ static void link_cont(struct link *link, struct message *m)
 
 static void link_quit(struct link *link, uint32_t signal)
 {
-	const char *name = signal == SIGTERM  ? "SIGTERM"
-			   : signal == SIGINT ? "SIGINT"
-			   : signal == SIGHUP ? "SIGHUP"
-					      : NULL;
+	const char *name = signal_name((int)signal);
 
 	if (name)
 		vm_end(link->vm, VM_END_SIGNAL, 0, "ended by %s", name);

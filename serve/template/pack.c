@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
-#include "serve/cli/output.h"
+#include "arch/base/io.h"
 #include "serve/template/pack_check.h"
 #include "serve/template/program.h"
 
@@ -85,7 +85,7 @@ static int pack_copy(struct pack *p, uint8_t *buffer)
 		ret = pack_check_feed(&p->check, buffer, (size_t)len);
 		if (ret < 0)
 			return ret;
-		ret = listens ? output_write_all(p->to_fd, buffer, (size_t)len) : 0;
+		ret = listens ? io_write_all(p->to_fd, buffer, (size_t)len) : 0;
 		/* tar need not read what follows the end. */
 		if (ret == -EPIPE && p->check.stage == PACK_END)
 			listens = false;
