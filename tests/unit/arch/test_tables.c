@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "arch/layout.h"
 #include "arch/memory.h"
 #include "arch/vcpu.h"
 #include "tests/unit/live_machine.h"
@@ -28,6 +29,7 @@
 #define MAX      64
 #define PRESENT  0x7u
 #define LARGE    0x80u
+#define USER     4ull
 #define ADDRESS  0x000ffffffffff000ull
 #define CR0_PG   (1ull << 31)
 #define CR4_LA57 (1ull << 12)
@@ -42,7 +44,6 @@ static struct blob saved;
 static size_t sregs_at, msrs_at;
 static uint32_t msr_count;
 static struct seed seed;
-
 /* What the test changes, and what it is set back to. */
 static struct kvm_sregs2 sregs, real_sregs;
 static uint8_t *real_memory;
@@ -218,14 +219,16 @@ static void test_embedded_guest(void **state)
 		assert_int_equal(fixed_pages_of(pages, max), -1);
 }
 
-/* A GDT anywhere that is mapped, over one page or two, in either half of the addresses. */
+/* A GDT anywhere that is mapped, over one page or two, in either half. */
 static void test_gdt(void **state)
 {
 	uint64_t *pml4 = table_at(sregs.cr3);
 
 	(void)state;
 	sregs.ldt.unusable = 1;
+	/* What lies beside it in its pages is no descriptor. */
 	sregs.gdt.base = sregs.gdt.base & ~(uint64_t)(PAGE - 1);
+	memset(memory.base + page_of(sregs.gdt.base) * PAGE, 0, 2ul * PAGE);
 	sregs.gdt.limit = PAGE - 1;
 	check_pages();
 	sregs.gdt.limit = PAGE;
@@ -328,6 +331,90 @@ static void test_not_confined(void **state)
 	assert_int_equal(fixed_pages(), -1);
 }
 
+/* What a descriptor in the table's slot means for the proof. */
+static int fixed_with(uint64_t base, unsigned slot, uint64_t descriptor)
+{
+	uint64_t linear = base + slot * sizeof(descriptor);
+	int count;
+
+	memcpy(memory.base + page_of(linear) * PAGE + linear % PAGE, &descriptor,
+	       sizeof(descriptor));
+	count = fixed_pages();
+	restore(NULL);
+	return count;
+}
+
+/* A system descriptor other than a busy TSS may lead out, segments and what is not present do not. */
+static void test_gates(void **state)
+{
+	const uint64_t present = 1ull << 47, dpl3 = 3ull << 45, segment = 1ull << 44;
+
+	(void)state;
+	for (unsigned slot = 0; slot <= real_sregs.gdt.limit / 8u; slot++)
+		for (uint64_t type = 0; type < 16; type++) {
+			uint64_t gate = type << 40;
+			int wanted = type == 0xb ? usual : -1;
+
+			assert_int_equal(fixed_with(sregs.gdt.base, slot, present | gate), wanted);
+			assert_int_equal(fixed_with(sregs.gdt.base, slot, present | dpl3 | gate),
+					 wanted);
+			assert_int_equal(fixed_with(sregs.gdt.base, slot, dpl3 | gate), usual);
+			assert_int_equal(fixed_with(sregs.gdt.base, slot, present | segment | gate),
+					 usual);
+		}
+}
+
+/* An LDT is looked at as well, to its last descriptor and no further. */
+static void test_gates_in_ldt(void **state)
+{
+	static const unsigned slots[] = { 0, 0x200, 0x3ff, 0x400 };
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		sregs.ldt = (struct kvm_segment){ .base = 0x80000, .limit = 0x1fff, .present = 1 };
+		memset(memory.base + 0x80000, 0, 0x3000);
+		assert_true(fixed_pages() > 0);
+		assert_int_equal(fixed_with(0x80000, slots[i], 1ull << 47 | 0xcull << 40) > 0,
+				 slots[i] > 0x3ff);
+	}
+}
+
+/* Ring 3 reaches the interrupt controllers, or another page that is neither RAM nor virtio's. */
+static void test_user_leaf(void **state)
+{
+	static const uint64_t leaves[] = {
+		/* six that are not for ring 3, three that are */
+		LAYOUT_LAPIC,
+		LAYOUT_IOAPIC,
+		LAYOUT_KVM_TSS,
+		LAYOUT_VIRTIO_MMIO - PAGE,
+		SIZE,
+		LAYOUT_VIRTIO_MMIO + LAYOUT_VIRTIO_WINDOW,
+		LAYOUT_VIRTIO_MMIO,
+		LAYOUT_VIRTIO_MMIO + LAYOUT_VIRTIO_WINDOW - PAGE,
+		SIZE - PAGE,
+	};
+	const uint64_t pdpt = SIZE - 3 * PAGE, pd = SIZE - 2 * PAGE, table = SIZE - 4 * PAGE;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++) {
+		memset(memory.base + table, 0, 4ul * PAGE);
+		table_at(sregs.cr3)[100] = pdpt | PRESENT;
+		table_at(pdpt)[7] = pd | PRESENT;
+		table_at(pd)[511] = table | PRESENT;
+		table_at(table)[300] = leaves[i] | PRESENT;
+		assert_int_equal(fixed_pages(), i < 6 ? -1 : usual + 3);
+		table_at(table)[300] &= ~USER;
+		assert_int_equal(fixed_pages(), usual + 3);
+		table_at(table)[300] |= USER;
+		table_at(pdpt)[7] &= ~USER; /* on any level */
+		assert_int_equal(fixed_pages(), usual + 3);
+		table_at(pdpt)[7] = (leaves[i] & ~((1ull << 30) - 1)) | LARGE | PRESENT;
+		assert_int_equal(fixed_pages(), -1);
+		restore(NULL);
+	}
+}
+
 /* Paging of another kind, or none. */
 static void test_other_paging(void **state)
 {
@@ -365,7 +452,10 @@ static void test_outside(void **state)
 		assert_int_equal(fixed_pages(), usual);
 		table_at(pdpt)[511] = outside[i] | PRESENT;
 		assert_int_equal(fixed_pages(), -1);
-		table_at(pdpt)[511] = outside[i] | PRESENT | LARGE; /* memory, no table */
+		/* Memory, no table: ring 3 may not reach it. */
+		table_at(pdpt)[511] = outside[i] | PRESENT | LARGE;
+		assert_int_equal(fixed_pages(), -1);
+		table_at(pdpt)[511] = (outside[i] | PRESENT | LARGE) & ~USER;
 		assert_int_equal(fixed_pages(), usual);
 	}
 	/* The last page of RAM is one. */
@@ -499,9 +589,10 @@ int main(void)
 		TEST(test_embedded_guest), TEST(test_gdt),
 		TEST(test_small_pages),    TEST(test_ldt),
 		TEST(test_not_confined),   TEST(test_other_paging),
-		TEST(test_outside),        TEST(test_loops),
-		TEST(test_gdt_bases),      TEST(test_truncated),
-		TEST(test_random),
+		TEST(test_user_leaf),      TEST(test_gates),
+		TEST(test_gates_in_ldt),   TEST(test_outside),
+		TEST(test_loops),          TEST(test_gdt_bases),
+		TEST(test_truncated),      TEST(test_random),
 	};
 
 	seed = seed_begin(4041);
