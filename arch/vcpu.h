@@ -111,6 +111,12 @@ int vcpu_flush(struct vcpu *vcpu);
 bool vcpu_refused(const struct vcpu *vcpu, int err);
 
 /*
+ * Whether the guest of that state was shown only CPU features whose state a saved vCPU has: if not, it
+ * may have set what a reset does not put back. 0, or -EINVAL with a sentence that names the first.
+ */
+int vcpu_check_whole(const void *state, size_t len);
+
+/*
  * Where in a saved state the guest's CPUID is, and how many bytes of it there are. 0 or -EINVAL with
  * a sentence.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CPUID for the guest: what KVM supports on this host, with each vCPU's own APIC
- * id and topology, and the check that a saved table fits another host.
+ * CPUID for the guest: what KVM supports on this host and may be shown (cpuid_features.c), with each
+ * vCPU's own APIC id and topology.
  */
 #include <cpuid.h>
 #include <errno.h>
@@ -21,6 +21,9 @@
 #define CPUID_1_ECX_HYPERVISOR   (1u << 31)
 #define CPUID_1_EDX_HTT          (1u << 28)
 
+#define CPUID_LEAF_LEVELS        0xbu
+#define CPUID_LEAF_LEVELS_V2     0x1fu /* adds levels that no guest here has */
+#define CPUID_LEVELS             2u
 #define CPUID_LEVEL_SMT          1u
 #define CPUID_LEVEL_CORE         2u
 
@@ -63,8 +66,7 @@ static void cpuid_set_topology(struct kvm_cpuid_entry2 *e, unsigned index, unsig
 		if (e->eax & 0x1f)
 			e->eax = (e->eax & 0x3fff) | (count - 1) << 26;
 		break;
-	case 0xb:
-	case 0x1f:
+	case CPUID_LEAF_LEVELS:
 		cpuid_set_levels(e, index, count);
 		break;
 	case 0x80000008:
@@ -109,6 +111,27 @@ static void cpuid_personalise(struct cpuid_table *table, bool deadline, unsigned
 	}
 }
 
+/* Gives the table both levels of the topology leaf, which KVM's list has one of, or none. */
+static void cpuid_add_levels(struct cpuid_table *table)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < table->head.nent; i++)
+		if (table->entries[i].function != CPUID_LEAF_LEVELS &&
+		    table->entries[i].function != CPUID_LEAF_LEVELS_V2)
+			table->entries[kept++] = table->entries[i];
+	for (uint32_t index = 0; index <= CPUID_LEVELS && kept < CPUID_ENTRIES_MAX; index++)
+		table->entries[kept++] = (struct kvm_cpuid_entry2){
+			.function = CPUID_LEAF_LEVELS,
+			.index = index,
+			.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		};
+	table->head.nent = kept;
+	for (uint32_t i = 0; i < kept; i++)
+		if (table->entries[i].function == 0 && table->entries[i].eax < CPUID_LEAF_LEVELS)
+			table->entries[i].eax = CPUID_LEAF_LEVELS;
+}
+
 int cpuid_host(const struct vm *vm, unsigned index, unsigned count, struct cpuid_table *table)
 {
 	bool deadline;
@@ -116,6 +139,7 @@ int cpuid_host(const struct vm *vm, unsigned index, unsigned count, struct cpuid
 
 	if (err)
 		return cpuid_failed(err);
+	cpuid_add_levels(table);
 	cpuid_personalise(table, deadline, index, count);
 	return 0;
 }
@@ -173,52 +197,10 @@ int host_cpuid_take(struct host_cpuid *host, unsigned index, unsigned count,
 	if (host->err)
 		return cpuid_failed(host->err);
 	*table = host->table;
-	cpuid_personalise(table, host->deadline, index, count);
-	return 0;
-}
-
-/* Leaves whose every bit is a feature; others hold numbers. */
-static bool cpuid_is_features(const struct kvm_cpuid_entry2 *e)
-{
-	return e->function == 1 || e->function == 7 || e->function == 0x40000001 ||
-	       e->function == 0x80000001 || e->function == 0x80000007 ||
-	       (e->function == 0xd && e->index == 1);
-}
-
-static const struct kvm_cpuid_entry2 *cpuid_find(const struct cpuid_table *table,
-						 const struct kvm_cpuid_entry2 *like)
-{
+	cpuid_add_levels(table);
 	for (uint32_t i = 0; i < table->head.nent; i++)
-		if (table->entries[i].function == like->function &&
-		    table->entries[i].index == like->index)
-			return &table->entries[i];
-	return NULL;
-}
-
-int cpuid_check(const struct cpuid_table *saved, const struct cpuid_table *host)
-{
-	static const char *const names[] = { "eax", "ebx", "ecx", "edx" };
-
-	for (uint32_t i = 0; i < saved->head.nent; i++) {
-		const struct kvm_cpuid_entry2 *s = &saved->entries[i], *h;
-		uint32_t have[4] = { 0 }, want[4] = { s->eax, s->ebx, s->ecx, s->edx };
-
-		if (!cpuid_is_features(s))
-			continue;
-		h = cpuid_find(host, s);
-		if (h)
-			memcpy(have, (uint32_t[4]){ h->eax, h->ebx, h->ecx, h->edx }, sizeof(have));
-		if (s->function == 1) /* eax: model; ebx: ids */
-			want[0] = want[1] = 0;
-		for (unsigned r = 0; r < 4; r++)
-			if (want[r] & ~have[r])
-				return failf(
-					EINVAL,
-					"the snapshot uses CPU features this host has not: "
-					"CPUID 0x%x.%u %s bits 0x%x; restore it on a host like "
-					"its own",
-					s->function, s->index, names[r], want[r] & ~have[r]);
-	}
+		cpuid_allow(&table->entries[i]);
+	cpuid_personalise(table, host->deadline, index, count);
 	return 0;
 }
 

@@ -67,3 +67,12 @@ int vcpu_saved_cpuid(const void *state, size_t len, const void **cpuid, size_t *
 	*cpuid_len = image.cpuid_count * sizeof(struct kvm_cpuid_entry2);
 	return ret;
 }
+
+int vcpu_check_whole(const void *state, size_t len)
+{
+	const void *cpuid;
+	size_t cpuid_len;
+	int ret = vcpu_saved_cpuid(state, len, &cpuid, &cpuid_len);
+
+	return ret < 0 ? ret : cpuid_check_allowed(cpuid, cpuid_len);
+}

@@ -66,16 +66,29 @@ int vcpu_set_tsc(struct vcpu *vcpu, const struct vcpu_image *image);
 #define MSR_SYSENTER_CS  0x174u
 #define MSR_EFER         0xc0000080u
 
-/* What KVM supports on this host, for vCPU `index` of `count`: topology and APIC ids filled in. */
+/*
+ * What KVM supports on this host, for vCPU `index` of `count`: topology and APIC ids filled in. What a
+ * saved table is compared with. 0 or -errno with a sentence.
+ */
 int cpuid_host(const struct vm *vm, unsigned index, unsigned count, struct cpuid_table *table);
 
-/* The same from what host_cpuid_start() asked for; waits for it. */
+/* What a guest that boots is shown of it: from what host_cpuid_start() asked for; waits for it. */
 int host_cpuid_take(struct host_cpuid *host, unsigned index, unsigned count,
 		    struct cpuid_table *table);
 
+/* Takes from an entry what a guest is not to be shown. */
+void cpuid_allow(struct kvm_cpuid_entry2 *entry);
+
 /*
- * Compares a saved table's features with what this host offers: 0, or -EINVAL with a sentence that
- * names the first leaf and register with a bit this host lacks.
+ * Whether a saved table (len bytes of entries, of any alignment) has nothing that a guest is no longer
+ * shown. 0, or -EINVAL with a sentence that names the first.
+ */
+int cpuid_check_allowed(const void *cpuid, size_t len);
+
+/*
+ * Compares a saved table's features with what this host offers, and the numbers that a guest computes
+ * with: 0, or -EINVAL with a sentence that names the first leaf and register with a bit this host
+ * lacks.
  */
 int cpuid_check(const struct cpuid_table *saved, const struct cpuid_table *host);
 
