@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virga: main, the table of commands, and each command's body where it is short.
- * The life of a machine is in serve/machine/process.c; nothing else calls exit.
+ * virga: main and the table of commands, which is both dispatch and usage. A command's body is in
+ * serve/cli/, the life of a machine in serve/machine/; nothing else calls exit.
  */
 #include "vmm.h"
 
@@ -10,181 +10,15 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "boot/snapshot/snapshot.h"
-#include "devices/device.h"
 #include "seccomp/relro.h"
-#include "serve/cli/clone.h"
-#include "serve/cli/host_client.h"
-#include "serve/cli/inspect.h"
-#include "serve/cli/invoke.h"
-#include "serve/cli/options.h"
-#include "serve/control/supervisor.h"
-#include "serve/host/keeper.h"
-#include "serve/machine/process.h"
+#include "serve/cli/command.h"
 #include "serve/pool/spawner_process.h"
-#include "serve/template/build.h"
-#include "serve/template/store.h"
-#include "serve/template/transport.h"
-
-#define STATUS_HOST      1
-#define STATUS_BAD_INPUT 2
-#define STATUS_VIRGA     125 /* for commands whose status can be the guest's */
-
-/* What the start of this process cost: CPU time before main, and when main began. */
-static struct machine_options machine_base(const struct options *options)
-{
-	return (struct machine_options){
-		.config = &options->config,
-		.supervisor_fd = -1,
-		.timing = options->timing,
-		.main_us = options->main_us,
-		.process_us = options->process_us,
-	};
-}
-
-/* Says the stored sentence; returns the status for it. */
-static int command_failed(const char *name, int status)
-{
-	notef("%s: %s", name, error_text());
-	return status;
-}
-
-static int command_run(const struct options *options)
-{
-	struct machine_options machine = machine_base(options);
-	char *text;
-
-	if (!options->print_config)
-		return supervised_run(&machine);
-	text = config_print(&options->config);
-	if (!text)
-		return command_failed("run", STATUS_VIRGA);
-	fputs(text, stdout);
-	free(text);
-	return 0;
-}
-
-/* Starts one machine or more from the snapshot that the first operand names. */
-static int command_from_snapshot(const struct options *options, const char *name, bool clone,
-				 int (*run)(const struct options *options,
-					    const struct machine_options *machine))
-{
-	struct machine_options machine = machine_base(options);
-	struct snapshot snapshot;
-	int status;
-
-	if (snapshot_open(&snapshot, options->args[0]) < 0)
-		return command_failed(name, STATUS_VIRGA);
-	machine.snapshot = &snapshot;
-	machine.clone = clone;
-	status = run(options, &machine);
-	snapshot_close(&snapshot);
-	return status;
-}
-
-static int restore_run(const struct options *options, const struct machine_options *machine)
-{
-	(void)options;
-	return supervised_run(machine);
-}
-
-static int command_restore(const struct options *options)
-{
-	return command_from_snapshot(options, "restore", false, restore_run);
-}
-
-static int command_clone(const struct options *options)
-{
-	return command_from_snapshot(options, "clone", true, clones_run);
-}
-
-/* A name is a function of the running host; without a host, a template of the store. */
-static int command_invoke(const struct options *options)
-{
-	struct options own = *options;
-	int fd = -ENOENT, status;
-	char *path = NULL;
-
-	if (strchr(options->args[0], '/'))
-		return command_from_snapshot(options, "invoke", true, invoke_run);
-	if (!options->store || options->host)
-		fd = host_connect(options);
-	if (fd >= 0) {
-		status = host_invoke(fd, options);
-		close(fd);
-		return status;
-	}
-	if (fd != -ENOENT || options->host)
-		return command_failed("invoke", STATUS_VIRGA);
-	if (template_store_path(options, options->args[0], false, &path) < 0)
-		return command_failed("invoke", STATUS_VIRGA);
-	own.args[0] = path;
-	if (access(path, F_OK) < 0) {
-		failf(ENOENT, "no host is running, and the store has no template '%s' (%s)",
-		      options->args[0], path);
-		status = command_failed("invoke", STATUS_VIRGA);
-	} else {
-		status = command_from_snapshot(&own, "invoke", true, invoke_run);
-	}
-	free(path);
-	return status;
-}
-
-static int command_snapshot(const struct options *options)
-{
-	int status = snapshot_command(options->args[0], options->args[1], options->ready_timeout_s,
-				      options->now);
-
-	return status ? command_failed("snapshot", status) : 0;
-}
-
-static int command_inspect(const struct options *options)
-{
-	struct template_facts template;
-	struct snapshot snapshot;
-	char *path = NULL;
-	int ret = 0;
-
-	/* DIR may be written without a slash, too. */
-	if (options->store || access(options->args[0], F_OK) < 0)
-		ret = template_store_path(options, options->args[0], false, &path);
-	if (ret == 0)
-		ret = snapshot_open_template(&snapshot, &template, path ? path : options->args[0]);
-	free(path);
-	if (ret < 0)
-		return command_failed("inspect", STATUS_BAD_INPUT);
-	if (options->verify)
-		ret = snapshot_verify(&snapshot);
-	if (ret == 0)
-		ret = snapshot_inspect(&snapshot, &template, options->json, stdout);
-	if (ret == 0 && options->verify && !options->json)
-		puts("digest         verified");
-	snapshot_close(&snapshot);
-	return ret < 0 ? command_failed("inspect", STATUS_BAD_INPUT) : 0;
-}
-
-static int command_devices(const struct options *options)
-{
-	for (unsigned i = 0; device_classes[i]; i++) {
-		const struct device_class *class = device_classes[i];
-
-		if (options->json)
-			printf("{\"name\": \"%s\", \"version\": %u, \"description\": \"%s\"}\n",
-			       class->name, class->version, class->description);
-		else
-			printf("%-14s %s\n", class->name, class->description);
-	}
-	return 0;
-}
 
 static int command_version(const struct options *options)
 {
@@ -195,18 +29,18 @@ static int command_version(const struct options *options)
 
 static const struct command commands[] = {
 	{ COMMAND_RUN, "run", "", "Boots a guest and runs it to its end.", STATUS_VIRGA,
-	  command_run },
+	  run_command },
 	{ COMMAND_SNAPSHOT, "snapshot", "SOCKET DIR",
 	  "Snapshots the machine behind a control socket into a new directory.", STATUS_BAD_INPUT,
-	  command_snapshot },
+	  snapshot_command },
 	{ COMMAND_RESTORE, "restore", "DIR", "Continues the very machine that was snapshotted.",
-	  STATUS_VIRGA, command_restore },
+	  STATUS_VIRGA, restore_command },
 	{ COMMAND_CLONE, "clone", "DIR",
 	  "Starts new machines from a snapshot, each with an identity of its own.", STATUS_VIRGA,
-	  command_clone },
+	  clone_command },
 	{ COMMAND_INVOKE, "invoke", "NAME|DIR",
 	  "Sends one request to a host's function, or a fresh clone, and prints the answer.",
-	  STATUS_VIRGA, command_invoke },
+	  STATUS_VIRGA, invoke_command },
 	{ COMMAND_SERVE, "serve", "", "Serves functions by HTTP, a machine for every request.",
 	  STATUS_BAD_INPUT, serve_command },
 	{ COMMAND_STATUS, "status", "", "Shows how a running host is.", STATUS_BAD_INPUT,
@@ -228,9 +62,9 @@ static const struct command commands[] = {
 	  "Makes a template of such a file, when all of it is right.", STATUS_BAD_INPUT,
 	  template_import_command },
 	{ COMMAND_INSPECT, "inspect", "NAME|DIR", "Shows what a template or snapshot holds.",
-	  STATUS_BAD_INPUT, command_inspect },
+	  STATUS_BAD_INPUT, inspect_command },
 	{ COMMAND_DEVICES, "devices", "", "Lists the devices this virga was built with.",
-	  STATUS_BAD_INPUT, command_devices },
+	  STATUS_BAD_INPUT, devices_command },
 	{ COMMAND_VERSION, "version", "", "Prints the version.", STATUS_BAD_INPUT,
 	  command_version },
 };

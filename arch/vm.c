@@ -268,30 +268,6 @@ void vm_forget(struct vm *vm)
 		vm->vcpus[i].parked = false;
 }
 
-int vm_end_status(const struct vm_end *end)
-{
-	switch (end->reason) {
-	case VM_END_NONE:
-	case VM_END_HOST:
-		return 125;
-	case VM_END_ANSWER_ERROR:
-		return 1;
-	case VM_END_DEBUG_EXIT:
-		return end->code;
-	case VM_END_TIMEOUT:
-		return 124;
-	case VM_END_CRASH:
-		return 126;
-	case VM_END_POWEROFF:
-	case VM_END_RESET:
-	case VM_END_QUIT:
-	case VM_END_SIGNAL:
-	case VM_END_ANSWER:
-		return 0;
-	}
-	return 125;
-}
-
 void vm_irq(struct vm *vm, unsigned gsi, bool level)
 {
 	ioapic_set_pin(&vm->ioapic, gsi, level);

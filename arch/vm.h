@@ -31,7 +31,7 @@
 #define VM_VCPUS_MAX   16
 #define VM_KICK_SIGNAL SIGURG
 
-/* Why a machine ended; vm_end_status() gives the exit status that the manual promises. */
+/* Why a machine ended. */
 enum vm_end_reason {
 	VM_END_NONE = 0,
 	VM_END_POWEROFF,     /* the guest powered off */
@@ -168,9 +168,6 @@ void vm_end(struct vm *vm, enum vm_end_reason reason, uint8_t code, const char *
 
 /* A paused machine is to be loaded anew: drops wake-ups and waits of what ran before. */
 void vm_forget(struct vm *vm);
-
-/* The exit status of run, restore, clone and invoke for an end. */
-int vm_end_status(const struct vm_end *end);
 
 /* Sets the level of an I/O APIC pin (GSI). Edge pins deliver on the rising edge. VM lock held. */
 void vm_irq(struct vm *vm, unsigned gsi, bool level);

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `virga clone` (serve/cli/clone.h). A single clone that needs nothing later runs in
+ * `virga clone` (serve/cli/command.h). A single clone that needs nothing later runs in
  * this process; otherwise each clone is a child that sends its answer back as one
  * MESSAGE_ANSWER and says everything else by its exit status.
  */
-#include "serve/cli/clone.h"
-
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -24,12 +22,12 @@
 #include "arch/base/base64.h"
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "serve/cli/invoke.h"
+#include "serve/cli/command.h"
 #include "serve/cli/output.h"
+#include "serve/cli/run.h"
 #include "serve/ipc/message.h"
 #include "serve/ipc/payload.h"
-
-#define STATUS_VIRGA 125
+#include "vmm.h"
 
 /* One clone as its parent sees it. */
 struct clone {
@@ -113,7 +111,7 @@ static int clone_main(const struct options *options, const struct machine_option
 	machine.config = &config;
 	machine.clone_number = number;
 	machine.one_of_many = options->clones > 1;
-	if (invoke_override(&config, &options->config) < 0 ||
+	if (run_override(&config, &options->config) < 0 ||
 	    clone_name(&config, "vsock", options->config.vsock, number) < 0 ||
 	    clone_name(&config, "control", options->config.control, number) < 0)
 		goto say;
@@ -129,7 +127,7 @@ static int clone_main(const struct options *options, const struct machine_option
 		request->keep = options->keep;
 		machine.request = request;
 	}
-	status = supervised_run(&machine);
+	status = run_supervised(&machine);
 	free(text);
 	config_fini(&config);
 	return status;
@@ -431,7 +429,7 @@ static int clones_run_many(struct clones *c)
 	return status > ret ? status : ret;
 }
 
-int clones_run(const struct options *options, const struct machine_options *base)
+static int clones_run(const struct options *options, const struct machine_options *base)
 {
 	struct clones c = { .options = options, .base = base, .count = options->clones };
 	struct output output = { .line = true };
@@ -447,4 +445,9 @@ int clones_run(const struct options *options, const struct machine_options *base
 	status = clone_main(options, base, 0, &request);
 	output_free(&output);
 	return status;
+}
+
+int clone_command(const struct options *options)
+{
+	return run_from_snapshot(options, options->args[0], "clone", true, clones_run);
 }

@@ -19,23 +19,20 @@
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "arch/base/io.h"
-#include "serve/cli/invoke.h"
+#include "serve/cli/input.h"
 #include "serve/cli/output.h"
 #include "serve/http/address.h"
-
-#define STATUS_ERROR    1
-#define STATUS_TIMEOUT  124
-#define STATUS_VIRGA    125
+#include "vmm.h"
 
 #define CLIENT_BODY_MAX (16u << 20)
 
-int host_connect(const struct options *options)
+int host_connect(const char *host)
 {
 	char address[ADDRESS_TEXT_MAX];
 	int fd;
 
-	if (options->host)
-		return address_connect(options->host);
+	if (host)
+		return address_connect(host);
 	if (address_runtime(address) < 0)
 		return failf(ENOENT, "no host is running that could be found: XDG_RUNTIME_DIR is "
 				     "not set; name one with --host");
@@ -235,7 +232,7 @@ int host_invoke(int fd, const struct options *options)
 	char target[512], *data = NULL;
 	size_t len = 0;
 	int status = STATUS_VIRGA;
-	int ret = invoke_read_data(options->data, &data, &len);
+	int ret = input_read_data(options->data, &data, &len);
 
 	snprintf(target, sizeof(target), "/2015-03-31/functions/%.256s/invocations",
 		 options->args[0]);

@@ -21,10 +21,10 @@ struct host_reply {
 };
 
 /*
- * Connects to the host that the options name, or to the user's own. fd; -ENOENT when no host was
+ * Connects to the host at that address, or with NULL to the user's own. fd; -ENOENT when none was
  * named and the user has none running; or -errno; with a sentence.
  */
-int host_connect(const struct options *options);
+int host_connect(const char *host);
 
 /*
  * Sends one request and reads its answer, timeout_ms at most (0: no limit). fd stays the caller's, for
@@ -36,8 +36,5 @@ void host_reply_fini(struct host_reply *reply);
 
 /* `virga invoke NAME` of a host that fd is connected to; its exit status, all sentences printed. */
 int host_invoke(int fd, const struct options *options);
-
-/* `virga status`. */
-int status_command(const struct options *options);
 
 #endif

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Facts about a snapshot, gathered once and printed as a table or as JSON
+ * `virga inspect`: facts about a snapshot, gathered once and printed as a table or as JSON
  * (serve/cli/inspect.h).
  */
-#include "serve/cli/inspect.h"
-
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "arch/base/error.h"
 #include "boot/snapshot/format.h"
+#include "boot/snapshot/snapshot.h"
+#include "serve/cli/command.h"
+#include "serve/cli/inspect.h"
+#include "serve/template/store.h"
+#include "vmm.h"
 
 /* What a clone has that no other has, in boot/identity.h and from its own command line. */
 static const char *const inspect_anew[] = { "generation_id", "seed", "wall_clock", "clone_number",
@@ -266,4 +270,29 @@ int snapshot_inspect(struct snapshot *s, const struct template_facts *template, 
 		inspect_text(s, &facts, out);
 	json_decref(facts.config);
 	return ret;
+}
+
+int inspect_command(const struct options *options)
+{
+	struct template_facts template;
+	struct snapshot snapshot;
+	char *path = NULL;
+	int ret = 0;
+
+	/* DIR may be written without a slash, too. */
+	if (options->store || access(options->args[0], F_OK) < 0)
+		ret = template_store_path(options->store, options->args[0], false, &path);
+	if (ret == 0)
+		ret = snapshot_open_template(&snapshot, &template, path ? path : options->args[0]);
+	free(path);
+	if (ret < 0)
+		return command_failed("inspect", STATUS_BAD_INPUT);
+	if (options->verify)
+		ret = snapshot_verify(&snapshot);
+	if (ret == 0)
+		ret = snapshot_inspect(&snapshot, &template, options->json, stdout);
+	if (ret == 0 && options->verify && !options->json)
+		puts("digest         verified");
+	snapshot_close(&snapshot);
+	return ret < 0 ? command_failed("inspect", STATUS_BAD_INPUT) : 0;
 }

@@ -4,7 +4,8 @@
  * socket. It waits with a time limit wherever it waits for the guest, and says on
  * stderr what it waits for once that has taken a second.
  */
-#include "serve/control/supervisor.h"
+#include "serve/cli/command.h"
+#include "vmm.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -295,22 +296,22 @@ static char *client_absolute(const char *dir)
 	return path;
 }
 
-int snapshot_command(const char *socket, const char *dir, unsigned ready_timeout_s, bool now)
+int snapshot_command(const struct options *options)
 {
-	struct client c = { .socket = socket, .fd = -1 };
-	char *path = client_absolute(dir);
+	struct client c = { .socket = options->args[0], .fd = -1 };
+	char *path = client_absolute(options->args[1]);
 	int ret;
 
 	if (!path)
-		return 2;
+		return command_failed("snapshot", STATUS_BAD_INPUT);
 	ret = client_connect(&c);
-	if (ret == 0 && !now)
-		ret = client_wait_ready(&c, ready_timeout_s);
+	if (ret == 0 && !options->now)
+		ret = client_wait_ready(&c, options->ready_timeout_s);
 	if (ret == 0)
 		ret = client_snapshot(&c, path);
 	if (c.fd >= 0)
 		close(c.fd);
 	blob_fini(&c.in);
 	free(path);
-	return ret == 0 ? 0 : 1;
+	return ret < 0 ? command_failed("snapshot", STATUS_HOST) : 0;
 }

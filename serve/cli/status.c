@@ -10,9 +10,10 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "serve/cli/command.h"
 #include "serve/cli/host_client.h"
+#include "vmm.h"
 
-#define STATUS_HOST       1
 #define STATUS_TIMEOUT_MS 5000u
 #define STATUS_CLEAR      "\033[H\033[J"
 
@@ -86,7 +87,7 @@ static void status_print(const json_t *host)
 static int status_once(const struct options *options)
 {
 	struct host_reply reply = { 0 };
-	int fd = host_connect(options), ret = fd;
+	int fd = host_connect(options->host), ret = fd;
 	json_t *host = NULL;
 
 	if (ret >= 0)

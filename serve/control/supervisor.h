@@ -33,11 +33,4 @@ int supervisor_listen(const char *path);
  */
 int supervisor_run(const struct supervisor_options *options);
 
-/*
- * The command `virga snapshot`: drives the control socket at `socket` to a snapshot in dir (made
- * absolute). Waits for READY up to ready_timeout_s unless now. 0, 1 (host, or never
- * ready) or 2 (bad input), the sentence stored with failf.
- */
-int snapshot_command(const char *socket, const char *dir, unsigned ready_timeout_s, bool now);
-
 #endif

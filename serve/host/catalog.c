@@ -168,7 +168,7 @@ static int catalog_want(struct catalog *c, const struct function *f)
 	if (f->config.template) {
 		load->template = strdup(f->config.template);
 		if (!load->template ||
-		    template_store_path(&c->store, load->template, false, &load->path) < 0) {
+		    template_store_path(c->store, load->template, false, &load->path) < 0) {
 			catalog_load_free(load);
 			return -EINVAL;
 		}
@@ -238,7 +238,7 @@ static void catalog_scan(struct catalog *c)
 	char *path;
 	DIR *dir;
 
-	if (template_store_dir(&c->store, false, &path) < 0)
+	if (template_store_dir(c->store, false, &path) < 0)
 		return;
 	dir = opendir(path);
 	while (dir && (entry = readdir(dir)) != NULL)
@@ -345,7 +345,7 @@ static int catalog_watch_start(struct catalog *c)
 	c->watch = loop_add(c->loop, c->inotify_fd, EPOLLIN, catalog_event, c);
 	if (!c->watch)
 		return -ENOMEM;
-	if (template_store_dir(&c->store, false, &path) == 0) {
+	if (template_store_dir(c->store, false, &path) == 0) {
 		catalog_watch_dir(c, path);
 		free(path);
 	}
@@ -377,11 +377,11 @@ static int catalog_configure(struct catalog *c, struct host_config *config)
 	for (struct function *f = c->pool->functions; f; f = f->next)
 		f->listed = false;
 	c->all = config->all;
-	if (!c->options->store) {
+	if (!c->named_store) {
 		free(c->store_name);
 		c->store_name = config->store;
 		config->store = NULL;
-		c->store.store = c->store_name;
+		c->store = c->store_name;
 	}
 	/* First, so that nothing comes between a look and the watch. */
 	if (catalog_watch_start(c) < 0)
@@ -402,7 +402,7 @@ int catalog_start(struct catalog *c, struct loop *loop, struct timers *timers)
 
 	c->loop = loop;
 	c->timers = timers;
-	c->store = *c->options;
+	c->store = c->named_store;
 	c->settle = (struct timer){ .expired = catalog_settled, .opaque = c };
 	c->inotify_fd = -1;
 	c->first = true;
@@ -422,7 +422,7 @@ void catalog_refresh(struct catalog *c)
 	if (c->stopped || c->first)
 		return;
 	host_config_init(&config);
-	ret = host_config_read(&config, c->options->config_file);
+	ret = host_config_read(&config, c->config_file);
 	if (ret == 0)
 		ret = catalog_configure(c, &config);
 	host_config_fini(&config);

@@ -6,7 +6,6 @@
 #ifndef VIRGA_SERVE_HOST_CATALOG_H
 #define VIRGA_SERVE_HOST_CATALOG_H
 
-#include "serve/cli/options.h"
 #include "serve/host/config.h"
 #include "serve/pool/pool.h"
 
@@ -14,8 +13,9 @@ struct catalog_load;
 
 struct catalog {
 	/* Set by the owner. */
-	const struct options *options; /* of the command */
-	struct host_config *config;    /* to begin with; its functions are taken over */
+	const char *named_store;    /* by the command; NULL: the configuration names it */
+	const char *config_file;    /* NULL: none */
+	struct host_config *config; /* to begin with; its functions are taken over */
 	struct pool *pool;
 	/* The first round is over; error: a function that was asked for has no template. */
 	void (*loaded)(void *opaque, const char *error);
@@ -23,11 +23,11 @@ struct catalog {
 
 	struct loop *loop;
 	struct timers *timers;
-	struct options store; /* what names the store: of the command, or of the configuration */
-	char *store_name;     /* owned: of the latter */
-	bool all;             /* every template of the store is a function */
-	bool first;           /* the first round is under way */
-	bool again;           /* and another was asked for meanwhile */
+	const char *store; /* its path; NULL: the default */
+	char *store_name;  /* owned: where the configuration names it */
+	bool all;          /* every template of the store is a function */
+	bool first;        /* the first round is under way */
+	bool again;        /* and another was asked for meanwhile */
 	bool stopped;
 	char first_error[512];
 	struct catalog_load *loads; /* under way or to come, oldest first */

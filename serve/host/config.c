@@ -122,24 +122,13 @@ static int set_object(void *object, const char *where, const json_t *from, const
 
 /* --- A function --- */
 
-static const char *const policy_names[] = {
-	[POLICY_ONCE] = "once",
-	[POLICY_RESET] = "reset",
-	[POLICY_KEEP] = "keep",
-};
-
-const char *policy_name(enum policy policy)
-{
-	return policy_names[policy];
-}
-
 static int set_policy(void *object, const char *where, const json_t *value)
 {
 	struct function_config *f = object;
 	const char *text = json_string_value(value);
 
-	for (unsigned i = 0; text && i < sizeof(policy_names) / sizeof(policy_names[0]); i++) {
-		if (strcmp(text, policy_names[i]) == 0) {
+	for (unsigned i = 0; text && i <= POLICY_KEEP; i++) {
+		if (strcmp(text, policy_name((enum policy)i)) == 0) {
 			f->policy = (enum policy)i;
 			return 0;
 		}
@@ -216,45 +205,6 @@ static const struct key function_keys[] = {
 	{ "pool", KEY_OTHER, 0, 0, 0, set_function_pool },
 	{ 0 },
 };
-
-bool function_name_valid(const char *name, size_t len)
-{
-	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				      "0123456789_-";
-
-	for (size_t i = 0; i < len; i++)
-		if (!name[i] || !strchr(letters, name[i]))
-			return false;
-	return len >= 1 && len <= 64;
-}
-
-int function_config_init(struct function_config *f, const char *name, const char *template)
-{
-	*f = (struct function_config){
-		.timeout_ms = 3000,
-		.concurrency = 100,
-		.queue = 100,
-		.policy = POLICY_ONCE,
-		.idle_timeout_ms = 300000,
-		.pool_min = 2,
-		.pool_max = 64,
-		.pool_refill = 1000,
-	};
-	f->name = strdup(name);
-	f->template = template ? strdup(template) : NULL;
-	if (f->name && (f->template || !template))
-		return 0;
-	function_config_fini(f);
-	return failf(ENOMEM, "out of memory");
-}
-
-void function_config_fini(struct function_config *f)
-{
-	free(f->name);
-	free(f->template);
-	free(f->environment);
-	*f = (struct function_config){ 0 };
-}
 
 /* --- The host --- */
 

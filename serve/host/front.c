@@ -4,6 +4,7 @@
  * Which templates and when again: serve/host/catalog.c.
  */
 #include "serve/host/front.h"
+#include "serve/host/keeper.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -190,7 +191,8 @@ static int front_init(struct front *f)
 		return ret;
 	api_init(&f->api, &f->http, &f->pool, &f->log);
 	f->catalog = (struct catalog){
-		.options = f->options->options,
+		.named_store = f->options->options->store,
+		.config_file = f->options->options->config_file,
 		.config = f->options->config,
 		.pool = &f->pool,
 		.loaded = front_loaded,

@@ -9,7 +9,6 @@
 
 #include <stdbool.h>
 
-#include "serve/cli/options.h"
 #include "serve/host/config.h"
 #include "serve/http/address.h"
 
@@ -19,10 +18,12 @@
 #define FRONT_SIGNAL_DRAIN   SIGRTMIN       /* the second: ends at once */
 #define FRONT_SIGNAL_REFRESH (SIGRTMIN + 1) /* configuration and templates */
 
+struct keeper_options;
+
 struct front_options {
-	const struct options *options;    /* of the command: store, config file */
-	struct host_config *config;       /* its functions are taken over by the front */
-	int listen_fds[FRONT_LISTEN_MAX]; /* the parent's */
+	const struct keeper_options *options; /* of the command: store, config file */
+	struct host_config *config;           /* its functions are taken over by the front */
+	int listen_fds[FRONT_LISTEN_MAX];     /* the parent's */
 	char listen_names[FRONT_LISTEN_MAX][ADDRESS_TEXT_MAX];
 	unsigned listen_count;
 	bool again; /* another front was there before */

@@ -21,6 +21,7 @@
 #include "arch/base/unix_path.h"
 #include "serve/host/front.h"
 #include "serve/template/store.h"
+#include "vmm.h"
 
 #define SERVE_SHORT_US  2000000u /* a front that lived shorter did not get far */
 #define SERVE_SHORT_MAX 5u       /* so many in a row are enough */
@@ -60,7 +61,7 @@ static void serve_listen_runtime(struct serve *s)
 		notef("commands will find this host by --host only: %s", error_text());
 }
 
-static int serve_listen(struct serve *s, const struct options *options)
+static int serve_listen(struct serve *s, const struct keeper_options *options)
 {
 	int ret = 0;
 
@@ -219,28 +220,24 @@ static void serve_raise_limit(void)
 }
 
 /* The store is made when it is missing: a template that is built later is noticed then. */
-static int serve_make_store(const struct serve *s, const struct options *options)
+static int keeper_make_store(const struct serve *s, const char *store)
 {
-	struct options store = *options;
 	char *path;
-	int ret;
+	int ret = template_store_dir(store ? store : s->config.store, true, &path);
 
-	if (!store.store)
-		store.store = s->config.store;
-	ret = template_store_dir(&store, true, &path);
 	free(path);
 	return ret;
 }
 
-int serve_command(const struct options *options)
+int keeper_main(const struct keeper_options *options)
 {
 	struct serve s = { .front = { .options = options, .config = &s.config } };
-	int status = 2;
+	int status = STATUS_BAD_INPUT;
 
 	host_config_init(&s.config);
 	serve_raise_limit();
 	if (host_config_read(&s.config, options->config_file) < 0 ||
-	    serve_make_store(&s, options) < 0 || serve_listen(&s, options) < 0)
+	    keeper_make_store(&s, options->store) < 0 || serve_listen(&s, options) < 0)
 		notef("serve: %s", error_text());
 	else
 		status = serve_keep(&s);

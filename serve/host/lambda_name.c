@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "serve/host/config.h"
+#include "serve/pool/function_config.h"
 
 static const char invoke_prefix[] = "/2015-03-31/functions/";
 static const char invoke_suffix[] = "/invocations";

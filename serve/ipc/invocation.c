@@ -9,7 +9,6 @@
 
 #include "arch/base/error.h"
 #include "serve/ipc/payload.h"
-#include "serve/machine/shell.h"
 
 const void *invocation_parse(const struct message *m, struct invoke_head *head,
 			     const char **environment, void **owned)

@@ -15,16 +15,29 @@
 #define INVOCATION_LOG_MAX         4096u  /* bytes of log that come with an answer: the last ones */
 #define INVOCATION_ENVIRONMENT_MAX 4096u  /* NAME=VALUE strings, each with its NUL */
 
+/* What becomes of a shell after its answer. */
+enum policy {
+	POLICY_ONCE,  /* it dies */
+	POLICY_RESET, /* it gets its template's memory and state again; for the same function only */
+	POLICY_KEEP,  /* it stands still until the next request of the same function */
+};
+
+enum shell_kind {
+	SHELL_BARE,
+	SHELL_ARMED,
+	SHELL_HURRIED, /* armed; a request waits for it, so what pays only while it waits is left out */
+};
+
 /* --- MESSAGE_INVOKE: id; descriptors in this order, those that the flags name --- */
 
-#define INVOKE_TEMPLATE            1u /* two: memory and parts of a sealed template, for a bare shell */
-#define INVOKE_MEMFD               2u /* one: the payload, which is not in the text then */
-#define INVOKE_JSON                4u /* the answer must be JSON */
-#define INVOKE_LOOK                8u /* and so must the request, which the front has not looked at */
+#define INVOKE_TEMPLATE 1u /* two: memory and parts of a sealed template, for a bare shell */
+#define INVOKE_MEMFD    2u /* one: the payload, which is not in the text then */
+#define INVOKE_JSON     4u /* the answer must be JSON */
+#define INVOKE_LOOK     8u /* and so must the request, which the front has not looked at */
 
 struct invoke_head {
 	uint32_t flags;
-	uint32_t policy; /* enum policy (serve/machine/shell.h) */
+	uint32_t policy; /* enum policy */
 	uint32_t number; /* of the clone, for its identity */
 	uint32_t environment_len;
 	uint32_t payload_len;

@@ -13,7 +13,6 @@
 
 #include "arch/base/error.h"
 #include "arch/base/io.h"
-#include "devices/channel/protocol.h"
 
 static int payload_memfd(const void *data, size_t len)
 {
@@ -65,9 +64,9 @@ int payload_send(int fd, struct message *m, const void *data, size_t len)
 const void *payload_at(const struct message *m, size_t offset, size_t len, int fd, void **owned)
 {
 	*owned = NULL;
-	if (len > CHANNEL_PAYLOAD_MAX)
+	if (len > PAYLOAD_MAX)
 		return failf(EMSGSIZE, "a message of %zu bytes is too long: at most %u", len,
-			     CHANNEL_PAYLOAD_MAX),
+			     PAYLOAD_MAX),
 		       NULL;
 	if (fd < 0) {
 		if (offset <= m->text_len && len <= m->text_len - offset)

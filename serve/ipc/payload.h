@@ -10,6 +10,8 @@
 
 #include "serve/ipc/message.h"
 
+#define PAYLOAD_MAX (6u << 20) /* bytes; what the function channel takes */
+
 /*
  * Adds len bytes of data to m: behind what its text has, or, where there is no room, in a memfd that
  * becomes its last descriptor. 0; 1 when it did the latter: the caller closes that one after sending;

@@ -20,8 +20,8 @@
 #include "devices/channel/channel.h"
 #include "devices/device.h"
 #include "seccomp/confine.h"
-#include "serve/control/terminal.h"
 #include "serve/machine/link.h"
+#include "vmm.h"
 
 /* Stages of a start, in order; each is the time when it was over. */
 enum machine_stage {
@@ -368,6 +368,30 @@ static void machine_say_end(struct machine *m, int status)
 		notef("%s", end->text);
 }
 
+int machine_status(const struct vm_end *end)
+{
+	switch (end->reason) {
+	case VM_END_NONE:
+	case VM_END_HOST:
+		return STATUS_VIRGA;
+	case VM_END_ANSWER_ERROR:
+		return STATUS_ERROR;
+	case VM_END_DEBUG_EXIT:
+		return end->code;
+	case VM_END_TIMEOUT:
+		return STATUS_TIMEOUT;
+	case VM_END_CRASH:
+		return STATUS_CRASH;
+	case VM_END_POWEROFF:
+	case VM_END_RESET:
+	case VM_END_QUIT:
+	case VM_END_SIGNAL:
+	case VM_END_ANSWER:
+		return 0;
+	}
+	return STATUS_VIRGA;
+}
+
 int machine_main(const struct machine_options *options)
 {
 	struct machine m = {
@@ -385,7 +409,7 @@ int machine_main(const struct machine_options *options)
 		m.vm.end = (struct vm_end){ .reason = VM_END_HOST };
 		snprintf(m.vm.end.text, sizeof(m.vm.end.text), "%s", error_text());
 	}
-	status = vm_end_status(&m.vm.end);
+	status = machine_status(&m.vm.end);
 	devices_stop(&m.devices);
 	if (options->timing)
 		machine_print_stages(&m);

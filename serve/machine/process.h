@@ -47,4 +47,7 @@ struct machine_options {
 /* Runs the machine to its end. Returns the exit status; prints the sentence without a supervisor. */
 int machine_main(const struct machine_options *options);
 
+/* The exit status of run, restore, clone and invoke for a machine's end. */
+int machine_status(const struct vm_end *end);
+
 #endif

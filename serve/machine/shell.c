@@ -27,6 +27,9 @@
 #include "serve/machine/prepare.h"
 #include "serve/machine/reset.h"
 
+/* NOLINTNEXTLINE(misc-redundant-expression) */
+_Static_assert(PAYLOAD_MAX == CHANNEL_PAYLOAD_MAX, "what a message holds, the guest takes");
+
 #define SHELL_BUILD_STACK (64u << 10) /* what building one may use of the stack */
 
 /* What is used lies together, so that an idle shell has few pages; the rest is never touched. */

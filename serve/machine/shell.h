@@ -14,19 +14,7 @@
 #define VIRGA_SERVE_MACHINE_SHELL_H
 
 #include "boot/snapshot/snapshot.h"
-
-/* What becomes of a shell after its answer. */
-enum policy {
-	POLICY_ONCE,  /* it dies */
-	POLICY_RESET, /* it gets its template's memory and state again; for the same function only */
-	POLICY_KEEP,  /* it stands still until the next request of the same function */
-};
-
-enum shell_kind {
-	SHELL_BARE,
-	SHELL_ARMED,
-	SHELL_HURRIED, /* armed; a request waits for it, so what pays only while it waits is left out */
-};
+#include "serve/ipc/invocation.h"
 
 struct shell_options {
 	/* Armed: the template, its memory is taken. Bare: one of its shape; it stays opened. */

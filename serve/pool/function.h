@@ -14,8 +14,8 @@
 #include "arch/base/histogram.h"
 #include "arch/base/timers.h"
 #include "boot/snapshot/sealed.h"
-#include "serve/host/config.h"
 #include "serve/ipc/invocation.h"
+#include "serve/pool/function_config.h"
 
 struct invocation;
 struct pool;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `virga template build` (serve/template/build.h), in order: boot, wait for READY, warm up,
- * quiesce, snapshot, try, rename or exchange. This process opens and names things; the machine and
+ * Building a template (serve/template/build.h). This process opens and names things; the machine and
  * the trial clones are children, confined, that die with it.
  */
 #include "serve/template/build.h"
@@ -15,32 +14,23 @@
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "arch/vm.h"
+#include "boot/config.h"
 #include "boot/pages/trace.h"
 #include "boot/snapshot/dir.h"
 #include "boot/snapshot/snapshot.h"
-#include "serve/cli/invoke.h"
 #include "serve/ipc/message.h"
 #include "serve/template/guest.h"
 #include "serve/template/progress.h"
-#include "serve/template/store.h"
 #include "serve/template/trial.h"
 
 #define TEMPLATE_TRIALS 2u /* of each request */
 
-/* One request from a file. */
-struct template_request {
-	char *data; /* owned */
-	size_t len;
-};
-
 struct template_build {
-	const struct options *options;
-	struct config config; /* that of options, its strings borrowed */
+	const struct template_order *order;
+	struct config config; /* that of the order, its strings borrowed */
 	char serial[8];       /* the default of it */
 	char *config_text;    /* owned; what the snapshot stores */
 	struct snapshot_dir dir;
-	struct template_request requests[OPTIONS_REQUESTS_MAX];
-	unsigned request_count;
 	struct template_guest guest;
 	struct progress progress;
 	struct template_facts facts;
@@ -53,20 +43,20 @@ static int template_try(struct template_build *b, struct snapshot *snapshot,
 {
 	bool exact = true;
 
-	for (unsigned i = 0; i < TEMPLATE_TRIALS * b->request_count; i++) {
-		const struct template_request *request = &b->requests[i / TEMPLATE_TRIALS];
+	for (unsigned i = 0; i < TEMPLATE_TRIALS * b->order->request_count; i++) {
+		const struct template_request *request = &b->order->requests[i / TEMPLATE_TRIALS];
 		struct trial trial = {
 			.snapshot = snapshot,
 			.request = request->data,
 			.request_len = request->len,
-			.timeout_ms = b->options->timeout_ms,
+			.timeout_ms = b->order->timeout_ms,
 			.trace = trace,
 		};
 		int ret = trial_run(&trial);
 
 		if (ret < 0)
 			return ret;
-		if (trial.error && b->options->request_file_count)
+		if (trial.error && b->order->answers)
 			return failf(EREMOTEIO, "trial clone: the guest answered with an error: %s",
 				     error_text());
 		exact = exact && trial.exact;
@@ -117,7 +107,7 @@ static int template_write_facts(struct template_build *b, const struct snapshot 
 	b->facts.built_s = (uint64_t)time(NULL);
 	b->facts.build_us = monotonic_us() - b->progress.start_us;
 	b->facts.warm_requests = b->guest.requests;
-	b->facts.tried_requests = b->request_count;
+	b->facts.tried_requests = b->order->request_count;
 	text = template_facts_print(&b->facts, snapshot_state_checksum(snapshot));
 	if (!text)
 		return -ENOMEM;
@@ -152,31 +142,12 @@ static int template_learn(struct template_build *b)
 	return ret;
 }
 
-/* --- The command --- */
-
-/* The requests of --warm-request; without one, the empty request, as `invoke` has it. */
-static int template_read_requests(struct template_build *b)
-{
-	const struct options *o = b->options;
-
-	for (unsigned i = 0; i < o->request_file_count; i++) {
-		struct template_request *request = &b->requests[b->request_count];
-		int ret = invoke_read_file("warm-request", o->request_files[i], &request->data,
-					   &request->len);
-
-		if (ret < 0)
-			return ret;
-		b->request_count++;
-	}
-	if (b->request_count == 0)
-		b->request_count = 1;
-	return 0;
-}
+/* --- The order --- */
 
 /* What the machine is made of, as its snapshot will say it. */
 static int template_config(struct template_build *b)
 {
-	b->config = b->options->config;
+	b->config = *b->order->config;
 	b->config.control = b->config.vsock = NULL;
 	if (!b->config.serial)
 		b->config.serial = b->serial;
@@ -195,11 +166,12 @@ static int template_warm(struct template_build *b)
 {
 	int ret = 0;
 
-	for (unsigned i = 0; ret == 0 && i < b->options->warm; i++)
-		for (unsigned r = 0; ret == 0 && r < b->request_count; r++)
-			ret = template_guest_request(&b->guest, b->requests[r].data,
-						     b->requests[r].len, b->options->timeout_ms);
-	if (ret == 0 && b->options->warm)
+	for (unsigned i = 0; ret == 0 && i < b->order->warm; i++)
+		for (unsigned r = 0; ret == 0 && r < b->order->request_count; r++)
+			ret = template_guest_request(&b->guest, b->order->requests[r].data,
+						     b->order->requests[r].len,
+						     b->order->timeout_ms);
+	if (ret == 0 && b->order->warm)
 		progress_say(&b->progress, "warm: %u requests answered",
 			     (unsigned)b->guest.requests);
 	return ret;
@@ -214,7 +186,7 @@ static int template_snapshot(struct template_build *b)
 	if (ret < 0)
 		return ret;
 	progress_say(&b->progress, "booting; waiting for the guest to say READY");
-	ret = template_guest_ready(&b->guest, b->options->ready_timeout_s);
+	ret = template_guest_ready(&b->guest, b->order->ready_timeout_s);
 	if (ret < 0)
 		return ret;
 	b->facts.ready_us = monotonic_us() - start_us;
@@ -247,41 +219,27 @@ static int template_run(struct template_build *b)
 	return ret;
 }
 
-static void template_fini(struct template_build *b)
-{
-	for (unsigned i = 0; i < b->request_count; i++)
-		free(b->requests[i].data);
-	free(b->config_text);
-}
-
-int template_build_command(const struct options *options)
+int template_build(const struct template_order *order, bool *began)
 {
 	struct template_build b = {
-		.options = options,
+		.order = order,
 		.serial = "none",
 	};
-	char *path;
-	int ret, status = 2;
+	int ret;
 
-	ret = template_store_path(options, options->args[0], true, &path);
-	progress_init(&b.progress, path);
+	*began = false;
+	progress_init(&b.progress, order->path);
+	ret = template_config(&b);
 	if (ret == 0)
-		ret = template_read_requests(&b);
-	if (ret == 0)
-		ret = template_config(&b);
-	if (ret == 0)
-		ret = snapshot_dir_open(&b.dir, path, true);
+		ret = snapshot_dir_open(&b.dir, order->path, true);
 	if (ret == 0) {
-		status = 1;
+		*began = true;
 		ret = template_run(&b);
 		if (ret == 0)
 			ret = snapshot_dir_commit(&b.dir);
 		else
 			snapshot_dir_abort(&b.dir);
 	}
-	if (ret < 0)
-		notef("template build: %s", error_text());
-	template_fini(&b);
-	free(path);
-	return ret < 0 ? status : 0;
+	free(b.config_text);
+	return ret;
 }

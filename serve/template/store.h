@@ -1,26 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The store: a directory of templates, each under its name. `--store DIR`, else
- * $XDG_DATA_HOME/virga, else ~/.local/share/virga. An argument with a slash is a directory
- * by itself and not in the store.
+ * The store: a directory of templates, each under its name. The one that is named, else
+ * $XDG_DATA_HOME/virga, else ~/.local/share/virga. A name with a slash is a directory by itself and
+ * not in the store.
  */
 #ifndef VIRGA_SERVE_TEMPLATE_STORE_H
 #define VIRGA_SERVE_TEMPLATE_STORE_H
 
-#include "serve/cli/options.h"
+#include <stdbool.h>
 
 /*
- * The directory of a template by NAME|DIR. make: the store is made when it is missing. *path is the
- * caller's to free. 0 or -errno with a sentence.
+ * The directory of a template by NAME|DIR. store: its path, NULL for the default. make: the store is
+ * made when it is missing. *path is the caller's to free. 0 or -errno with a sentence.
  */
-int template_store_path(const struct options *options, const char *name, bool make, char **path);
+int template_store_path(const char *store, const char *name, bool make, char **path);
 
 /* The store's own path, the caller's to free; make: as above. 0 or -errno with a sentence. */
-int template_store_dir(const struct options *options, bool make, char **path);
+int template_store_dir(const char *store, bool make, char **path);
 
-/* The verbs list, check and rm: the exit status, every sentence printed. */
-int template_list_command(const struct options *options);
-int template_check_command(const struct options *options);
-int template_rm_command(const struct options *options);
+/*
+ * Calls visit for each visible entry of the store, by name, with its path; left-overs (NAME.tmp) are
+ * entries. The largest of what visit returned, 0 for a store that is not there, or -errno with a
+ * sentence.
+ */
+int template_store_each(const char *store,
+			int (*visit)(void *opaque, const char *name, const char *path),
+			void *opaque);
+
+/* Whether an entry's name is of something unfinished. */
+bool template_store_is_tmp(const char *name);
 
 #endif

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,15 +17,7 @@
 #include "boot/snapshot/snapshot.h"
 #include "serve/template/pack.h"
 #include "serve/template/pack_file.h"
-#include "serve/template/store.h"
-
-#define STATUS_HOST 1
-#define STATUS_BAD  2
-
-static bool pack_is_standard(const char *file)
-{
-	return strcmp(file, "-") == 0;
-}
+#include "serve/template/progress.h"
 
 /* --- export --- */
 
@@ -56,8 +47,7 @@ static int export_verify(const char *path, int dir_fd)
 	return ret;
 }
 
-/* Verifies the template and writes it to fd. */
-static int export_to(const char *path, int fd, const char *name)
+int template_export(const char *path, int fd, const char *name)
 {
 	struct progress progress;
 	int dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), ret;
@@ -75,44 +65,19 @@ static int export_to(const char *path, int fd, const char *name)
 	return ret;
 }
 
-static int export_to_file(const char *path, const char *name, int *status)
+int template_export_file(const char *path, const char *name, bool *began)
 {
 	struct pack_file file;
 	int ret = pack_file_create(&file, name);
 
+	*began = ret == 0;
 	if (ret < 0)
 		return ret;
-	*status = STATUS_HOST;
-	ret = export_to(path, file.fd, name);
+	ret = template_export(path, file.fd, name);
 	if (ret == 0)
 		return pack_file_commit(&file);
 	pack_file_abort(&file);
 	return ret;
-}
-
-static int export_to_stdout(const char *path, int *status)
-{
-	if (isatty(STDOUT_FILENO))
-		return failf(EINVAL, "standard output is a terminal; name a file, or let a program "
-				     "read it");
-	*status = STATUS_HOST;
-	return export_to(path, STDOUT_FILENO, "standard output");
-}
-
-int template_export_command(const struct options *options)
-{
-	char *path;
-	int status = STATUS_BAD;
-	int ret = template_store_path(options, options->args[0], false, &path);
-
-	if (ret == 0)
-		ret = pack_is_standard(options->args[1])
-			      ? export_to_stdout(path, &status)
-			      : export_to_file(path, options->args[1], &status);
-	if (ret < 0)
-		notef("template export: %s", error_text());
-	free(path);
-	return ret < 0 ? status : 0;
 }
 
 /* --- import --- */
@@ -150,34 +115,11 @@ static int import_from(int fd, const char *name, struct snapshot_dir *dir)
 	return ret;
 }
 
-/* The archive, opened; it is read only when it is sure where to. */
-static int import_open(const char *name)
+int template_import(int fd, const char *name, const char *path, bool *began)
 {
-	int fd = open(name, O_RDONLY | O_CLOEXEC);
-
-	return fd < 0 ? failf(errno, "%s: cannot be opened: %s", name, strerror(errno)) : fd;
-}
-
-int template_import_command(const struct options *options)
-{
-	const char *name = options->args[0];
-	bool standard = pack_is_standard(name);
-	int fd = standard ? STDIN_FILENO : import_open(name), ret = fd, status = STATUS_BAD;
 	struct snapshot_dir dir;
-	char *path = NULL;
+	int ret = snapshot_dir_open(&dir, path, true);
 
-	if (ret >= 0)
-		ret = template_store_path(options, options->args[1], true, &path);
-	if (ret == 0)
-		ret = snapshot_dir_open(&dir, path, true);
-	if (ret == 0) {
-		status = STATUS_HOST;
-		ret = import_from(fd, standard ? "standard input" : name, &dir);
-	}
-	if (ret < 0)
-		notef("template import: %s", error_text());
-	if (fd >= 0 && !standard)
-		close(fd);
-	free(path);
-	return ret < 0 ? status : 0;
+	*began = ret == 0;
+	return ret < 0 ? ret : import_from(fd, name, &dir);
 }

@@ -21,6 +21,7 @@
 #include "arch/base/error.h"
 #include "arch/layout.h"
 #include "arch/vm.h"
+#include "serve/machine/process.h"
 
 #define MIB (1ull << 20)
 
@@ -226,7 +227,7 @@ static void test_end_status(void **state)
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct vm_end end = { .reason = table[i].reason, .code = 42 };
 
-		assert_int_equal(vm_end_status(&end), table[i].status);
+		assert_int_equal(machine_status(&end), table[i].status);
 	}
 }
 
@@ -240,7 +241,7 @@ static void test_first_end_wins(void **state)
 	vm_end(&vm, VM_END_DEBUG_EXIT, 7, "first %d", 1);
 	vm_end(&vm, VM_END_CRASH, 0, "second");
 	pthread_mutex_unlock(&vm.lock);
-	assert_int_equal(vm_end_status(&vm.end), 7);
+	assert_int_equal(machine_status(&vm.end), 7);
 	assert_string_equal(vm.end.text, "first 1");
 	assert_int_equal(vm_run(&vm), VM_END_DEBUG_EXIT);
 	vm_destroy(&vm);

@@ -5,6 +5,7 @@
  *
  * wrap: timerfd_settime
  */
+#include "serve/cli/command.h"
 #include "serve/control/supervisor.h"
 
 #include <setjmp.h>
@@ -193,23 +194,34 @@ static void test_guest_connects(void **state)
 	supervisor_expect_end(f, 0, "connected");
 }
 
+/* The command as main calls it. */
+static int command_snapshot(const char *control, const char *dir, unsigned ready_timeout_s,
+			    bool now)
+{
+	const struct options options = { .args = { control, dir },
+					 .ready_timeout_s = ready_timeout_s,
+					 .now = now };
+
+	return snapshot_command(&options);
+}
+
 static void test_snapshot_command(void **state)
 {
 	struct fixture *f = *state;
 	char other[256];
 
-	assert_int_equal(snapshot_command(f->control, f->snapshot, 1, false), 1);
+	assert_int_equal(command_snapshot(f->control, f->snapshot, 1, false), 1);
 	assert_non_null(strstr(error_text(), f->control));
 	supervisor_start(f, vm_plain);
 	close(qmp_client_open(f));
-	assert_int_equal(snapshot_command(f->control, f->snapshot, 10, false), 0);
+	assert_int_equal(command_snapshot(f->control, f->snapshot, 10, false), 0);
 	assert_int_equal(access(f->snapshot, F_OK), 0);
-	assert_int_equal(snapshot_command(f->control, f->snapshot, 10, false), 2);
+	assert_int_equal(command_snapshot(f->control, f->snapshot, 10, false), 2);
 	snprintf(other, sizeof(other), "%s/none/there", f->dir);
-	assert_int_equal(snapshot_command(f->control, other, 10, false), 1);
+	assert_int_equal(command_snapshot(f->control, other, 10, false), 1);
 	assert_non_null(strstr(error_text(), other));
 	snprintf(other, sizeof(other), "%s.tmp/", f->snapshot);
-	assert_int_equal(snapshot_command(f->control, other, 10, false), 2);
+	assert_int_equal(command_snapshot(f->control, other, 10, false), 2);
 	assert_non_null(strstr(error_text(), "snapshot.tmp/: ends in .tmp"));
 }
 
@@ -219,10 +231,10 @@ static void test_snapshot_command_not_ready(void **state)
 
 	supervisor_start(f, vm_not_ready);
 	close(qmp_client_open(f));
-	assert_int_equal(snapshot_command(f->control, f->snapshot, 1, false), 1);
+	assert_int_equal(command_snapshot(f->control, f->snapshot, 1, false), 1);
 	assert_non_null(strstr(error_text(), "READY within 1 s"));
 	assert_int_equal(access(f->snapshot, F_OK), -1);
-	assert_int_equal(snapshot_command(f->control, f->snapshot, 1, true), 0);
+	assert_int_equal(command_snapshot(f->control, f->snapshot, 1, true), 0);
 	assert_int_equal(access(f->snapshot, F_OK), 0);
 }
 
@@ -239,7 +251,7 @@ static void test_snapshot_command_and_silence(void **state)
 	qmp_client_wait_ready(f);
 	alarm(20);
 	start_us = monotonic_us();
-	assert_int_equal(snapshot_command(f->control, f->snapshot, 10, false), 1);
+	assert_int_equal(command_snapshot(f->control, f->snapshot, 10, false), 1);
 	alarm(0);
 	/* As long as it saves it is waited for. */
 	assert_true(monotonic_us() - start_us > 1000000);

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `virga devices`: the classes that this virga was built with.
+ */
+#include <stdio.h>
+
+#include "devices/device.h"
+#include "serve/cli/command.h"
+
+int devices_command(const struct options *options)
+{
+	for (unsigned i = 0; device_classes[i]; i++) {
+		const struct device_class *class = device_classes[i];
+
+		if (options->json)
+			printf("{\"name\": \"%s\", \"version\": %u, \"description\": \"%s\"}\n",
+			       class->name, class->version, class->description);
+		else
+			printf("%-14s %s\n", class->name, class->description);
+	}
+	return 0;
+}
