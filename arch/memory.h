@@ -12,6 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What a machine may have of it, bytes. */
+#define MEMORY_MIN         (4ull << 20)
+#define MEMORY_MAX         (512ull << 30)
+
 #define MEMORY_REGIONS_MAX 2
 #define MEMORY_ALIGNMENT   (2ull << 20) /* of memory.base: huge pages of guest and host coincide */
 

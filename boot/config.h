@@ -10,8 +10,6 @@
 #include <stdint.h>
 
 #define CONFIG_MEMORY_DEFAULT (128ull << 20)
-#define CONFIG_MEMORY_MIN     (4ull << 20)
-#define CONFIG_MEMORY_MAX     (512ull << 30)
 
 /* Strings are owned; NULL means not given. */
 struct config {
@@ -19,7 +17,7 @@ struct config {
 	char *initrd;
 	char *cmdline;
 	uint64_t memory; /* bytes, page multiple */
-	unsigned cpus;
+	uint32_t cpus;
 	char *serial; /* "stdio", "none", "pty", "file:PATH" */
 	char *vsock;
 	char *control;
@@ -36,13 +34,13 @@ void config_fini(struct config *config);
  */
 int config_set(struct config *config, const char *key, const char *value);
 
-/* Reads a JSON object from a file; an unknown key, a wrong type or a key twice is an error. */
-int config_read(struct config *config, const char *path);
+/*
+ * Sets what the JSON object in a file has; an unknown key, a wrong type or a key twice is an error. 0 or
+ * -errno with a sentence that names file and key.
+ */
+int config_load(struct config *config, const char *path);
 
 /* The configuration as indented JSON with a final newline, keys in fixed order. Free it. */
 char *config_print(const struct config *config);
-
-/* "128M", "2G", "4096K", or bytes; 0 or -EINVAL with a sentence. */
-int config_parse_size(const char *text, uint64_t *bytes);
 
 #endif

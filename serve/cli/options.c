@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "arch/base/error.h"
+#include "arch/base/keys.h"
 
 #define START_COMMANDS (COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE | COMMAND_INVOKE)
 #define BOOT_COMMANDS  (COMMAND_RUN | COMMAND_TEMPLATE_BUILD)
@@ -20,165 +21,88 @@
 	 COMMAND_INVOKE | COMMAND_INSPECT)
 #define ALL_COMMANDS 0xffffu
 
+/* An option: a key of the machine's configuration, or of the options alone. */
 struct option_spec {
-	const char *name;
+	struct key key;  /* of a configuration's only the name counts */
 	char letter;     /* short form, 0 for none */
 	const char *arg; /* placeholder, NULL for a switch */
 	unsigned commands;
-	bool config; /* a key of boot/config.c */
 	const char *help;
 };
 
+#define TEXT_MAX     65536u /* of an option's value: more is no command line */
+
+/* clang-format off */
+#define OPTION_MACHINE(option, ...) { { .name = option, .type = KEY_OTHER }, __VA_ARGS__ }
+#define OPTION_TEXT(member, option, ...) \
+	{ KEY_TEXT(struct options, member, option, 0, TEXT_MAX), __VA_ARGS__ }
+#define OPTION_SWITCH(member, option, short_form, who, what) \
+	{ KEY_BOOL(struct options, member, option), short_form, NULL, who, what }
+
 static const struct option_spec option_specs[] = {
-	{ "kernel", 0, "FILE", BOOT_COMMANDS, true,
-	  "bzImage or ELF64 kernel; without it the embedded guest" },
-	{ "initrd", 0, "FILE", BOOT_COMMANDS, true, "initial RAM disk" },
-	{ "cmdline", 0, "TEXT", BOOT_COMMANDS, true, "kernel command line" },
-	{ "memory", 'm', "SIZE", BOOT_COMMANDS, true, "guest memory, with K, M or G (128M)" },
-	{ "cpus", 0, "N", BOOT_COMMANDS, true, "vCPUs (1)" },
-	{ "serial", 0, "WHERE", START_COMMANDS | COMMAND_TEMPLATE_BUILD, true,
-	  "stdio, none, pty or file:PATH (run: stdio; else none)" },
-	{ "vsock", 0, "PATH", COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE, true,
-	  "unix socket that reaches the guest's vsock ports" },
-	{ "control", 0, "PATH", COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE, true,
-	  "unix socket for QMP" },
-	{ "name", 0, "TEXT", BOOT_COMMANDS | COMMAND_RESTORE | COMMAND_CLONE, true,
-	  "what to call the machine" },
-	{ "config", 0, "FILE", BOOT_COMMANDS, false,
-	  "JSON with these names as keys; options override it" },
-	{ "config", 0, "FILE", COMMAND_SERVE, false,
-	  "JSON: functions and limits, see virga(1); options override it" },
-	{ "listen", 0, "ADDR:PORT|unix:PATH", COMMAND_SERVE, false,
-	  "where to serve; may be repeated (127.0.0.1:9001)" },
-	{ "host", 0, "ADDR:PORT|unix:PATH", COMMAND_INVOKE | COMMAND_STATUS, false,
-	  "the running host to ask ($XDG_RUNTIME_DIR/virga.sock)" },
-	{ "print-config", 0, NULL, COMMAND_RUN, false, "print the configuration as JSON and end" },
-	{ "count", 'n', "N", COMMAND_CLONE, false, "how many clones (1)" },
-	{ "request", 0, "TEXT", COMMAND_CLONE, false,
-	  "send this to each; %i becomes the clone's number" },
-	{ "keep", 0, NULL, COMMAND_CLONE, false, "keep the clones running after their answers" },
-	{ "data", 0, "TEXT|@FILE", COMMAND_INVOKE, false,
-	  "the request; @- reads standard input (empty)" },
-	{ "warm", 0, "N", COMMAND_TEMPLATE_BUILD, false,
+	OPTION_MACHINE("kernel", 0, "FILE", BOOT_COMMANDS,
+	  "bzImage or ELF64 kernel; without it the embedded guest"),
+	OPTION_MACHINE("initrd", 0, "FILE", BOOT_COMMANDS, "initial RAM disk"),
+	OPTION_MACHINE("cmdline", 0, "TEXT", BOOT_COMMANDS, "kernel command line"),
+	OPTION_MACHINE("memory", 'm', "SIZE", BOOT_COMMANDS, "guest memory, with K, M or G (128M)"),
+	OPTION_MACHINE("cpus", 0, "N", BOOT_COMMANDS, "vCPUs (1)"),
+	OPTION_MACHINE("serial", 0, "WHERE", START_COMMANDS | COMMAND_TEMPLATE_BUILD,
+	  "stdio, none, pty or file:PATH (run: stdio; else none)"),
+	OPTION_MACHINE("vsock", 0, "PATH", COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE,
+	  "unix socket that reaches the guest's vsock ports"),
+	OPTION_MACHINE("control", 0, "PATH", COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE,
+	  "unix socket for QMP"),
+	OPTION_MACHINE("name", 0, "TEXT", BOOT_COMMANDS | COMMAND_RESTORE | COMMAND_CLONE,
+	  "what to call the machine"),
+	OPTION_TEXT(config_file, "config", 0, "FILE", BOOT_COMMANDS,
+	  "JSON with these names as keys; options override it"),
+	OPTION_TEXT(config_file, "config", 0, "FILE", COMMAND_SERVE,
+	  "JSON: functions and limits, see virga(1); options override it"),
+	{ KEY_LIST(struct options, listen, listen_count, "listen"), 0, "ADDR:PORT|unix:PATH",
+	  COMMAND_SERVE, "where to serve; may be repeated (127.0.0.1:9001)" },
+	OPTION_TEXT(host, "host", 0, "ADDR:PORT|unix:PATH", COMMAND_INVOKE | COMMAND_STATUS,
+	  "the running host to ask ($XDG_RUNTIME_DIR/virga.sock)"),
+	OPTION_SWITCH(print_config, "print-config", 0, COMMAND_RUN,
+	  "print the configuration as JSON and end"),
+	{ KEY_COUNT(struct options, clones, "count", 1, OPTIONS_CLONES_MAX), 'n', "N", COMMAND_CLONE,
+	  "how many clones (1)" },
+	OPTION_TEXT(request, "request", 0, "TEXT", COMMAND_CLONE,
+	  "send this to each; %i becomes the clone's number"),
+	OPTION_SWITCH(keep, "keep", 0, COMMAND_CLONE, "keep the clones running after their answers"),
+	OPTION_TEXT(data, "data", 0, "TEXT|@FILE", COMMAND_INVOKE,
+	  "the request; @- reads standard input (empty)"),
+	{ KEY_COUNT(struct options, warm, "warm", 0, OPTIONS_WARM_MAX), 0, "N", COMMAND_TEMPLATE_BUILD,
 	  "send the warm-up requests N times before the snapshot (0)" },
-	{ "warm-request", 0, "FILE", COMMAND_TEMPLATE_BUILD, false,
+	{ KEY_LIST(struct options, request_files, request_file_count, "warm-request"), 0, "FILE",
+	  COMMAND_TEMPLATE_BUILD,
 	  "a request to warm up and to try clones with, - for stdin; may be repeated (empty)" },
-	{ "timeout", 0, "S", COMMAND_CLONE | COMMAND_INVOKE | COMMAND_TEMPLATE_BUILD, false,
+	{ KEY_SECONDS(struct options, timeout_ms, "timeout"), 0, "S",
+	  COMMAND_CLONE | COMMAND_INVOKE | COMMAND_TEMPLATE_BUILD,
 	  "seconds an answer may take, fractions allowed (30)" },
-	{ "now", 0, NULL, COMMAND_SNAPSHOT, false, "do not wait until the guest is ready" },
-	{ "ready-timeout", 0, "S", COMMAND_SNAPSHOT | COMMAND_TEMPLATE_BUILD, false,
-	  "seconds to wait for it (30)" },
-	{ "verify", 0, NULL, COMMAND_INSPECT, false, "read memory and check its digest" },
-	{ "store", 0, "DIR", STORE_COMMANDS, false,
-	  "where templates are kept ($XDG_DATA_HOME/virga)" },
-	{ "json", 0, NULL,
-	  COMMAND_CLONE | COMMAND_INSPECT | COMMAND_DEVICES | COMMAND_TEMPLATE_LIST |
-		  COMMAND_STATUS,
-	  false, "for machines: JSON" },
-	{ "watch", 0, NULL, COMMAND_STATUS, false, "again every second, until Ctrl-C" },
-	{ "timing", 0, NULL, START_COMMANDS, false, "say on stderr what took how long" },
-	{ "help", 'h', NULL, ALL_COMMANDS, false, "this text" },
+	OPTION_SWITCH(now, "now", 0, COMMAND_SNAPSHOT, "do not wait until the guest is ready"),
+	{ KEY_SECONDS(struct options, ready_timeout_ms, "ready-timeout"), 0, "S",
+	  COMMAND_SNAPSHOT | COMMAND_TEMPLATE_BUILD, "seconds to wait for it (30)" },
+	OPTION_SWITCH(verify, "verify", 0, COMMAND_INSPECT, "read memory and check its digest"),
+	OPTION_TEXT(store, "store", 0, "DIR", STORE_COMMANDS,
+	  "where templates are kept ($XDG_DATA_HOME/virga)"),
+	OPTION_SWITCH(json, "json", 0, COMMAND_CLONE | COMMAND_INSPECT | COMMAND_DEVICES |
+	  COMMAND_TEMPLATE_LIST | COMMAND_STATUS, "for machines: JSON"),
+	OPTION_SWITCH(watch, "watch", 0, COMMAND_STATUS, "again every second, until Ctrl-C"),
+	OPTION_SWITCH(timing, "timing", 0, START_COMMANDS, "say on stderr what took how long"),
+	OPTION_SWITCH(help, "help", 'h', ALL_COMMANDS, "this text"),
 };
+/* clang-format on */
 
 #define OPTION_COUNT (sizeof(option_specs) / sizeof(option_specs[0]))
 
-/* Seconds with an optional fraction as milliseconds. */
-static int option_seconds(const char *name, const char *text, uint32_t *ms)
+/* An option's value, checked and put in its place. */
+static int option_apply(struct options *o, const struct option_spec *spec, const char *value)
 {
-	char *end;
-	double value;
+	int ret = spec->key.type == KEY_OTHER ? config_set(&o->config, spec->key.name, value)
+					      : key_set(&spec->key, o, spec->arg ? value : "true");
 
-	errno = 0;
-	value = strtod(text, &end);
-	if (end == text || *end || !(value > 0) || value > 86400)
-		return failf(EINVAL,
-			     "option --%s: '%s' is not a number of seconds above 0 and up "
-			     "to 86400",
-			     name, text);
-	*ms = (uint32_t)(value * 1000 + 0.5);
-	if (*ms == 0)
-		*ms = 1;
-	return 0;
-}
-
-static int option_count(const char *option, const char *text, unsigned min, unsigned max,
-			unsigned *count)
-{
-	char *end;
-	unsigned long value;
-
-	errno = 0;
-	value = strtoul(text, &end, 10);
-	if (end == text || *end || text[0] == '-' || errno || value < min || value > max)
-		return failf(EINVAL, "option %s: '%s' is not a number from %u to %u", option, text,
-			     min, max);
-	*count = (unsigned)value;
-	return 0;
-}
-
-/* One more of an option that may be repeated. */
-static int option_add(const char *name, const char *value, const char **list, unsigned *count,
-		      unsigned max)
-{
-	if (*count == max)
-		return failf(EINVAL, "option --%s: given more than %u times", name, max);
-	list[(*count)++] = value;
-	return 0;
-}
-
-static bool option_repeats(const char *name)
-{
-	return strcmp(name, "warm-request") == 0 || strcmp(name, "listen") == 0;
-}
-
-/* An option that is no key of the configuration. */
-static int option_apply(struct options *o, const char *name, const char *value)
-{
-	uint32_t ms;
-	int ret;
-
-	if (strcmp(name, "count") == 0)
-		return option_count("-n", value, 1, OPTIONS_CLONES_MAX, &o->clones);
-	if (strcmp(name, "warm") == 0)
-		return option_count("--warm", value, 0, OPTIONS_WARM_MAX, &o->warm);
-	if (strcmp(name, "warm-request") == 0)
-		return option_add(name, value, o->request_files, &o->request_file_count,
-				  OPTIONS_REQUESTS_MAX);
-	if (strcmp(name, "listen") == 0)
-		return option_add(name, value, o->listen, &o->listen_count, OPTIONS_LISTEN_MAX);
-	if (strcmp(name, "timeout") == 0)
-		return option_seconds(name, value, &o->timeout_ms);
-	if (strcmp(name, "ready-timeout") == 0) {
-		ret = option_seconds(name, value, &ms);
-		if (ret == 0)
-			o->ready_timeout_s = (ms + 999) / 1000;
-		return ret;
-	}
-	if (strcmp(name, "request") == 0)
-		o->request = value;
-	else if (strcmp(name, "store") == 0)
-		o->store = value;
-	else if (strcmp(name, "config") == 0)
-		o->config_file = value;
-	else if (strcmp(name, "host") == 0)
-		o->host = value;
-	else if (strcmp(name, "watch") == 0)
-		o->watch = true;
-	else if (strcmp(name, "data") == 0)
-		o->data = value;
-	else if (strcmp(name, "json") == 0)
-		o->json = true;
-	else if (strcmp(name, "keep") == 0)
-		o->keep = true;
-	else if (strcmp(name, "timing") == 0)
-		o->timing = true;
-	else if (strcmp(name, "now") == 0)
-		o->now = true;
-	else if (strcmp(name, "verify") == 0)
-		o->verify = true;
-	else if (strcmp(name, "print-config") == 0)
-		o->print_config = true;
-	return 0;
+	return ret < 0 && spec->key.type != KEY_OTHER ? failf(-ret, "option --%s", error_text())
+						      : ret;
 }
 
 /* getopt's tables for one command: long options point back into option_specs by `val`. */
@@ -201,7 +125,7 @@ static void options_tables(const struct command *command, struct getopt_tables *
 		if (!(spec->commands & command->id))
 			continue;
 		t->longs[longs++] = (struct option){
-			.name = spec->name,
+			.name = spec->key.name,
 			.has_arg = spec->arg ? required_argument : no_argument,
 			.val = OPTION_VAL + (int)i,
 		};
@@ -220,7 +144,7 @@ static int options_index(const struct command *command, int found, char **argv)
 
 	if (found == ':' && optopt >= OPTION_VAL)
 		return failf(EINVAL, "option --%s: needs a value",
-			     option_specs[optopt - OPTION_VAL].name);
+			     option_specs[optopt - OPTION_VAL].key.name);
 	if (found == ':')
 		return failf(EINVAL, "option -%c: needs a value", optopt);
 	if (found == '?' && optopt && optopt < OPTION_VAL)
@@ -231,13 +155,13 @@ static int options_index(const struct command *command, int found, char **argv)
 		if (found != '?' && option_specs[i].letter == found)
 			return (int)i;
 	for (size_t i = 0; i < OPTION_COUNT; i++) {
-		size_t len = strlen(option_specs[i].name);
+		size_t len = strlen(option_specs[i].key.name);
 
 		if (strncmp(word, "--", 2) == 0 &&
-		    strncmp(word + 2, option_specs[i].name, len) == 0 &&
+		    strncmp(word + 2, option_specs[i].key.name, len) == 0 &&
 		    (word[2 + len] == 0 || word[2 + len] == '='))
 			return failf(EINVAL, "option --%s: 'virga %s' does not take %s",
-				     option_specs[i].name, command->name,
+				     option_specs[i].key.name, command->name,
 				     option_specs[i].commands & command->id ? "a value for it"
 									    : "it");
 	}
@@ -257,8 +181,8 @@ static int options_read_config(struct options *o, const struct command *command,
 	while (ret == 0 &&
 	       (found = getopt_long(argc, argv, tables.shorts, tables.longs, NULL)) >= 0)
 		if (found >= OPTION_VAL &&
-		    strcmp(option_specs[found - OPTION_VAL].name, "config") == 0)
-			ret = config_read(&o->config, optarg);
+		    strcmp(option_specs[found - OPTION_VAL].key.name, "config") == 0)
+			ret = config_load(&o->config, optarg);
 	return ret;
 }
 
@@ -296,17 +220,12 @@ static int options_parse_all(struct options *o, const struct command *command, i
 		i = options_index(command, found, argv);
 		if (i < 0)
 			return i;
-		if (strcmp(option_specs[i].name, "help") == 0) {
-			o->help = true;
-			return 0;
-		}
-		if ((o->set >> i & 1) && !option_repeats(option_specs[i].name))
+		if ((o->set >> i & 1) && option_specs[i].key.type != KEY_LIST)
 			return failf(EINVAL, "option --%s: given twice; give it once",
-				     option_specs[i].name);
+				     option_specs[i].key.name);
 		o->set |= 1ull << i;
-		ret = option_specs[i].config ? config_set(&o->config, option_specs[i].name, optarg)
-					     : option_apply(o, option_specs[i].name, optarg);
-		if (ret < 0)
+		ret = option_apply(o, &option_specs[i], optarg);
+		if (ret < 0 || o->help)
 			return ret;
 	}
 	return options_operands(o, command, argc, argv);
@@ -318,7 +237,7 @@ int options_parse(struct options *options, const struct command *command, int ar
 
 	options->clones = 1;
 	options->timeout_ms = OPTIONS_TIMEOUT_DEFAULT_MS;
-	options->ready_timeout_s = 30;
+	options->ready_timeout_ms = OPTIONS_TIMEOUT_DEFAULT_MS;
 	config_init(&options->config);
 	ret = command->id & BOOT_COMMANDS ? options_read_config(options, command, argc, argv) : 0;
 	return ret < 0 ? ret : options_parse_all(options, command, argc, argv);
@@ -327,6 +246,11 @@ int options_parse(struct options *options, const struct command *command, int ar
 void options_fini(struct options *options)
 {
 	config_fini(&options->config);
+	for (size_t i = 0; i < OPTION_COUNT; i++) {
+		const struct key one[] = { option_specs[i].key, KEY_END };
+
+		keys_fini(one, options);
+	}
 }
 
 void options_help(const struct command *command, FILE *out)
@@ -340,8 +264,8 @@ void options_help(const struct command *command, FILE *out)
 		if (!(spec->commands & command->id))
 			continue;
 		snprintf(left, sizeof(left), "%c%c%s --%s%s%s", spec->letter ? '-' : ' ',
-			 spec->letter ? spec->letter : ' ', spec->letter ? "," : " ", spec->name,
-			 spec->arg ? " " : "", spec->arg ? spec->arg : "");
+			 spec->letter ? spec->letter : ' ', spec->letter ? "," : " ",
+			 spec->key.name, spec->arg ? " " : "", spec->arg ? spec->arg : "");
 		fprintf(out, "  %-26s %s\n", left, spec->help);
 	}
 }

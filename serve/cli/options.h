@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The command line: one table of options says which command takes which, and gives
- * parsing and --help. Keys of the machine's configuration go through
- * boot/config.c, so that option, JSON key and message agree.
+ * parsing and --help. An option is a key (arch/base/keys.h), that of the
+ * machine's configuration (boot/config.h) or one of the options' own.
  */
 #ifndef VIRGA_SERVE_CLI_OPTIONS_H
 #define VIRGA_SERVE_CLI_OPTIONS_H
@@ -43,19 +43,20 @@ struct options {
 	struct config config;
 	uint64_t set;        /* bit per option of the table that was given */
 	const char *args[2]; /* the operands; borrowed from argv */
-	unsigned clones;     /* clone -n */
-	const char *request; /* clone --request: borrowed; NULL when not given */
-	const char *data;    /* invoke --data: TEXT or @FILE; NULL for none */
+	/* Texts are owned; NULL: not given. */
+	uint32_t clones; /* clone -n */
+	char *request;   /* clone --request */
+	char *data;      /* invoke --data: TEXT or @FILE */
 	uint32_t timeout_ms;
-	uint32_t ready_timeout_s;
-	const char *store;                      /* of templates; NULL: the default */
-	const char *config_file;                /* --config; NULL: none */
-	const char *listen[OPTIONS_LISTEN_MAX]; /* serve --listen; borrowed from argv */
-	unsigned listen_count;
-	const char *host; /* --host: address of a running host; NULL: the user's own */
-	unsigned warm;    /* template build --warm */
-	const char *request_files[OPTIONS_REQUESTS_MAX]; /* --warm-request; borrowed from argv */
-	unsigned request_file_count;
+	uint32_t ready_timeout_ms;
+	char *store;                      /* of templates; NULL: the default */
+	char *config_file;                /* --config */
+	char *listen[OPTIONS_LISTEN_MAX]; /* serve --listen */
+	uint32_t listen_count;
+	char *host;                                /* --host: address; NULL: the user's own */
+	uint32_t warm;                             /* template build --warm */
+	char *request_files[OPTIONS_REQUESTS_MAX]; /* --warm-request */
+	uint32_t request_file_count;
 	bool json, keep, timing, now, verify, print_config, watch;
 	bool help;        /* --help was given; nothing else was checked */
 	uint64_t main_us; /* set by main: monotonic_us() at its entry, and CPU time before it */

@@ -79,7 +79,7 @@ static int supervised_config(const struct machine_options *machine, struct confi
 	int ret;
 
 	snprintf(path, sizeof(path), "%s/config", machine->snapshot->path);
-	ret = config_read(config, path);
+	ret = config_load(config, path);
 	if (ret < 0)
 		return ret;
 	free(config->control);

@@ -306,7 +306,7 @@ int snapshot_command(const struct options *options)
 		return command_failed("snapshot", STATUS_BAD_INPUT);
 	ret = client_connect(&c);
 	if (ret == 0 && !options->now)
-		ret = client_wait_ready(&c, options->ready_timeout_s);
+		ret = client_wait_ready(&c, (options->ready_timeout_ms + 999) / 1000);
 	if (ret == 0)
 		ret = client_snapshot(&c, path);
 	if (c.fd >= 0)

@@ -55,7 +55,7 @@ int template_build_command(const struct options *options)
 		.answers = options->request_file_count > 0,
 		.warm = options->warm,
 		.timeout_ms = options->timeout_ms,
-		.ready_timeout_s = options->ready_timeout_s,
+		.ready_timeout_s = (options->ready_timeout_ms + 999) / 1000,
 	};
 	bool began = false;
 	int ret = template_store_path(options->store, options->args[0], true, &path);

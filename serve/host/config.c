@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keys of the function host's configuration (serve/host/config.h): tables that say what each may
- * be. A number in seconds is kept in milliseconds.
+ * The function host's configuration as tables of keys (serve/host/config.h).
  */
 #include "serve/host/config.h"
 
@@ -12,129 +11,13 @@
 #include <string.h>
 
 #include "arch/base/error.h"
-#include "boot/config.h"
+#include "arch/base/keys.h"
+#include "arch/memory.h"
 #include "serve/ipc/invocation.h"
 
-#define TIMEOUT_MAX_S 86400
-
-enum key_kind { KEY_COUNT, KEY_SECONDS, KEY_BOOL, KEY_TEXT, KEY_SIZE, KEY_OTHER };
-
-struct key {
-	const char *name;
-	enum key_kind kind;
-	size_t offset;
-	uint32_t min, max; /* of KEY_COUNT */
-	/* Of KEY_OTHER: sets it. where: for messages, "FILE: function x". */
-	int (*set)(void *object, const char *where, const json_t *value);
-};
-
-static int set_text(char **member, const char *text)
-{
-	char *copy = strdup(text);
-
-	if (!copy)
-		return failf(ENOMEM, "out of memory");
-	free(*member);
-	*member = copy;
-	return 0;
-}
-
-static int set_key(void *object, const char *where, const struct key *key, const json_t *value)
-{
-	void *member = (char *)object + key->offset;
-	double s;
-
-	switch (key->kind) {
-	case KEY_COUNT:
-		if (!json_is_integer(value) || json_integer_value(value) < key->min ||
-		    json_integer_value(value) > key->max)
-			return failf(EINVAL,
-				     "%s: key '%s': a whole number from %u to %u is allowed", where,
-				     key->name, key->min, key->max);
-		*(uint32_t *)member = (uint32_t)json_integer_value(value);
-		return 0;
-	case KEY_SECONDS:
-		s = json_number_value(value);
-		if (!json_is_number(value) || !(s >= 0.001) || s > TIMEOUT_MAX_S)
-			return failf(EINVAL, "%s: key '%s': seconds from 0.001 to %d are allowed",
-				     where, key->name, TIMEOUT_MAX_S);
-		*(uint32_t *)member = (uint32_t)(s * 1000 + 0.5);
-		return 0;
-	case KEY_BOOL:
-		if (!json_is_boolean(value))
-			return failf(EINVAL, "%s: key '%s': true or false are allowed", where,
-				     key->name);
-		*(bool *)member = json_is_true(value);
-		return 0;
-	case KEY_TEXT:
-		if (!json_is_string(value) || !json_string_value(value)[0])
-			return failf(EINVAL, "%s: key '%s': must be a text", where, key->name);
-		return set_text(member, json_string_value(value));
-	case KEY_SIZE:
-		if (!json_is_string(value) ||
-		    config_parse_size(json_string_value(value), member) < 0 ||
-		    *(uint64_t *)member < CONFIG_MEMORY_MIN ||
-		    *(uint64_t *)member > CONFIG_MEMORY_MAX || *(uint64_t *)member % 4096)
-			return failf(EINVAL,
-				     "%s: key '%s': a size like \"128M\" is allowed, from %llu MiB "
-				     "to %llu GiB, whole pages",
-				     where, key->name, CONFIG_MEMORY_MIN >> 20,
-				     CONFIG_MEMORY_MAX >> 30);
-		return 0;
-	case KEY_OTHER:
-		break;
-	}
-	return key->set(object, where, value);
-}
-
-static int unknown_key(const char *where, const char *name, const struct key *keys)
-{
-	char known[160] = "";
-	size_t at = 0;
-
-	for (; keys->name && at < sizeof(known); keys++)
-		at += (size_t)snprintf(known + at, sizeof(known) - at, "%s%s", at ? ", " : "",
-				       keys->name);
-	return failf(EINVAL, "%s: there is no key '%.64s'; there are: %s", where, name, known);
-}
-
-static int set_object(void *object, const char *where, const json_t *from, const struct key *keys)
-{
-	const char *name;
-	json_t *value;
-	int ret = 0;
-
-	if (!json_is_object(from))
-		return failf(EINVAL, "%s: must be an object", where);
-	json_object_foreach((json_t *)(uintptr_t)from, name, value)
-	{
-		const struct key *key = keys;
-
-		while (key->name && strcmp(key->name, name) != 0)
-			key++;
-		ret = key->name ? set_key(object, where, key, value)
-				: unknown_key(where, name, keys);
-		if (ret < 0)
-			break;
-	}
-	return ret;
-}
+#define CONFIG_PATH_MAX 4095u
 
 /* --- A function --- */
-
-static int set_policy(void *object, const char *where, const json_t *value)
-{
-	struct function_config *f = object;
-	const char *text = json_string_value(value);
-
-	for (unsigned i = 0; text && i <= POLICY_KEEP; i++) {
-		if (strcmp(text, policy_name((enum policy)i)) == 0) {
-			f->policy = (enum policy)i;
-			return 0;
-		}
-	}
-	return failf(EINVAL, "%s: key 'policy': once, reset and keep are allowed", where);
-}
 
 static int set_environment(void *object, const char *where, const json_t *value)
 {
@@ -173,18 +56,17 @@ static int set_environment(void *object, const char *where, const json_t *value)
 static int set_function_pool(void *object, const char *where, const json_t *value)
 {
 	static const struct key keys[] = {
-		{ "min", KEY_COUNT, offsetof(struct function_config, pool_min), 0, 4096, NULL },
-		{ "max", KEY_COUNT, offsetof(struct function_config, pool_max), 0, 4096, NULL },
-		{ "refill", KEY_COUNT, offsetof(struct function_config, pool_refill), 1, 100000,
-		  NULL },
-		{ 0 },
+		KEY_COUNT(struct function_config, pool_min, "min", 0, 4096),
+		KEY_COUNT(struct function_config, pool_max, "max", 0, 4096),
+		KEY_COUNT(struct function_config, pool_refill, "refill", 1, 100000),
+		KEY_END,
 	};
 	struct function_config *f = object;
 	char place[256];
 	int ret;
 
 	snprintf(place, sizeof(place), "%s: pool", where);
-	ret = set_object(f, place, value, keys);
+	ret = keys_set_json(keys, f, place, value);
 	if (ret == 0 && f->pool_max < f->pool_min)
 		ret = failf(EINVAL, "%s: 'max' is %u, less than 'min', %u", place, f->pool_max,
 			    f->pool_min);
@@ -192,18 +74,17 @@ static int set_function_pool(void *object, const char *where, const json_t *valu
 }
 
 static const struct key function_keys[] = {
-	{ "template", KEY_TEXT, offsetof(struct function_config, template), 0, 0, NULL },
-	{ "memory", KEY_SIZE, offsetof(struct function_config, memory), 0, 0, NULL },
-	{ "timeout", KEY_SECONDS, offsetof(struct function_config, timeout_ms), 0, 0, NULL },
-	{ "concurrency", KEY_COUNT, offsetof(struct function_config, concurrency), 1, 4096, NULL },
-	{ "queue", KEY_COUNT, offsetof(struct function_config, queue), 0, 4096, NULL },
-	{ "policy", KEY_OTHER, 0, 0, 0, set_policy },
-	{ "idle_timeout", KEY_SECONDS, offsetof(struct function_config, idle_timeout_ms), 0, 0,
-	  NULL },
-	{ "json", KEY_BOOL, offsetof(struct function_config, json), 0, 0, NULL },
-	{ "environment", KEY_OTHER, 0, 0, 0, set_environment },
-	{ "pool", KEY_OTHER, 0, 0, 0, set_function_pool },
-	{ 0 },
+	KEY_TEXT(struct function_config, template, "template", 1, CONFIG_PATH_MAX),
+	KEY_SIZE(struct function_config, memory, "memory", MEMORY_MIN, MEMORY_MAX),
+	KEY_SECONDS(struct function_config, timeout_ms, "timeout"),
+	KEY_COUNT(struct function_config, concurrency, "concurrency", 1, 4096),
+	KEY_COUNT(struct function_config, queue, "queue", 0, 4096),
+	KEY_WORD(struct function_config, policy, "policy", policy_names),
+	KEY_SECONDS(struct function_config, idle_timeout_ms, "idle_timeout"),
+	KEY_BOOL(struct function_config, json, "json"),
+	KEY_OTHER("environment", set_environment),
+	KEY_OTHER("pool", set_function_pool),
+	KEY_END,
 };
 
 /* --- The host --- */
@@ -224,7 +105,7 @@ static int add_function(struct host_config *c, const char *where, const char *na
 	if (ret < 0)
 		return ret;
 	c->function_count++;
-	return set_object(f, place, value, function_keys);
+	return keys_set_json(function_keys, f, place, value);
 }
 
 static int set_functions(void *object, const char *where, const json_t *value)
@@ -251,34 +132,15 @@ static int set_functions(void *object, const char *where, const json_t *value)
 	return ret;
 }
 
-static int add_listen(struct host_config *c, const char *where, const json_t *value)
-{
-	if (!json_is_string(value) || c->listen_count == HOST_LISTEN_MAX)
-		return failf(EINVAL, "%s: key 'listen': an address or up to %u of them are allowed",
-			     where, HOST_LISTEN_MAX);
-	return set_text(&c->listen[c->listen_count++], json_string_value(value));
-}
-
-static int set_listen(void *object, const char *where, const json_t *value)
-{
-	int ret = 0;
-
-	if (!json_is_array(value))
-		return add_listen(object, where, value);
-	for (size_t i = 0; ret == 0 && i < json_array_size(value); i++)
-		ret = add_listen(object, where, json_array_get(value, i));
-	return ret;
-}
-
 static const struct key host_keys[] = {
-	{ "listen", KEY_OTHER, 0, 0, 0, set_listen },
-	{ "store", KEY_TEXT, offsetof(struct host_config, store), 0, 0, NULL },
-	{ "builtin", KEY_BOOL, offsetof(struct host_config, builtin), 0, 0, NULL },
-	{ "shells", KEY_COUNT, offsetof(struct host_config, shells), 1, 8192, NULL },
-	{ "bare", KEY_COUNT, offsetof(struct host_config, bare), 0, 1024, NULL },
-	{ "refill", KEY_COUNT, offsetof(struct host_config, refill), 1, 100000, NULL },
-	{ "functions", KEY_OTHER, 0, 0, 0, set_functions },
-	{ 0 },
+	KEY_LIST(struct host_config, listen, listen_count, "listen"),
+	KEY_TEXT(struct host_config, store, "store", 1, CONFIG_PATH_MAX),
+	KEY_BOOL(struct host_config, builtin, "builtin"),
+	KEY_COUNT(struct host_config, shells, "shells", 1, 8192),
+	KEY_COUNT(struct host_config, bare, "bare", 0, 1024),
+	KEY_COUNT(struct host_config, refill, "refill", 1, 100000),
+	KEY_OTHER("functions", set_functions),
+	KEY_END,
 };
 
 /* What no key can say by itself: each function has its template, the embedded guest its name. */
@@ -296,8 +158,8 @@ static int host_config_complete(struct host_config *c, const char *where)
 					     "%s: function 'builtin' is the embedded guest and has "
 					     "no template; say \"builtin\": false to use the name",
 					     where);
-		} else if (!f->template && set_text(&f->template, f->name) < 0) {
-			return -ENOMEM;
+		} else if (!f->template && !(f->template = strdup(f->name))) {
+			return failf(ENOMEM, "out of memory");
 		}
 		for (size_t len = strlen(f->template ? f->template : "");
 		     len > 1 && f->template[len - 1] == '/'; len--)
@@ -325,34 +187,23 @@ void host_config_init(struct host_config *config)
 
 void host_config_fini(struct host_config *config)
 {
-	for (unsigned i = 0; i < config->listen_count; i++)
-		free(config->listen[i]);
 	for (unsigned i = 0; i < config->function_count; i++)
 		function_config_fini(&config->functions[i]);
 	free(config->functions);
-	free(config->store);
+	keys_fini(host_keys, config);
 	*config = (struct host_config){ 0 };
 }
 
 int host_config_read(struct host_config *config, const char *path)
 {
-	json_error_t error;
 	json_t *object;
-	FILE *file;
-	int ret = 0;
+	int ret;
 
 	if (!path)
 		return host_config_complete(config, "the configuration");
-	file = fopen(path, "re");
-	if (!file)
-		return failf(errno, "%s: cannot be opened: %s", path, strerror(errno));
-	object = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
-	if (!object)
-		ret = ferror(file) ? failf(EIO, "%s: cannot be read", path)
-				   : failf(EINVAL, "%s: line %d: %s", path, error.line, error.text);
-	fclose(file);
+	ret = keys_read(path, &object);
 	if (ret == 0)
-		ret = set_object(config, path, object, host_keys);
+		ret = keys_set_json(host_keys, config, path, object);
 	json_decref(object);
 	return ret < 0 ? ret : host_config_complete(config, path);
 }

@@ -19,7 +19,7 @@
 /* Strings are owned. */
 struct host_config {
 	char *listen[HOST_LISTEN_MAX];
-	unsigned listen_count;
+	uint32_t listen_count;
 	char *store;     /* NULL: the default */
 	bool builtin;    /* the embedded guest is a function */
 	bool all;        /* so is every template of the store: no functions were listed */

@@ -9,9 +9,9 @@
 
 /* What the command line says; all of it borrowed. */
 struct keeper_options {
-	const char *store;         /* of templates; NULL: the configuration's, or the default */
-	const char *config_file;   /* NULL: none */
-	const char *const *listen; /* where to serve; none: where the configuration says */
+	const char *store;       /* of templates; NULL: the configuration's, or the default */
+	const char *config_file; /* NULL: none */
+	char *const *listen;     /* where to serve; none: where the configuration says */
 	unsigned listen_count;
 };
 

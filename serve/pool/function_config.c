@@ -21,15 +21,16 @@ bool function_name_valid(const char *name, size_t len)
 	return len >= 1 && len <= 64;
 }
 
+const char *const policy_names[] = {
+	[POLICY_ONCE] = "once",
+	[POLICY_RESET] = "reset",
+	[POLICY_KEEP] = "keep",
+	NULL,
+};
+
 const char *policy_name(enum policy policy)
 {
-	static const char *const names[] = {
-		[POLICY_ONCE] = "once",
-		[POLICY_RESET] = "reset",
-		[POLICY_KEEP] = "keep",
-	};
-
-	return names[policy];
+	return policy_names[policy];
 }
 
 int function_config_init(struct function_config *f, const char *name, const char *template)

@@ -36,6 +36,8 @@ void function_config_fini(struct function_config *f);
 /* Whether a function may have that name: 1 to 64 letters, digits, '-' and '_'. */
 bool function_name_valid(const char *name, size_t len);
 
+/* How people call them, and one of them; NULL at the end. */
+extern const char *const policy_names[];
 const char *policy_name(enum policy policy);
 
 #endif

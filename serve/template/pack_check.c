@@ -264,7 +264,7 @@ static int pack_read_state(struct pack_check *c)
 	if (ret == 0)
 		ret = snapshot_section(&file, name, "machine", SNAPSHOT_MACHINE_VERSION,
 				       snapshot_machine_fields, &machine, NULL);
-	if (ret == 0 && (machine.memory_size == 0 || machine.memory_size > CONFIG_MEMORY_MAX))
+	if (ret == 0 && (machine.memory_size == 0 || machine.memory_size > MEMORY_MAX))
 		ret = failf(EINVAL, "%s: section machine: %llu bytes of memory", name,
 			    (unsigned long long)machine.memory_size);
 	if (ret == 0)

@@ -243,7 +243,7 @@ def test_refused_builds(virga, tmp_path):
     (tmp_path / "old").mkdir()
     refused(virga, 2, "exists already and is no snapshot", "template", "build", tmp_path / "old")
     refused(virga, 2, "--warm-request", *build_words, "--warm-request", tmp_path / "nothing")
-    refused(virga, 2, "is not a number from 0", *build_words, "--warm", "-1")
+    refused(virga, 2, "a whole number from 0", *build_words, "--warm", "-1")
     refused(virga, 2, "takes NAME|DIR", *build_words, "x")
     refused(virga, 2, "'virga template build' does not take it", *build_words, "--control", "x")
     refused(virga, 1, "cannot open", *build_words, "--kernel", tmp_path / "nothing")

@@ -41,7 +41,7 @@ static int read_text(struct config *config, const char *text)
 	assert_non_null(file);
 	fputs(text, file);
 	fclose(file);
-	return config_read(config, json_path);
+	return config_load(config, json_path);
 }
 
 static void expect(int ret, int err, const char *words)
@@ -132,8 +132,8 @@ static void test_values(void **state)
 		{ "memory", "17179869185G", "memory '17179869185G'" },
 		{ "cpus", "1", NULL },
 		{ "cpus", "16", NULL },
-		{ "cpus", "0", "cpus '0': 1 to 16 are allowed" },
-		{ "cpus", "17", "cpus '17': 1 to 16" },
+		{ "cpus", "0", "cpus '0': a whole number from 1 to 16 is allowed" },
+		{ "cpus", "17", "cpus '17': a whole number from 1 to 16" },
 		{ "cpus", "+1", "cpus '+1'" },
 		{ "cpus", "1 ", "cpus '1 '" },
 		{ "cpus", "18446744073709551617", "cpus '18446744073709551617'" },
@@ -187,16 +187,16 @@ static void test_json_errors(void **state)
 	} cases[] = {
 		{ "", "line 1" },
 		{ "{\n\"memory\": }", "line 2" },
-		{ "[]", "one JSON object" },
+		{ "[]", "must be an object" },
 		{ "\"x\"", "line 1" },
 		{ "{\"memry\": \"1G\"}", "there is no key 'memry'" },
-		{ "{\"memory\": 1.5}", "key 'memory' must be a string or a whole number" },
-		{ "{\"kernel\": 5}", "key 'kernel' must be a string" },
-		{ "{\"kernel\": null}", "key 'kernel' must be a string" },
+		{ "{\"memory\": 1.5}", "key 'memory': 4M to 512G are allowed" },
+		{ "{\"kernel\": 5}", "key 'kernel': must be a text of 1 to 4095 bytes" },
+		{ "{\"kernel\": null}", "key 'kernel': must be a text of 1 to 4095 bytes" },
 		{ "{\"cpus\": true}", "key 'cpus'" },
 		{ "{\"cpus\": 1, \"cpus\": 2}", "duplicate" },
-		{ "{\"cpus\": -1}", "cpus '-1': 1 to 16" },
-		{ "{\"memory\": \"1M\"}", "memory '1M'" },
+		{ "{\"cpus\": -1}", "key 'cpus': a whole number from 1 to 16" },
+		{ "{\"memory\": \"1M\"}", "key 'memory': 4M to 512G" },
 		{ "{\"kernel\": \"a\\u0000b\"}", "line 1" },
 		{ "{} {}", "line 1" },
 	};
@@ -230,8 +230,8 @@ static void test_no_file(void **state)
 
 	(void)state;
 	config_init(&config);
-	expect(config_read(&config, "/nonexistent/c.json"), ENOENT, "/nonexistent/c.json");
-	expect(config_read(&config, "/tmp"), EIO, "/tmp: cannot be read");
+	expect(config_load(&config, "/nonexistent/c.json"), ENOENT, "/nonexistent/c.json");
+	expect(config_load(&config, "/tmp"), EIO, "/tmp: cannot be read");
 	config_fini(&config);
 }
 

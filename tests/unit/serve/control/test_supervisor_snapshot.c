@@ -199,7 +199,7 @@ static int command_snapshot(const char *control, const char *dir, unsigned ready
 			    bool now)
 {
 	const struct options options = { .args = { control, dir },
-					 .ready_timeout_s = ready_timeout_s,
+					 .ready_timeout_ms = ready_timeout_s * 1000,
 					 .now = now };
 
 	return snapshot_command(&options);

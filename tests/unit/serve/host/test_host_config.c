@@ -244,7 +244,7 @@ static void test_function_keys(void **state)
 /* --- What is wrong --- */
 
 /* Values that are of no type of some key, or out of its range. */
-#define NOT_COUNT   "1.5", "\"1\"", "true", "null", "[]", "{}", "-1"
+#define NOT_COUNT   "1.5", "\"x\"", "true", "null", "[]", "{}", "-1"
 #define NOT_SECONDS "0", "0.0009", "-1", "86400.1", "1e300", "\"3\"", "true", "null", "[1]", "{}"
 #define NOT_BOOL    "0", "1", "\"true\"", "null", "[]", "{}"
 #define NOT_TEXT    "1", "true", "null", "[]", "{}", "\"\""
@@ -256,7 +256,7 @@ struct bad_key {
 
 /* clang-format off */
 static const struct bad_key host_bad[] = {
-	{ "listen", "an address or up to 8 of them", { "1", "true", "null", "{}", "[1]", "[null]",
+	{ "listen", "a text or up to 8 of them", { "1", "true", "null", "{}", "[1]", "[null]",
 	  "[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\"]" } },
 	{ "store", "must be a text", { NOT_TEXT } },
 	{ "builtin", "true or false", { NOT_BOOL } },
@@ -267,7 +267,7 @@ static const struct bad_key host_bad[] = {
 
 static const struct bad_key function_bad[] = {
 	{ "template", "must be a text", { NOT_TEXT } },
-	{ "memory", "a size like \"128M\" is allowed, from 4 MiB to 512 GiB, whole pages",
+	{ "memory", "4M to 512G are allowed, in whole pages of 4096 bytes",
 	  { NOT_TEXT, "\"M\"", "\"0\"", "\"4095K\"", "\"5000001\"", "\"513G\"", "\"-16M\"", "\"16MM\"",
 	    "\"99999999999999999999\"" } },
 	{ "timeout", "seconds from 0.001 to 86400", { NOT_SECONDS } },

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tables of keys: what somebody may say, each with its name, type, range and place in a struct, said
+ * once. Options, devices' options, configuration files and printed configurations are such tables.
+ * Plain data, any thread. A refusal is one sentence that names the key, the value and what is allowed.
+ */
+#ifndef VIRGA_ARCH_BASE_KEYS_H
+#define VIRGA_ARCH_BASE_KEYS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct json_t;
+
+enum key_type {
+	KEY_COUNT,   /* uint32_t, a whole number */
+	KEY_SECONDS, /* uint32_t, in milliseconds; said in seconds with a fraction */
+	KEY_SIZE,    /* uint64_t, bytes in whole pages; said with K, M or G */
+	KEY_BOOL,    /* bool */
+	KEY_TEXT,    /* char *, owned: UTF-8 of so many bytes; NULL: not given */
+	KEY_WORD,    /* uint32_t: which of `words` */
+	KEY_LIST,    /* char *[max], owned, and at `count` the uint32_t that counts them */
+	KEY_OTHER,   /* by its own functions, from JSON alone */
+};
+
+struct key {
+	const char *name;
+	enum key_type type;
+	size_t offset; /* of the member in the struct that the table is of */
+	size_t count;  /* of KEY_LIST */
+	uint64_t min, max;
+	const char *const *words; /* of KEY_WORD, NULL at the end */
+	/* Of KEY_TEXT: NULL, or what is allowed when the text is not; may be NULL itself. */
+	const char *(*check)(const char *text);
+	/* Of KEY_OTHER. where: for messages, as keys_set_json() has it. 0 or -errno with a sentence. */
+	int (*set)(void *object, const char *where, const struct json_t *value);
+	/* Of KEY_OTHER: the value for keys_print(), NULL: nothing to print. NULL itself: never printed. */
+	struct json_t *(*print)(const void *object);
+};
+
+#define KEY_SECONDS_MAX_MS 86400000u
+
+/* clang-format off */
+/* The member's offset, if it is of that type; else it does not compile. */
+#define KEY_PLACE(owner, member, type) \
+	.offset = _Generic(((owner *)0)->member, type: offsetof(owner, member))
+
+#define KEY_COUNT(owner, member, key, least, most) \
+	{ .name = key, .type = KEY_COUNT, KEY_PLACE(owner, member, uint32_t), .min = least, .max = most }
+#define KEY_SECONDS(owner, member, key) \
+	{ .name = key, .type = KEY_SECONDS, KEY_PLACE(owner, member, uint32_t), .min = 1, \
+	  .max = KEY_SECONDS_MAX_MS }
+#define KEY_SIZE(owner, member, key, least, most) \
+	{ .name = key, .type = KEY_SIZE, KEY_PLACE(owner, member, uint64_t), .min = least, .max = most }
+#define KEY_BOOL(owner, member, key) \
+	{ .name = key, .type = KEY_BOOL, KEY_PLACE(owner, member, bool) }
+#define KEY_TEXT(owner, member, key, least, most) \
+	{ .name = key, .type = KEY_TEXT, KEY_PLACE(owner, member, char *), .min = least, .max = most }
+#define KEY_CHECKED(owner, member, key, most, function) \
+	{ .name = key, .type = KEY_TEXT, KEY_PLACE(owner, member, char *), .max = most, \
+	  .check = function }
+#define KEY_WORD(owner, member, key, list) \
+	{ .name = key, .type = KEY_WORD, KEY_PLACE(owner, member, uint32_t), .words = list }
+#define KEY_LIST(owner, member, counter, key) \
+	{ .name = key, .type = KEY_LIST, .offset = offsetof(owner, member), \
+	  .count = _Generic(((owner *)0)->counter, uint32_t: offsetof(owner, counter)), \
+	  .max = sizeof(((owner *)0)->member) / sizeof(char *) }
+#define KEY_OTHER(key, setter) { .name = key, .type = KEY_OTHER, .set = setter }
+#define KEY_END { .name = NULL }
+/* clang-format on */
+
+/* The key of that name, NULL when there is none. */
+const struct key *key_find(const struct key *keys, const char *name);
+
+/* Sets one from text. 0 or -errno with a sentence: "NAME 'TEXT': what is allowed". */
+int key_set(const struct key *key, void *object, const char *text);
+
+/*
+ * Sets what a JSON object has. where: "FILE" or "FILE: part", for messages. An unknown key is refused
+ * with those that there are. What was set before the refusal stays set. 0 or -errno with a sentence.
+ */
+int keys_set_json(const struct key *keys, void *object, const char *where,
+		  const struct json_t *from);
+
+/*
+ * Sets what words has, "key=value,key=value": `,,` is a comma in a value, and a key of KEY_BOOL alone
+ * is true. what: whose words they are, for messages. 0 or -errno with a sentence.
+ */
+int keys_set_words(const struct key *keys, void *object, const char *what, const char *words);
+
+/* A new JSON object of what is given, in the table's order. NULL when out of memory. */
+struct json_t *keys_print(const struct key *keys, const void *object);
+
+/* Frees the texts and lists of the table's keys and sets them to not given. */
+void keys_fini(const struct key *keys, void *object);
+
+/*
+ * The one JSON value that a file holds, no key twice; the caller's to release. 0 or -errno with a
+ * sentence that names file and line.
+ */
+int keys_read(const char *path, struct json_t **value);
+
+#endif
