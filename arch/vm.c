@@ -270,5 +270,5 @@ void vm_forget(struct vm *vm)
 
 void vm_irq(struct vm *vm, unsigned gsi, bool level)
 {
-	ioapic_set_pin(&vm->ioapic, gsi, level);
+	irqchip_set_pin(vm->irqchip, gsi, level);
 }

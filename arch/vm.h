@@ -24,9 +24,9 @@
 
 #include "arch/base/loop.h"
 #include "arch/bus.h"
+#include "arch/irqchip.h"
 #include "arch/memory.h"
 #include "arch/vcpu.h"
-#include "arch/x86_64/ioapic.h"
 
 #define VM_VCPUS_MAX   16
 #define VM_KICK_SIGNAL SIGURG
@@ -73,7 +73,7 @@ struct vm {
 	struct memory memory;
 	struct bus pio;
 	struct bus mmio;
-	struct ioapic ioapic;
+	struct irqchip *irqchip; /* owned */
 	struct loop loop;
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* the machine's state, or a vCPU's to VCPU_STOPPED */

@@ -83,7 +83,6 @@ static void vm_wait_in_place(struct vm *vm)
 static int vm_set_up(struct vm *vm, unsigned vcpu_count)
 {
 	uint64_t identity_map = LAYOUT_KVM_IDENTITY;
-	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { IOAPIC_PINS } };
 	struct kvm_enable_cap payload = { .cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = { 1 } };
 	int ret = vm_open_kvm(vm);
 
@@ -92,9 +91,6 @@ static int vm_set_up(struct vm *vm, unsigned vcpu_count)
 	if (ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 ||
 	    ioctl(vm->fd, KVM_SET_TSS_ADDR, LAYOUT_KVM_TSS) < 0)
 		return failf(errno, "cannot place KVM's private pages: %s", strerror(errno));
-	if (ioctl(vm->fd, KVM_ENABLE_CAP, &split) < 0)
-		return failf(errno, "this KVM has no split irqchip (Linux 4.4 or later has): %s",
-			     strerror(errno));
 	/* Without it KVM saves an exception that is pending as one that was injected (Linux 4.20). */
 	if (ioctl(vm->fd, KVM_ENABLE_CAP, &payload) < 0)
 		return failf(errno, "this KVM cannot save pending exceptions: %s", strerror(errno));
@@ -102,7 +98,7 @@ static int vm_set_up(struct vm *vm, unsigned vcpu_count)
 		vm_wait_in_place(vm);
 	ret = vm_read_tsc_khz(vm);
 	if (ret == 0)
-		ret = ioapic_init(&vm->ioapic, vm);
+		ret = irqchip_create(vm);
 	while (ret == 0 && vm->vcpu_count < vcpu_count) {
 		ret = vcpu_create(&vm->vcpus[vm->vcpu_count], vm, vm->vcpu_count);
 		if (ret == 0)
@@ -164,6 +160,7 @@ void vm_destroy(struct vm *vm)
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		vcpu_destroy(&vm->vcpus[i]);
 	vm->vcpu_count = 0;
+	irqchip_destroy(vm);
 	if (vm->fd >= 0)
 		close(vm->fd);
 	if (vm->kvm_fd >= 0)

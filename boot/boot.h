@@ -56,6 +56,9 @@ int image_identify(const struct image *image, enum image_kind *kind);
 /* The same for an image that starts as an ELF file does. */
 int elf_identify(const struct image *image, enum image_kind *kind);
 
+/* Whether an image has the header of a bzImage, sound or not. */
+bool bzimage_matches(const struct image *image);
+
 /* ELF segments / bzImage payload into memory; *entry, and *end: first byte past the kernel. */
 int elf_load(const struct memory *memory, const struct image *image, enum image_kind kind,
 	     uint64_t *entry, uint64_t *end);

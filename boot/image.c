@@ -14,7 +14,6 @@
 
 #include "arch/base/error.h"
 #include "boot/boot.h"
-#include "boot/x86_64/linux.h"
 
 #define IMAGE_BOOTS "virga boots bzImage and x86-64 ELF"
 
@@ -146,7 +145,7 @@ int image_identify(const struct image *image, enum image_kind *kind)
 
 	if (image_starts(image, 0, ELFMAG, SELFMAG))
 		return elf_identify(image, kind);
-	if (image_starts(image, LINUX_HEADER_MAGIC_OFFSET, "HdrS", 4)) {
+	if (bzimage_matches(image)) {
 		*kind = IMAGE_BZIMAGE;
 		return 0;
 	}

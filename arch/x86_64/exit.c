@@ -101,7 +101,7 @@ void vcpu_exit(struct vcpu *vcpu)
 		       run->mmio.is_write);
 		break;
 	case KVM_EXIT_IOAPIC_EOI:
-		ioapic_eoi(&vm->ioapic, run->eoi.vector);
+		irqchip_eoi(vm->irqchip, run->eoi.vector);
 		break;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:

@@ -34,6 +34,9 @@
 
 #define MSI_ADDRESS_BASE     0xfee00000u
 
+const char irqchip_section[] = "ioapic";
+const uint32_t irqchip_version = 1;
+
 const struct field ioapic_fields[] = {
 	FIELD(struct ioapic_state, id),
 	FIELD(struct ioapic_state, select),
@@ -53,7 +56,7 @@ static struct kvm_msi ioapic_msi(uint64_t entry)
 }
 
 /* Sends the pin's interrupt if it is unmasked and, for a level, asserted and not in service. */
-static void ioapic_deliver(struct ioapic *io, unsigned pin)
+static void ioapic_deliver(struct irqchip *io, unsigned pin)
 {
 	uint64_t *entry = &io->state.redirect[pin];
 	struct kvm_msi msi;
@@ -71,7 +74,7 @@ static void ioapic_deliver(struct ioapic *io, unsigned pin)
 }
 
 /* Routes exist for level pins alone: by them KVM knows whose EOI to report. */
-static int ioapic_update_routes(struct ioapic *io)
+static int ioapic_update_routes(struct irqchip *io)
 {
 	struct {
 		struct kvm_irq_routing head;
@@ -100,7 +103,7 @@ static int ioapic_update_routes(struct ioapic *io)
 	return 0;
 }
 
-static uint32_t ioapic_read(const struct ioapic *io)
+static uint32_t ioapic_read(const struct irqchip *io)
 {
 	uint32_t reg = io->state.select;
 	uint32_t index = reg - IOAPIC_REG_REDIRECT;
@@ -114,7 +117,7 @@ static uint32_t ioapic_read(const struct ioapic *io)
 	return 0;
 }
 
-static void ioapic_write(struct ioapic *io, uint32_t value)
+static void ioapic_write(struct irqchip *io, uint32_t value)
 {
 	uint32_t reg = io->state.select;
 	uint32_t index = reg - IOAPIC_REG_REDIRECT;
@@ -142,7 +145,7 @@ static void ioapic_write(struct ioapic *io, uint32_t value)
 /* IOREGSEL at 0x00, IOWIN at 0x10; the rest of the page is nothing. */
 static void ioapic_io(void *opaque, uint64_t offset, void *data, unsigned len, bool write)
 {
-	struct ioapic *io = opaque;
+	struct irqchip *io = opaque;
 	uint32_t value = 0;
 	uint32_t shift = (uint32_t)(offset & 3);
 
@@ -163,15 +166,40 @@ static void ioapic_io(void *opaque, uint64_t offset, void *data, unsigned len, b
 	memcpy(data, &value, len < 4 - shift ? len : 4 - shift);
 }
 
-int ioapic_init(struct ioapic *io, struct vm *vm)
+/* KVM keeps the local APICs, and asks for this one's part by exits. */
+static int ioapic_split(struct vm *vm)
 {
-	*io = (struct ioapic){ .vm = vm };
-	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
-		io->state.redirect[pin] = RTE_MASKED;
-	return bus_claim(&vm->mmio, LAYOUT_IOAPIC, LAYOUT_PAGE_SIZE, ioapic_io, io, "ioapic");
+	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { IOAPIC_PINS } };
+
+	if (ioctl(vm->fd, KVM_ENABLE_CAP, &split) < 0)
+		return failf(errno, "this KVM has no split irqchip (Linux 4.4 or later has): %s",
+			     strerror(errno));
+	return 0;
 }
 
-void ioapic_set_pin(struct ioapic *io, unsigned pin, bool level)
+int irqchip_create(struct vm *vm)
+{
+	int ret = ioapic_split(vm);
+
+	if (ret < 0)
+		return ret;
+	vm->irqchip = calloc(1, sizeof(*vm->irqchip));
+	if (!vm->irqchip)
+		return failf(ENOMEM, "out of memory");
+	vm->irqchip->vm = vm;
+	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
+		vm->irqchip->state.redirect[pin] = RTE_MASKED;
+	return bus_claim(&vm->mmio, LAYOUT_IOAPIC, LAYOUT_PAGE_SIZE, ioapic_io, vm->irqchip,
+			 "ioapic");
+}
+
+void irqchip_destroy(struct vm *vm)
+{
+	free(vm->irqchip);
+	vm->irqchip = NULL;
+}
+
+void irqchip_set_pin(struct irqchip *io, unsigned pin, bool level)
 {
 	uint32_t bit;
 	bool was;
@@ -185,7 +213,7 @@ void ioapic_set_pin(struct ioapic *io, unsigned pin, bool level)
 		ioapic_deliver(io, pin);
 }
 
-void ioapic_eoi(struct ioapic *io, uint8_t vector)
+void irqchip_eoi(struct irqchip *io, uint8_t vector)
 {
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
 		uint64_t *entry = &io->state.redirect[pin];
@@ -197,9 +225,35 @@ void ioapic_eoi(struct ioapic *io, uint8_t vector)
 	}
 }
 
-int ioapic_restored(struct ioapic *io)
+void irqchip_save(const struct irqchip *io, struct blob *out)
 {
-	if (io->state.select > 0xff || io->state.id > 0xf || io->state.level >> IOAPIC_PINS)
-		return failf(EINVAL, "ioapic: a saved register is out of range");
-	return ioapic_update_routes(io);
+	fields_save(ioapic_fields, &io->state, out);
+}
+
+static int ioapic_parse(const char *path, const void *data, size_t len, struct ioapic_state *state)
+{
+	struct blob in = blob_reader(data, len);
+
+	fields_load(ioapic_fields, state, &in);
+	if (in.failed || in.pos != in.len)
+		return failf(EINVAL, "%s: section ioapic has %zu bytes, expected %zu", path, len,
+			     fields_size(ioapic_fields));
+	if (state->select > 0xff || state->id > 0xf || state->level >> IOAPIC_PINS)
+		return failf(EINVAL, "%s: section ioapic: a register is out of range", path);
+	return 0;
+}
+
+int irqchip_check(const struct irqchip *io, const char *path, const void *data, size_t len)
+{
+	struct ioapic_state state;
+
+	(void)io;
+	return ioapic_parse(path, data, len, &state);
+}
+
+int irqchip_load(struct irqchip *io, const char *path, const void *data, size_t len)
+{
+	int ret = ioapic_parse(path, data, len, &io->state);
+
+	return ret < 0 ? ret : ioapic_update_routes(io);
 }

@@ -18,12 +18,12 @@
 static bool snapshot_expects(const struct state_section *section, const struct vm *vm,
 			     struct devices *devices, uint32_t *version)
 {
-	static const struct {
+	const struct {
 		const char *name;
 		uint32_t version;
 	} own[] = {
 		{ "machine", SNAPSHOT_MACHINE_VERSION }, { "memory", SNAPSHOT_MEMORY_VERSION },
-		{ "config", SNAPSHOT_CONFIG_VERSION },   { "ioapic", IOAPIC_VERSION },
+		{ "config", SNAPSHOT_CONFIG_VERSION },   { irqchip_section, irqchip_version },
 		{ "vcpu", SNAPSHOT_VCPU_VERSION },
 	};
 	struct device *dev = devices_find(devices, section->name);
@@ -88,11 +88,13 @@ static int snapshot_check_known(const struct snapshot *s, const struct vm *vm,
 /* Every section that this machine needs is there, and long enough for what is in it. */
 static int snapshot_check_complete(const struct snapshot *s, struct vm *vm, struct devices *devices)
 {
-	struct ioapic_state ioapic;
+	const struct state_section *irqchip = state_find(&s->state, irqchip_section, 0);
 	char words[256];
-	int ret = snapshot_section(&s->state, s->path, "ioapic", IOAPIC_VERSION, ioapic_fields,
-				   &ioapic, NULL);
+	int ret;
 
+	if (!irqchip)
+		return failf(EINVAL, "%s: its state has no section %s", s->path, irqchip_section);
+	ret = irqchip_check(vm->irqchip, s->path, irqchip->data, irqchip->len);
 	if (ret < 0)
 		return ret;
 	for (unsigned i = 0; i < devices->count; i++) {
@@ -155,13 +157,14 @@ static int snapshot_check(const struct snapshot *s, struct vm *vm, struct device
  *     that page is.
  *  2. The vCPUs with their local APICs; in which order their registers go is arch's to know
  *     (CPUID before MSRs, TSC before its deadline, MP state last).
- *  3. The I/O APIC: a level pin that is active sends its interrupt again, which needs local APICs.
- *  4. The devices: what they do in restore may raise interrupts through the I/O APIC.
+ *  3. The interrupt controller: a level pin that is active sends its interrupt again, which needs local APICs.
+ *  4. The devices: what they do in restore may raise interrupts.
  * The caller starts the devices and then the vCPUs; KVM_KVMCLOCK_CTRL is vm_resume's.
  */
 static int snapshot_commit(const struct snapshot *s, struct vm *vm, struct devices *devices,
 			   const struct snapshot_machine *machine, bool time)
 {
+	const struct state_section *irqchip = state_find(&s->state, irqchip_section, 0);
 	unsigned skipped = 0;
 	int ret = time ? vm_clock_set(vm, machine->clock_ns) : 0;
 
@@ -171,10 +174,7 @@ static int snapshot_commit(const struct snapshot *s, struct vm *vm, struct devic
 		ret = vcpu_load(&vm->vcpus[i], section->data, section->len, time, &skipped);
 	}
 	if (ret == 0)
-		ret = snapshot_section(&s->state, s->path, "ioapic", IOAPIC_VERSION, ioapic_fields,
-				       &vm->ioapic.state, NULL);
-	if (ret == 0)
-		ret = ioapic_restored(&vm->ioapic);
+		ret = irqchip_load(vm->irqchip, s->path, irqchip->data, irqchip->len);
 	for (unsigned i = 0; ret == 0 && i < devices->count; i++) {
 		struct device *dev = &devices->list[i];
 		const struct state_section *section = state_find(&s->state, dev->class->name, 0);

@@ -98,10 +98,10 @@ static int snapshot_save_parts(struct state_writer *w, struct vm *vm, struct dev
 		if (ret < 0)
 			return ret;
 	}
-	out = snapshot_add(w, "ioapic", 0, IOAPIC_VERSION);
+	out = snapshot_add(w, irqchip_section, 0, irqchip_version);
 	if (!out)
 		return -ENOSPC;
-	fields_save(ioapic_fields, &vm->ioapic.state, out);
+	irqchip_save(vm->irqchip, out);
 	for (unsigned i = 0; i < devices->count; i++) {
 		struct device *dev = &devices->list[i];
 

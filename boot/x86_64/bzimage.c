@@ -17,6 +17,12 @@ struct bzimage_payload {
 	uint64_t size;
 };
 
+bool bzimage_matches(const struct image *image)
+{
+	return image->size >= LINUX_HEADER_MAGIC_OFFSET + 4 &&
+	       memcmp(image->data + LINUX_HEADER_MAGIC_OFFSET, "HdrS", 4) == 0;
+}
+
 static int bzimage_check_header(const struct image *image, const struct linux_header *h)
 {
 	if (h->boot_flag != LINUX_BOOT_FLAG)

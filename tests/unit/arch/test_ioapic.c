@@ -14,6 +14,7 @@
 
 #include "arch/layout.h"
 #include "arch/vm.h"
+#include "arch/x86_64/ioapic.h"
 
 #define LEVEL  (1u << 15)
 #define MASKED (1u << 16)
@@ -51,9 +52,10 @@ static struct vm *machine(void)
 {
 	static struct vm vm;
 
+	irqchip_destroy(&vm);
 	memset(&vm, 0, sizeof(vm));
 	memset(&kvm, 0, sizeof(kvm));
-	assert_int_equal(ioapic_init(&vm.ioapic, &vm), 0);
+	assert_int_equal(irqchip_create(&vm), 0);
 	return &vm;
 }
 
@@ -136,12 +138,12 @@ static void test_level(void **state)
 	vm_irq(vm, 5, true);
 	assert_int_equal(kvm.msis, 1);
 	/* Still asserted at EOI: again; deasserted: not. */
-	ioapic_eoi(&vm->ioapic, 0x41);
+	irqchip_eoi(vm->irqchip, 0x41);
 	assert_int_equal(kvm.msis, 2);
 	vm_irq(vm, 5, false);
-	ioapic_eoi(&vm->ioapic, 0x41);
+	irqchip_eoi(vm->irqchip, 0x41);
 	assert_int_equal(kvm.msis, 2);
-	ioapic_eoi(&vm->ioapic, 0x42);
+	irqchip_eoi(vm->irqchip, 0x42);
 	/* Asserted while masked is delivered when unmasked. */
 	program(vm, 5, LEVEL | MASKED | 0x41, 0);
 	vm_irq(vm, 5, true);
@@ -150,19 +152,33 @@ static void test_level(void **state)
 	assert_int_equal(kvm.msis, 3);
 }
 
+/* Saves and loads it, and sees that the check says the same beforehand. */
+static int reload(struct vm *vm)
+{
+	struct blob saved = { 0 };
+	int check, ret;
+
+	irqchip_save(vm->irqchip, &saved);
+	check = irqchip_check(vm->irqchip, "here", saved.data, saved.len);
+	ret = irqchip_load(vm->irqchip, "here", saved.data, saved.len);
+	assert_int_equal(check, ret);
+	blob_fini(&saved);
+	return ret;
+}
+
 static void test_restored(void **state)
 {
 	struct vm *vm = machine();
 
 	(void)state;
-	vm->ioapic.state.redirect[7] = LEVEL | 0x50;
-	assert_int_equal(ioapic_restored(&vm->ioapic), 0);
+	vm->irqchip->state.redirect[7] = LEVEL | 0x50;
+	assert_int_equal(reload(vm), 0);
 	assert_int_equal(kvm.routes, 1);
-	vm->ioapic.state.select = 0x100;
-	assert_true(ioapic_restored(&vm->ioapic) < 0);
-	vm->ioapic.state.select = 0;
-	vm->ioapic.state.level = 1u << 24;
-	assert_true(ioapic_restored(&vm->ioapic) < 0);
+	vm->irqchip->state.select = 0x100;
+	assert_true(reload(vm) < 0);
+	vm->irqchip->state.select = 0;
+	vm->irqchip->state.level = 1u << 24;
+	assert_true(reload(vm) < 0);
 }
 
 int main(void)

@@ -31,7 +31,7 @@ int __wrap_vcpu_save(struct vcpu *vcpu, struct blob *out);
 int __wrap_vcpu_check(struct vcpu *vcpu, const void *state, size_t len);
 int __wrap_vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time,
 		     unsigned *skipped);
-int __wrap_ioapic_restored(struct ioapic *io);
+int __wrap_irqchip_load(struct irqchip *chip, const char *path, const void *data, size_t len);
 
 int __wrap_vm_clock_get(struct vm *vm, uint64_t *ns)
 {
@@ -74,10 +74,14 @@ int __wrap_vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time
 	return 0;
 }
 
-int __wrap_ioapic_restored(struct ioapic *io)
+int __wrap_irqchip_load(struct irqchip *chip, const char *path, const void *data, size_t len)
 {
-	assert_int_equal(io->state.id, 7);
-	assert_true(io->state.redirect[3] == 0x1234567890ull);
+	struct blob in = blob_reader(data, len);
+
+	assert_non_null(path);
+	fields_load(ioapic_fields, &chip->state, &in);
+	assert_int_equal(chip->state.id, 7);
+	assert_true(chip->state.redirect[3] == 0x1234567890ull);
 	machine_note('i');
 	return 0;
 }
@@ -124,7 +128,8 @@ struct machine *machine_make(struct memory *memory)
 	m->vm.vcpu_count = 2;
 	m->vm.vcpus[1].index = 1;
 	m->vm.virtio_slots = 1;
-	m->vm.ioapic.vm = &m->vm;
+	m->vm.irqchip = &m->irqchip;
+	m->irqchip.vm = &m->vm;
 	m->devices.count = 2;
 	m->devices.list[0] = (struct device){ .class = &fake_a, .vm = &m->vm, .state = &m->a };
 	m->devices.list[1] = (struct device){ .class = &fake_b, .vm = &m->vm, .state = &m->b };

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A machine to snapshot whose vCPUs, clock and two devices are stand-ins. The test that includes
- * it wraps vm_clock_get, vm_clock_set, vcpu_save, vcpu_check, vcpu_load and ioapic_restored.
+ * it wraps vm_clock_get, vm_clock_set, vcpu_save, vcpu_check, vcpu_load and irqchip_load.
  */
 #ifndef VIRGA_TESTS_UNIT_SNAPSHOT_MACHINE_H
 #define VIRGA_TESTS_UNIT_SNAPSHOT_MACHINE_H
 
+#include "arch/x86_64/ioapic.h"
 #include "devices/device.h"
 
 struct fake_state {
@@ -15,6 +16,7 @@ struct fake_state {
 
 struct machine {
 	struct vm vm;
+	struct irqchip irqchip;
 	struct devices devices;
 	struct fake_state a, b;
 };

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "arch/x86_64/ioapic.h"
 #include "boot/snapshot/format.h"
 #include "devices/device.h"
 
@@ -79,7 +80,7 @@ static void golden_each(void (*visit)(const struct golden *g, void *opaque), voi
 	golden_begin(&g, "vcpu", SNAPSHOT_VCPU_VERSION);
 	golden_line(&g, "then bytes of its own");
 	visit(&g, opaque);
-	golden_begin(&g, "ioapic", IOAPIC_VERSION);
+	golden_begin(&g, irqchip_section, irqchip_version);
 	golden_fields(&g, ioapic_fields);
 	visit(&g, opaque);
 	for (unsigned i = 0; device_classes[i]; i++) {

@@ -5,7 +5,7 @@
  * that nothing of the machine changes before all is checked, the restore order, and
  * what happens to a reader under whom the directory is replaced.
  *
- * wrap: vm_clock_get vm_clock_set vcpu_save vcpu_check vcpu_load ioapic_restored openat
+ * wrap: vm_clock_get vm_clock_set vcpu_save vcpu_check vcpu_load irqchip_load openat
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -52,8 +52,8 @@ static int setup(void **state)
 	m = machine_make(&memory);
 	m->a.number = 100;
 	m->b.number = 200;
-	m->vm.ioapic.state.id = 7;
-	m->vm.ioapic.state.redirect[3] = 0x1234567890ull;
+	m->vm.irqchip->state.id = 7;
+	m->vm.irqchip->state.redirect[3] = 0x1234567890ull;
 	assert_int_equal(snapshot_dir_create(&dir, path, config_text, strlen(config_text)), 0);
 	assert_int_equal(snapshot_save(&m->vm, &m->devices, config_text, strlen(config_text),
 				       dir.state_fd, dir.memory_fd),

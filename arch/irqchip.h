@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The interrupt controller of a machine: what an ISA's folder gives the rest. x86_64 has an I/O APIC,
+ * whose local halves are KVM's and part of each vCPU.
+ */
+#ifndef VIRGA_ARCH_IRQCHIP_H
+#define VIRGA_ARCH_IRQCHIP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arch/base/blob.h"
+
+struct vm;
+struct irqchip;
+
+/* Its section in a snapshot. */
+extern const char irqchip_section[];
+extern const uint32_t irqchip_version;
+
+/*
+ * Makes vm->irqchip, reset, with KVM's half of it; after the memory slots, before any vCPU. 0 or
+ * -errno with a sentence. irqchip_destroy() is vm_destroy()'s, of one that was not made too.
+ */
+int irqchip_create(struct vm *vm);
+void irqchip_destroy(struct vm *vm);
+
+/* Drives a pin; one that there is not is ignored. VM lock held. */
+void irqchip_set_pin(struct irqchip *chip, unsigned pin, bool level);
+
+/* An EOI for a level-triggered vector came from a vCPU. VM lock held. */
+void irqchip_eoi(struct irqchip *chip, uint8_t vector);
+
+/* Appends its state. */
+void irqchip_save(const struct irqchip *chip, struct blob *out);
+
+/*
+ * Whether a saved state can be loaded, and loads it. path: the snapshot, for the sentence. 0, or
+ * -errno with one; check changes nothing.
+ */
+int irqchip_check(const struct irqchip *chip, const char *path, const void *data, size_t len);
+int irqchip_load(struct irqchip *chip, const char *path, const void *data, size_t len);
+
+#endif
