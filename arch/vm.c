@@ -42,18 +42,20 @@ static void vcpu_take_signals(struct vcpu *vcpu, bool wait)
 		vm_signal(vm, signal);
 }
 
-int vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque)
+void vm_poll_add(struct vm *vm, struct vm_poll *poll)
 {
-	if (vm->poll_count == VM_POLLS_MAX)
-		return failf(ENOSPC, "too many devices want to be polled");
-	vm->polls[vm->poll_count++] = (struct vm_poll){ .poll = poll, .opaque = opaque };
-	return 0;
+	struct vm_poll **at = &vm->polls;
+
+	while (*at)
+		at = &(*at)->next;
+	poll->next = NULL;
+	*at = poll;
 }
 
 void vm_poll(struct vm *vm)
 {
-	for (unsigned i = 0; i < vm->poll_count; i++)
-		vm->polls[i].poll(vm->polls[i].opaque);
+	for (const struct vm_poll *p = vm->polls; p; p = p->next)
+		p->poll(p->opaque);
 }
 
 /* --- The run loop --- */

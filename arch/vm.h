@@ -59,12 +59,11 @@ enum vm_state {
 	VM_ENDED,
 };
 
-#define VM_POLLS_MAX 8
-
 /* Something that looks for work the guest left in memory (a virtio device's queues). */
 struct vm_poll {
 	void (*poll)(void *opaque);
 	void *opaque;
+	struct vm_poll *next; /* vm_poll_add()'s */
 };
 
 struct vm {
@@ -86,9 +85,8 @@ struct vm {
 	bool wake_pending; /* a used buffer was published since the guest last parked */
 	bool poll_pending; /* vm_poll_later() */
 	struct vm_end end;
-	struct vcpu *current; /* whose exit is being handled */
-	unsigned poll_count;
-	struct vm_poll polls[VM_POLLS_MAX];
+	struct vcpu *current;  /* whose exit is being handled */
+	struct vm_poll *polls; /* in the order in which they were added; borrowed */
 	unsigned virtio_slots; /* virtio-mmio slots taken so far, from 0 */
 	uint32_t tsc_khz;      /* of a new vCPU's TSC */
 	uint64_t host_key;     /* cpuid_host_key(), once it was asked for */
@@ -172,8 +170,11 @@ void vm_forget(struct vm *vm);
 /* Sets the level of an I/O APIC pin (GSI). Edge pins deliver on the rising edge. VM lock held. */
 void vm_irq(struct vm *vm, unsigned gsi, bool level);
 
-/* Registers / runs what vm_poll() calls, while the machine is built / under the VM lock. */
-int vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque);
+/*
+ * Registers / runs what vm_poll() calls, while the machine is built / under the VM lock. poll stays
+ * where it is as long as the machine.
+ */
+void vm_poll_add(struct vm *vm, struct vm_poll *poll);
 void vm_poll(struct vm *vm);
 
 /* Has a vCPU call vm_poll() soon, after signals and whoever waits for the lock. VM lock held. */

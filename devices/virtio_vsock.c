@@ -13,7 +13,7 @@
 
 #include "devices/channel/channel.h"
 #include "devices/device.h"
-#include "devices/virtio/mmio.h"
+#include "devices/virtio/device.h"
 #include "devices/vsock/channel_end.h"
 #include "devices/vsock/unix.h"
 #include "devices/vsock/vsock.h"
@@ -30,8 +30,8 @@
 #define VSOCK_QUESTIONS_MAX 128
 
 struct virtio_vsock {
-	struct virtio_mmio mmio;
-	struct virtio virtio;
+	struct virtio_device device;
+	struct virtqueue queues[VSOCK_QUEUE_COUNT];
 	struct vsock_owner owner;
 	struct channel *channel;
 	int (*connect)(void *opaque, uint64_t id, uint32_t port);
@@ -58,7 +58,7 @@ static bool virtio_vsock_spend(struct virtio_vsock *vv)
 
 static void virtio_vsock_fill_rx(struct virtio_vsock *vv)
 {
-	struct virtqueue *q = &vv->virtio.queues[VSOCK_QUEUE_RX];
+	struct virtqueue *q = &vv->queues[VSOCK_QUEUE_RX];
 	struct iovec payload[VIRTQUEUE_SIZE_MAX];
 	struct virtqueue_chain chain;
 	struct vsock_header h;
@@ -107,7 +107,7 @@ static void virtio_vsock_receive(struct virtio_vsock *vv, const struct virtqueue
 
 static void virtio_vsock_drain_tx(struct virtio_vsock *vv)
 {
-	struct virtqueue *q = &vv->virtio.queues[VSOCK_QUEUE_TX];
+	struct virtqueue *q = &vv->queues[VSOCK_QUEUE_TX];
 	struct virtqueue_chain chain;
 
 	while (virtio_vsock_spend(vv)) {
@@ -125,14 +125,9 @@ static void virtio_vsock_drain_tx(struct virtio_vsock *vv)
 	}
 }
 
-static struct virtio_vsock *virtio_vsock_of(struct virtio *v)
-{
-	return (struct virtio_vsock *)((char *)v - offsetof(struct virtio_vsock, virtio));
-}
-
 static void virtio_vsock_notify(struct virtio *v, unsigned queue)
 {
-	struct virtio_vsock *vv = virtio_vsock_of(v);
+	struct virtio_vsock *vv = virtio_device_state(v);
 
 	if (vv->busy)
 		return;
@@ -156,12 +151,12 @@ static void virtio_vsock_wake(void *opaque)
 	struct virtio_vsock *vv = opaque;
 
 	if (!vv->busy)
-		virtio_notify(&vv->virtio, VSOCK_QUEUE_RX);
+		virtio_notify(&vv->device.virtio, VSOCK_QUEUE_RX);
 }
 
 static void virtio_vsock_reset(struct virtio *v)
 {
-	struct virtio_vsock *vv = virtio_vsock_of(v);
+	struct virtio_vsock *vv = virtio_device_state(v);
 
 	vsock_clear(&vv->vsock);
 	vv->stalled = false;
@@ -182,7 +177,6 @@ static void virtio_vsock_config_read(struct virtio *v, uint64_t offset, void *da
 static const struct virtio_class virtio_vsock_virtio_class = {
 	.name = "virtio_vsock",
 	.id = 19,
-	.queue_count = VSOCK_QUEUE_COUNT,
 	.notify = virtio_vsock_notify,
 	.reset = virtio_vsock_reset,
 	.config_read = virtio_vsock_config_read,
@@ -242,9 +236,9 @@ void vsock_unix_connected(struct device *dev, uint64_t id, int error, int fd)
 static bool virtio_vsock_has_driver(void *opaque)
 {
 	const struct virtio_vsock *vv = opaque;
+	const uint32_t status = vv->device.virtio.state.status;
 
-	return (vv->virtio.state.status & VIRTIO_STATUS_DRIVER_OK) &&
-	       !(vv->virtio.state.status & VIRTIO_STATUS_NEEDS_RESET);
+	return (status & VIRTIO_STATUS_DRIVER_OK) && !(status & VIRTIO_STATUS_NEEDS_RESET);
 }
 
 /* --- Life --- */
@@ -255,7 +249,7 @@ static void virtio_vsock_destroy(struct device *dev)
 
 	channel_set_wake(vv->channel, NULL, NULL);
 	vsock_unix_destroy(&vv->host);
-	virtio_fini(&vv->virtio);
+	virtio_device_destroy(dev);
 }
 
 static int virtio_vsock_create(struct device *dev, const struct device_host *host)
@@ -274,27 +268,13 @@ static int virtio_vsock_create(struct device *dev, const struct device_host *hos
 	};
 	vsock_init(&vv->vsock, &vv->owner);
 	channel_set_wake(vv->channel, virtio_vsock_channel_wake, vv);
-	ret = virtio_mmio_create(&vv->mmio, &vv->virtio, &virtio_vsock_virtio_class, dev->vm);
+	ret = virtio_device_create(dev, &virtio_vsock_virtio_class, 0, vv->queues,
+				   VSOCK_QUEUE_COUNT);
 	if (ret == 0)
 		ret = vsock_unix_create(&vv->host, &vv->vsock, dev->vm, host->vsock);
 	if (ret)
 		virtio_vsock_destroy(dev);
 	return ret;
-}
-
-static int virtio_vsock_start(struct device *dev)
-{
-	struct virtio_vsock *vv = dev->state;
-
-	virtio_start(&vv->virtio);
-	return 0;
-}
-
-static void virtio_vsock_stop(struct device *dev)
-{
-	struct virtio_vsock *vv = dev->state;
-
-	virtio_stop(&vv->virtio);
 }
 
 /* Host sockets are closed with what they had not taken. */
@@ -304,7 +284,7 @@ static void virtio_vsock_clear(struct device *dev)
 
 	channel_wipe(vv->channel);
 	vsock_drop(&vv->vsock);
-	virtio_clear(&vv->virtio);
+	virtio_device_clear(dev);
 	vv->stalled = false;
 }
 
@@ -365,7 +345,7 @@ static int virtio_vsock_restore(struct device *dev, struct blob *in)
 {
 	struct virtio_vsock *vv = dev->state;
 	struct vsock_conn *c = &vv->vsock.conns[0];
-	int ret = virtio_restored(&vv->virtio);
+	int ret = virtio_device_restore(dev, in);
 
 	if (ret)
 		return ret;
@@ -390,11 +370,10 @@ static int virtio_vsock_restore(struct device *dev, struct blob *in)
 
 /* clang-format off */
 static const struct field virtio_vsock_fields[] = {
-	VIRTIO_MMIO_FIELDS(struct virtio_vsock, mmio),
-	VIRTIO_FIELDS(struct virtio_vsock, virtio),
-	VIRTQUEUE_FIELDS(struct virtio_vsock, virtio.queues[0]),
-	VIRTQUEUE_FIELDS(struct virtio_vsock, virtio.queues[1]),
-	VIRTQUEUE_FIELDS(struct virtio_vsock, virtio.queues[2]),
+	VIRTIO_DEVICE_FIELDS(struct virtio_vsock, device),
+	VIRTQUEUE_FIELDS(struct virtio_vsock, queues[0]),
+	VIRTQUEUE_FIELDS(struct virtio_vsock, queues[1]),
+	VIRTQUEUE_FIELDS(struct virtio_vsock, queues[2]),
 	FIELD(struct virtio_vsock, vsock.next_port),
 	FIELD(struct virtio_vsock, vsock.conns[0].state),
 	FIELD(struct virtio_vsock, vsock.conns[0].due),
@@ -422,8 +401,8 @@ const struct device_class virtio_vsock_class = {
 	.fields = virtio_vsock_fields,
 	.create = virtio_vsock_create,
 	.destroy = virtio_vsock_destroy,
-	.start = virtio_vsock_start,
-	.stop = virtio_vsock_stop,
+	.start = virtio_device_start,
+	.stop = virtio_device_stop,
 	.clear = virtio_vsock_clear,
 	.save = virtio_vsock_save,
 	.restore = virtio_vsock_restore,

@@ -29,6 +29,10 @@ struct field {
 #define FIELD(type, member) \
 	{ #member, offsetof(type, member), FIELD_WIDTH(((type *)0)->member), 1 }
 
+/* The same, under a name that is not its place. */
+#define FIELD_NAMED(type, member, name) \
+	{ name, offsetof(type, member), FIELD_WIDTH(((type *)0)->member), 1 }
+
 /* A one-dimensional array member. */
 #define FIELD_ARRAY(type, member) \
 	{ #member, offsetof(type, member), FIELD_WIDTH(((type *)0)->member[0]), \

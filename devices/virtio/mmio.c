@@ -50,8 +50,7 @@ static struct virtqueue *virtio_mmio_queue(const struct virtio_mmio *mmio)
 {
 	struct virtio *v = mmio->virtio;
 
-	return mmio->state.queue_sel < v->class->queue_count ? &v->queues[mmio->state.queue_sel]
-							     : NULL;
+	return mmio->state.queue_sel < v->queue_count ? &v->queues[mmio->state.queue_sel] : NULL;
 }
 
 static uint32_t virtio_mmio_read(const struct virtio_mmio *mmio, uint64_t offset)
@@ -165,6 +164,17 @@ static void virtio_mmio_write(struct virtio_mmio *mmio, uint64_t offset, uint32_
 	}
 }
 
+static void virtio_mmio_config(struct virtio *v, uint64_t offset, void *data, unsigned len,
+			       bool write)
+{
+	const struct virtio_class *class = v->class;
+
+	if (write && class->config_write)
+		class->config_write(v, offset, data, len);
+	else if (!write && class->config_read)
+		class->config_read(v, offset, data, len);
+}
+
 static void virtio_mmio_io(void *opaque, uint64_t offset, void *data, unsigned len, bool write)
 {
 	struct virtio_mmio *mmio = opaque;
@@ -173,9 +183,7 @@ static void virtio_mmio_io(void *opaque, uint64_t offset, void *data, unsigned l
 	if (!write)
 		memset(data, 0, len);
 	if (offset >= MMIO_CONFIG) {
-		if (!write)
-			mmio->virtio->class->config_read(mmio->virtio, offset - MMIO_CONFIG, data,
-							 len);
+		virtio_mmio_config(mmio->virtio, offset - MMIO_CONFIG, data, len, write);
 		return;
 	}
 	if (len != sizeof(value) || offset % sizeof(value) != 0)
@@ -189,21 +197,20 @@ static void virtio_mmio_io(void *opaque, uint64_t offset, void *data, unsigned l
 	}
 }
 
-int virtio_mmio_create(struct virtio_mmio *mmio, struct virtio *v, const struct virtio_class *class,
-		       struct vm *vm)
+int virtio_mmio_create(struct virtio_mmio *mmio, struct virtio *v, struct vm *vm)
 {
 	unsigned slot = vm->virtio_slots;
 	int ret;
 
 	if (slot >= LAYOUT_VIRTIO_SLOTS)
-		return failf(ENOSPC, "%s: all %u virtio slots are taken", class->name,
+		return failf(ENOSPC, "%s: all %u virtio slots are taken", v->class->name,
 			     LAYOUT_VIRTIO_SLOTS);
 	mmio->virtio = v;
-	ret = virtio_init(v, class, vm, LAYOUT_VIRTIO_GSI + slot);
+	ret = virtio_init(v, vm, LAYOUT_VIRTIO_GSI + slot);
 	if (ret)
 		return ret;
 	ret = bus_claim(&vm->mmio, LAYOUT_VIRTIO_MMIO + (uint64_t)slot * LAYOUT_VIRTIO_STRIDE,
-			LAYOUT_VIRTIO_SIZE, virtio_mmio_io, mmio, class->name);
+			LAYOUT_VIRTIO_SIZE, virtio_mmio_io, mmio, v->class->name);
 	if (ret == 0)
 		vm->virtio_slots++;
 	return ret;

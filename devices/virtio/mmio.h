@@ -21,9 +21,9 @@ struct virtio_mmio_state {
 /* clang-format off */
 /* NOLINTBEGIN(bugprone-macro-parentheses): member designators */
 #define VIRTIO_MMIO_FIELDS(type, mmio)                                                            \
-	FIELD(type, mmio.state.device_features_sel),                                              \
-	FIELD(type, mmio.state.driver_features_sel),                                              \
-	FIELD(type, mmio.state.queue_sel)
+	FIELD_NAMED(type, mmio.state.device_features_sel, "mmio.state.device_features_sel"),      \
+	FIELD_NAMED(type, mmio.state.driver_features_sel, "mmio.state.driver_features_sel"),      \
+	FIELD_NAMED(type, mmio.state.queue_sel, "mmio.state.queue_sel")
 /* NOLINTEND(bugprone-macro-parentheses) */
 /* clang-format on */
 
@@ -33,10 +33,9 @@ struct virtio_mmio {
 };
 
 /*
- * Takes the next slot, claims its range and makes the core `v` of `class` on its pin. 0 or
- * -errno with a sentence; virtio_fini(v) is the caller's in both cases.
+ * Takes the next slot, claims its range and makes the core `v`, which has its class, features and
+ * queues, on its pin. 0 or -errno with a sentence; virtio_fini(v) is the caller's in both cases.
  */
-int virtio_mmio_create(struct virtio_mmio *mmio, struct virtio *v, const struct virtio_class *class,
-		       struct vm *vm);
+int virtio_mmio_create(struct virtio_mmio *mmio, struct virtio *v, struct vm *vm);
 
 #endif

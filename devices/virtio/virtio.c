@@ -61,7 +61,7 @@ void virtio_flush(struct virtio *v)
 {
 	bool published = false, interrupt = false;
 
-	for (unsigned i = 0; i < v->class->queue_count; i++) {
+	for (unsigned i = 0; i < v->queue_count; i++) {
 		published |= virtqueue_publish(&v->queues[i], &interrupt);
 		if (v->queues[i].broken)
 			virtio_fail(v, v->queues[i].broken);
@@ -74,7 +74,7 @@ void virtio_flush(struct virtio *v)
 
 void virtio_notify(struct virtio *v, uint32_t queue)
 {
-	if (queue >= v->class->queue_count || !virtio_live(v))
+	if (queue >= v->queue_count || !virtio_live(v))
 		return;
 	v->class->notify(v, queue);
 	virtio_flush(v);
@@ -84,7 +84,7 @@ static void virtio_poll(void *opaque)
 {
 	struct virtio *v = opaque;
 
-	for (unsigned i = 0; i < v->class->queue_count && virtio_live(v); i++)
+	for (unsigned i = 0; i < v->queue_count && virtio_live(v); i++)
 		v->class->notify(v, i);
 	virtio_flush(v);
 }
@@ -127,8 +127,7 @@ void virtio_set_ready(struct virtio *v, unsigned queue, bool ready)
 
 uint64_t virtio_features(const struct virtio *v)
 {
-	return v->class->features | VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC |
-	       VIRTIO_F_EVENT_IDX;
+	return v->features | VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
 }
 
 void virtio_set_features(struct virtio *v, unsigned half, uint32_t value)
@@ -150,7 +149,7 @@ static bool virtio_features_ok(const struct virtio *v)
 
 static void virtio_use_features(struct virtio *v)
 {
-	for (unsigned i = 0; i < v->class->queue_count; i++) {
+	for (unsigned i = 0; i < v->queue_count; i++) {
 		v->queues[i].event_idx = (v->state.driver_features & VIRTIO_F_EVENT_IDX) != 0;
 		v->queues[i].indirect = (v->state.driver_features & VIRTIO_F_INDIRECT_DESC) != 0;
 	}
@@ -159,7 +158,7 @@ static void virtio_use_features(struct virtio *v)
 void virtio_clear(struct virtio *v)
 {
 	v->state = (struct virtio_state){ 0 };
-	for (unsigned i = 0; i < v->class->queue_count; i++)
+	for (unsigned i = 0; i < v->queue_count; i++)
 		virtqueue_init(&v->queues[i], &v->vm->memory);
 }
 
@@ -170,7 +169,8 @@ static void virtio_reset(struct virtio *v)
 	virtio_ack(v, v->state.isr);
 	virtio_clear(v);
 	v->state.config_generation = generation;
-	v->class->reset(v);
+	if (v->class->reset)
+		v->class->reset(v);
 }
 
 void virtio_set_status(struct virtio *v, uint32_t value)
@@ -195,24 +195,25 @@ void virtio_set_status(struct virtio *v, uint32_t value)
 
 /* --- Life --- */
 
-int virtio_init(struct virtio *v, const struct virtio_class *class, struct vm *vm, unsigned gsi)
+int virtio_init(struct virtio *v, struct vm *vm, unsigned gsi)
 {
-	v->class = class;
 	v->vm = vm;
 	v->gsi = gsi;
 	v->again_fd = -1;
-	for (unsigned i = 0; i < class->queue_count; i++)
+	for (unsigned i = 0; i < v->queue_count; i++)
 		virtqueue_init(&v->queues[i], &vm->memory);
 	/* What the other vCPUs of an honest guest fill must not keep vCPU 0 out of the guest. */
 	if (vm->vcpu_count > 1) {
 		v->again_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (v->again_fd < 0)
-			return failf(errno, "%s: no eventfd: %s", class->name, strerror(errno));
+			return failf(errno, "%s: no eventfd: %s", v->class->name, strerror(errno));
 		v->again = loop_add(&vm->loop, v->again_fd, EPOLLIN, virtio_again_event, v);
 		if (!v->again)
 			return -ENOMEM;
 	}
-	return vm_poll_add(vm, virtio_poll, v);
+	v->poll = (struct vm_poll){ .poll = virtio_poll, .opaque = v };
+	vm_poll_add(vm, &v->poll);
+	return 0;
 }
 
 void virtio_fini(struct virtio *v)
@@ -249,7 +250,7 @@ int virtio_restored(struct virtio *v)
 						    : s->status & VIRTIO_STATUS_DRIVER_OK)
 		return failf(EINVAL, "%s: saved features %#llx do not fit status %#x",
 			     v->class->name, (unsigned long long)s->driver_features, s->status);
-	for (unsigned i = 0; i < v->class->queue_count; i++) {
+	for (unsigned i = 0; i < v->queue_count; i++) {
 		struct virtqueue *q = &v->queues[i];
 
 		if (q->state.ready > 1 || (q->state.ready && !virtqueue_enable(q)))

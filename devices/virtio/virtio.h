@@ -16,8 +16,6 @@
 #include "arch/vm.h"
 #include "devices/virtio/virtqueue.h"
 
-#define VIRTIO_QUEUES_MAX         3
-
 /* Device status (2.1). */
 #define VIRTIO_STATUS_ACKNOWLEDGE 1u
 #define VIRTIO_STATUS_DRIVER      2u
@@ -41,8 +39,6 @@ struct virtio;
 struct virtio_class {
 	const char *name;
 	uint32_t id; /* device ID (5) */
-	unsigned queue_count;
-	uint64_t features; /* of its own, beside the three above */
 
 	/*
 	 * The guest may have added buffers to a queue: looks at it, whether it did or not. Takes a
@@ -50,10 +46,12 @@ struct virtio_class {
 	 * the device is live; the core publishes and interrupts afterwards.
 	 */
 	void (*notify)(struct virtio *v, unsigned queue);
-	/* The guest resets the device: drop all that depends on the driver. */
+	/* The guest resets the device: drop all that depends on the driver. Optional. */
 	void (*reset)(struct virtio *v);
-	/* Fills len bytes of configuration space from offset, zeroed before the call. */
+	/* Fills len bytes of configuration space from offset, zeroed before the call. Optional. */
 	void (*config_read)(struct virtio *v, uint64_t offset, void *data, unsigned len);
+	/* The guest writes len bytes there. Optional. */
+	void (*config_write)(struct virtio *v, uint64_t offset, const void *data, unsigned len);
 };
 
 /* Guest-visible and saved. */
@@ -67,19 +65,22 @@ struct virtio_state {
 /* clang-format off */
 /* NOLINTBEGIN(bugprone-macro-parentheses): member designators */
 #define VIRTIO_FIELDS(type, virtio)                                                               \
-	FIELD(type, virtio.state.driver_features),                                                \
-	FIELD(type, virtio.state.status),                                                         \
-	FIELD(type, virtio.state.isr),                                                            \
-	FIELD(type, virtio.state.config_generation)
+	FIELD_NAMED(type, virtio.state.driver_features, "virtio.state.driver_features"),          \
+	FIELD_NAMED(type, virtio.state.status, "virtio.state.status"),                            \
+	FIELD_NAMED(type, virtio.state.isr, "virtio.state.isr"),                                  \
+	FIELD_NAMED(type, virtio.state.config_generation, "virtio.state.config_generation")
 /* NOLINTEND(bugprone-macro-parentheses) */
 /* clang-format on */
 
 struct virtio {
 	struct virtio_state state;
-	struct virtqueue queues[VIRTIO_QUEUES_MAX];
 	const struct virtio_class *class;
+	uint64_t features;        /* of its own, beside the three above */
+	struct virtqueue *queues; /* the device's; borrowed */
+	unsigned queue_count;
 	struct vm *vm;
 	unsigned gsi;
+	struct vm_poll poll;
 	bool started; /* between virtio_start and virtio_stop: guest memory may be touched */
 	int again_fd; /* eventfd that brings the loop thread back, -1: a vCPU comes back; owned */
 	struct loop_watch *again;
@@ -87,10 +88,10 @@ struct virtio {
 };
 
 /*
- * A reset device on pin gsi that vm_poll() looks at. 0 or -errno with a sentence; on failure
- * virtio_fini is still to be called.
+ * A reset device on pin gsi that vm_poll() looks at; v has its class, features and queues. 0 or
+ * -errno with a sentence; on failure virtio_fini is still to be called.
  */
-int virtio_init(struct virtio *v, const struct virtio_class *class, struct vm *vm, unsigned gsi);
+int virtio_init(struct virtio *v, struct vm *vm, unsigned gsi);
 void virtio_fini(struct virtio *v);
 
 /* --- For the transport --- */

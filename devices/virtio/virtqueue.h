@@ -51,13 +51,13 @@ struct virtqueue_state {
 /* clang-format off */
 /* NOLINTBEGIN(bugprone-macro-parentheses): member designators */
 #define VIRTQUEUE_FIELDS(type, queue)                                                             \
-	FIELD(type, queue.state.desc),                                                            \
-	FIELD(type, queue.state.avail),                                                           \
-	FIELD(type, queue.state.used),                                                            \
-	FIELD(type, queue.state.size),                                                            \
-	FIELD(type, queue.state.avail_next),                                                      \
-	FIELD(type, queue.state.used_next),                                                       \
-	FIELD(type, queue.state.ready)
+	FIELD_NAMED(type, queue.state.desc, "virtio." #queue ".state.desc"),                      \
+	FIELD_NAMED(type, queue.state.avail, "virtio." #queue ".state.avail"),                    \
+	FIELD_NAMED(type, queue.state.used, "virtio." #queue ".state.used"),                      \
+	FIELD_NAMED(type, queue.state.size, "virtio." #queue ".state.size"),                      \
+	FIELD_NAMED(type, queue.state.avail_next, "virtio." #queue ".state.avail_next"),          \
+	FIELD_NAMED(type, queue.state.used_next, "virtio." #queue ".state.used_next"),            \
+	FIELD_NAMED(type, queue.state.ready, "virtio." #queue ".state.ready")
 /* NOLINTEND(bugprone-macro-parentheses) */
 /* clang-format on */
 

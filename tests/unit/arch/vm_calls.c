@@ -22,9 +22,9 @@ void __wrap_vm_wake(struct vm *vm)
 	vm_calls.wakes++;
 }
 
-int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque);
-int __wrap_vm_poll_add(struct vm *vm, void (*poll)(void *opaque), void *opaque)
+void __wrap_vm_poll_add(struct vm *vm, struct vm_poll *poll);
+void __wrap_vm_poll_add(struct vm *vm, struct vm_poll *poll)
 {
-	vm->polls[vm->poll_count++] = (struct vm_poll){ .poll = poll, .opaque = opaque };
-	return 0;
+	poll->next = vm->polls;
+	vm->polls = poll;
 }

@@ -44,7 +44,8 @@ static void test_slots_run_out(void **state)
 
 	(void)state;
 	toy.vm.virtio_slots = LAYOUT_VIRTIO_SLOTS;
-	assert_true(virtio_mmio_create(&front, &other, &toy_class, &toy.vm) < 0);
+	toy_equip(&other, toy.queues);
+	assert_true(virtio_mmio_create(&front, &other, &toy.vm) < 0);
 	assert_non_null(strstr(error_text(), "toy"));
 }
 
@@ -88,6 +89,37 @@ static void test_config_width(void **state)
 	assert_true(value == 0);
 	toy_put(0x100, 7); /* read-only here */
 	assert_int_equal(toy_get(0x100), 0x04030201);
+	assert_int_equal(toy.seen.config[0], 7);
+	value = 0x2211;
+	bus_io(&toy.vm.mmio, toy_address(0x109), &value, 2, true);
+	assert_int_equal(toy.seen.config[9], 0x11);
+	assert_int_equal(toy.seen.config[10], 0x22);
+	assert_int_equal(toy.seen.config[11], 0);
+}
+
+/* A device with a queue and nothing else, and one with many queues. */
+static void test_optional(void **state)
+{
+	const struct virtio_class plain = { .name = "plain", .id = 4, .notify = toy_class.notify };
+	struct virtqueue queues[16] = { { .memory = NULL } };
+
+	(void)state;
+	toy.virtio.class = &plain;
+	toy.virtio.features = 0;
+	toy_put(0x100, 7);
+	assert_int_equal(toy_get(0x100), 0);
+	toy_put(0x070, 1);
+	toy_put(0x070, 0);
+	assert_int_equal(toy_get(0x070), 0);
+	assert_int_equal(toy.seen.resets, 0);
+	toy_put(0x014, 0);
+	assert_int_equal(toy_get(0x010), 3u << 28);
+	toy.virtio.queues = queues;
+	toy.virtio.queue_count = 16;
+	toy_put(0x030, 15);
+	assert_int_equal(toy_get(0x034), VIRTQUEUE_SIZE_MAX);
+	toy_put(0x030, 16);
+	assert_int_equal(toy_get(0x034), 0);
 }
 
 static void test_features(void **state)
@@ -183,6 +215,7 @@ static void test_poll_needs_no_kick(void **state)
 static void test_again(void **state)
 {
 	static struct virtio other;
+	static struct virtqueue queues[TOY_QUEUES];
 	static struct virtio_mmio front;
 
 	(void)state;
@@ -191,7 +224,8 @@ static void test_again(void **state)
 	toy.vm.poll_pending = false;
 	loop_init(&toy.vm.loop);
 	toy.vm.vcpu_count = 2;
-	assert_int_equal(virtio_mmio_create(&front, &other, &toy_class, &toy.vm), 0);
+	toy_equip(&other, queues);
+	assert_int_equal(virtio_mmio_create(&front, &other, &toy.vm), 0);
 	virtio_start(&other);
 	other.state.status = VIRTIO_STATUS_DRIVER_OK;
 	virtio_again(&other);
@@ -296,6 +330,7 @@ int main(void)
 		TEST(test_slots_run_out),
 		TEST(test_register_width),
 		TEST(test_config_width),
+		TEST(test_optional),
 		TEST(test_features),
 		TEST(test_status_only_adds),
 		TEST(test_notify_and_interrupt),

@@ -43,15 +43,29 @@ static void toy_config_read(struct virtio *v, uint64_t offset, void *data, unsig
 		((uint8_t *)data)[i] = config[offset + i];
 }
 
+static void toy_config_write(struct virtio *v, uint64_t offset, const void *data, unsigned len)
+{
+	(void)v;
+	for (unsigned i = 0; i < len && offset + i < sizeof(toy.seen.config); i++)
+		toy.seen.config[offset + i] = ((const uint8_t *)data)[i];
+}
+
 const struct virtio_class toy_class = {
 	.name = "toy",
 	.id = 42,
-	.queue_count = TOY_QUEUES,
-	.features = TOY_OWN_BIT,
 	.notify = toy_notify,
 	.reset = toy_reset,
 	.config_read = toy_config_read,
+	.config_write = toy_config_write,
 };
+
+void toy_equip(struct virtio *v, struct virtqueue *queues)
+{
+	v->class = &toy_class;
+	v->features = TOY_OWN_BIT;
+	v->queues = queues;
+	v->queue_count = TOY_QUEUES;
+}
 
 int toy_setup(void **state)
 {
@@ -64,7 +78,8 @@ int toy_setup(void **state)
 	if (memory_create(&toy.vm.memory, TOY_RAM))
 		return -1;
 	toy.vm.virtio_slots = 3;
-	if (virtio_mmio_create(&toy.mmio, &toy.virtio, &toy_class, &toy.vm))
+	toy_equip(&toy.virtio, toy.queues);
+	if (virtio_mmio_create(&toy.mmio, &toy.virtio, &toy.vm))
 		return -1;
 	virtio_start(&toy.virtio);
 	return 0;

@@ -21,16 +21,21 @@
 struct toy {
 	struct vm vm;
 	struct virtio virtio;
+	struct virtqueue queues[TOY_QUEUES];
 	struct virtio_mmio mmio;
 	struct ring rings[TOY_QUEUES];
 	struct {
 		unsigned notified[TOY_QUEUES];
 		unsigned resets;
+		uint8_t config[12]; /* written by the guest */
 	} seen;
 };
 
 extern struct toy toy;
 extern const struct virtio_class toy_class;
+
+/* Makes v a core of that class with these TOY_QUEUES queues, for virtio_mmio_create(). */
+void toy_equip(struct virtio *v, struct virtqueue *queues);
 
 /* Of every test: a new machine with the device in slot 3. */
 int toy_setup(void **state);
