@@ -181,41 +181,6 @@ static uint64_t acpi_end_table(struct aml *a, size_t start)
 	return LAYOUT_ACPI + start;
 }
 
-static void acpi_virtio_device(struct aml *a, unsigned slot)
-{
-	const char name[4] = { 'V', 'R', (char)('0' + slot / 10), (char)('0' + slot % 10) };
-	size_t device = aml_open_device(a, name);
-	size_t resources;
-
-	aml_name(a, "_HID");
-	aml_string(a, "LNRO0005");
-	aml_name(a, "_UID");
-	aml_integer(a, slot);
-	aml_name(a, "_CRS");
-	resources = aml_open_resources(a);
-	aml_memory32_fixed(a, LAYOUT_VIRTIO_MMIO + slot * LAYOUT_VIRTIO_STRIDE, LAYOUT_VIRTIO_SIZE);
-	aml_interrupt_edge(a, LAYOUT_VIRTIO_GSI + slot);
-	aml_close_resources(a, resources);
-	aml_close(a, device);
-}
-
-static void acpi_serial_device(struct aml *a)
-{
-	size_t device = aml_open_device(a, "COM1");
-	size_t resources;
-
-	aml_name(a, "_HID");
-	aml_eisa_id(a, "PNP0501");
-	aml_name(a, "_UID");
-	aml_integer(a, 1);
-	aml_name(a, "_CRS");
-	resources = aml_open_resources(a);
-	aml_io(a, LAYOUT_PORT_SERIAL, 8);
-	aml_interrupt_edge(a, LAYOUT_SERIAL_GSI);
-	aml_close_resources(a, resources);
-	aml_close(a, device);
-}
-
 static uint64_t acpi_add_dsdt(struct aml *a, const struct boot_source *source)
 {
 	const uint32_t s5[] = { LAYOUT_POWER_SLEEP_TYPE_S5, 0, 0, 0 };
@@ -227,10 +192,8 @@ static uint64_t acpi_add_dsdt(struct aml *a, const struct boot_source *source)
 	aml_name(a, "_S5_");
 	aml_package(a, s5, 4);
 	scope = aml_open_scope(a, "\\_SB_");
-	if (source->serial)
-		acpi_serial_device(a);
-	for (unsigned slot = 0; slot < source->virtio_slots; slot++)
-		acpi_virtio_device(a, slot);
+	if (source->devices)
+		devices_describe(source->devices, a);
 	aml_close(a, scope);
 	return acpi_end_table(a, start);
 }
@@ -330,11 +293,9 @@ int acpi_write(const struct memory *memory, const struct boot_source *source)
 	struct aml a = { .max = LAYOUT_ACPI_SIZE, .len = sizeof(struct acpi_rsdp) };
 	uint64_t dsdt, fadt, madt, xsdt;
 
-	if (source->vcpu_count > ACPI_PROCESSORS_MAX || source->virtio_slots > LAYOUT_VIRTIO_SLOTS)
-		return failf(EINVAL,
-			     "%u vCPUs and %u virtio devices: the ACPI tables hold %u and %u",
-			     source->vcpu_count, source->virtio_slots, ACPI_PROCESSORS_MAX,
-			     LAYOUT_VIRTIO_SLOTS);
+	if (source->vcpu_count > ACPI_PROCESSORS_MAX)
+		return failf(EINVAL, "%u vCPUs: the ACPI tables hold %u", source->vcpu_count,
+			     ACPI_PROCESSORS_MAX);
 	a.data = memory_at(memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE);
 	if (!a.data)
 		return failf(ENOMEM, "guest memory ends below the ACPI tables at 0x%x",

@@ -14,6 +14,7 @@
 
 #include "arch/memory.h"
 #include "arch/vcpu.h"
+#include "devices/device.h"
 
 /* A read-only image in memory: a mapped file, or the embedded guest. */
 struct image {
@@ -35,8 +36,7 @@ struct boot_source {
 	const struct image *initrd; /* NULL for none */
 	const char *cmdline;        /* "" for none */
 	unsigned vcpu_count;
-	unsigned virtio_slots; /* virtio-mmio devices to announce, slots 0.. */
-	bool serial;           /* announce COM1 */
+	const struct devices *devices; /* to announce; NULL: none */
 };
 
 /*

@@ -7,6 +7,7 @@
 #include "devices/device.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -46,15 +47,16 @@ static int device_create(struct device *dev, const struct device_class *class, s
 
 int devices_create(struct devices *devices, struct vm *vm, const struct device_host *host)
 {
+	unsigned wanted = 0;
 	int ret = 0;
 
-	devices->count = 0;
-	for (unsigned i = 0; device_classes[i] && !ret; i++) {
-		if (i == DEVICES_MAX)
-			ret = failf(ENOSPC, "device %s: a machine has at most %d devices",
-				    device_classes[i]->name, DEVICES_MAX);
-		else
-			ret = device_create(&devices->list[i], device_classes[i], vm, host);
+	while (device_classes[wanted])
+		wanted++;
+	*devices = (struct devices){ .list = calloc(wanted, sizeof(*devices->list)) };
+	if (!devices->list && wanted)
+		return failf(ENOMEM, "out of memory");
+	for (unsigned i = 0; i < wanted && !ret; i++) {
+		ret = device_create(&devices->list[i], device_classes[i], vm, host);
 		if (!ret)
 			devices->count++;
 	}
@@ -72,6 +74,8 @@ void devices_destroy(struct devices *devices)
 			dev->class->destroy(dev);
 		device_state_free(dev);
 	}
+	free(devices->list);
+	devices->list = NULL;
 }
 
 static void devices_stop_first(struct devices *devices, unsigned count)
@@ -110,6 +114,16 @@ void devices_clear(struct devices *devices)
 
 		if (dev->class->clear)
 			dev->class->clear(dev);
+	}
+}
+
+void devices_describe(const struct devices *devices, struct aml *a)
+{
+	for (unsigned i = 0; i < devices->count; i++) {
+		const struct device *dev = &devices->list[i];
+
+		if (dev->class->describe)
+			dev->class->describe(dev, a);
 	}
 }
 

@@ -11,11 +11,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "arch/base/aml.h"
 #include "arch/base/blob.h"
 #include "arch/base/field.h"
 #include "arch/vm.h"
-
-#define DEVICES_MAX 8
 
 /* Host things a device is made from: already opened, or named; plain data, never saved. */
 struct device_host {
@@ -54,6 +53,9 @@ struct device_class {
 	/* Drops what it has done since create(), so that a state can be loaded over it. Optional. */
 	void (*clear)(struct device *dev);
 
+	/* Says to the guest's ACPI where the device is. Optional. */
+	void (*describe)(const struct device *dev, struct aml *a);
+
 	/* State beyond the fields, appended after them. Optional. Machine paused, VM lock held. */
 	int (*save)(struct device *dev, struct blob *out);
 	/* The fields are loaded; range-checks them, reads what save() appended. 0 or -errno. */
@@ -65,7 +67,7 @@ extern const struct device_class *const device_classes[];
 
 struct devices {
 	unsigned count;
-	struct device list[DEVICES_MAX];
+	struct device *list; /* owned */
 };
 
 /* One instance of each class, in table order. On failure what was made is destroyed. */
@@ -78,6 +80,9 @@ void devices_stop(struct devices *devices);
 
 /* Calls clear of each. The devices are stopped; VM lock held. */
 void devices_clear(struct devices *devices);
+
+/* Calls describe of each. */
+void devices_describe(const struct devices *devices, struct aml *a);
 
 /* Appends fields and extra state of one device / loads it; a sentence names the device. */
 int device_save(struct device *dev, struct blob *out);

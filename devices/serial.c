@@ -13,7 +13,7 @@
 #include "devices/backend/stream.h"
 #include "devices/device.h"
 
-#define SERIAL_PORTS     8u
+#define SERIAL_PORTS     8
 #define SERIAL_FIFO_SIZE 16u
 
 /* Registers by offset; the first two are the divisor latch while LCR.DLAB is set. */
@@ -330,6 +330,24 @@ static void serial_io(void *opaque, uint64_t offset, void *data, unsigned len, b
 
 /* --- Life --- */
 
+static void serial_describe(const struct device *dev, struct aml *a)
+{
+	size_t device = aml_open_device(a, "COM1");
+	size_t resources;
+
+	(void)dev;
+	aml_name(a, "_HID");
+	aml_eisa_id(a, "PNP0501");
+	aml_name(a, "_UID");
+	aml_integer(a, 1);
+	aml_name(a, "_CRS");
+	resources = aml_open_resources(a);
+	aml_io(a, LAYOUT_PORT_SERIAL, SERIAL_PORTS);
+	aml_interrupt_edge(a, LAYOUT_SERIAL_GSI);
+	aml_close_resources(a, resources);
+	aml_close(a, device);
+}
+
 static int serial_create(struct device *dev, const struct device_host *host)
 {
 	struct serial *serial = dev->state;
@@ -395,5 +413,6 @@ const struct device_class serial_class = {
 	.destroy = serial_destroy,
 	.start = serial_start,
 	.stop = serial_stop,
+	.describe = serial_describe,
 	.restore = serial_restore,
 };

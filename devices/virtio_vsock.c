@@ -404,6 +404,7 @@ const struct device_class virtio_vsock_class = {
 	.start = virtio_device_start,
 	.stop = virtio_device_stop,
 	.clear = virtio_vsock_clear,
+	.describe = virtio_device_describe,
 	.save = virtio_vsock_save,
 	.restore = virtio_vsock_restore,
 };

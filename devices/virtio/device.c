@@ -54,3 +54,10 @@ int virtio_device_restore(struct device *dev, struct blob *in)
 	(void)in;
 	return virtio_restored(virtio_device_core(dev));
 }
+
+void virtio_device_describe(const struct device *dev, struct aml *a)
+{
+	const struct virtio_device *device = dev->state;
+
+	virtio_mmio_describe(&device->mmio, a);
+}

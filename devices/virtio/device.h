@@ -36,6 +36,7 @@ int virtio_device_start(struct device *dev);
 void virtio_device_stop(struct device *dev);
 void virtio_device_clear(struct device *dev);
 int virtio_device_restore(struct device *dev, struct blob *in);
+void virtio_device_describe(const struct device *dev, struct aml *a);
 
 /* The state of the device that v is the core of. */
 void *virtio_device_state(struct virtio *v);

@@ -206,6 +206,7 @@ int virtio_mmio_create(struct virtio_mmio *mmio, struct virtio *v, struct vm *vm
 		return failf(ENOSPC, "%s: all %u virtio slots are taken", v->class->name,
 			     LAYOUT_VIRTIO_SLOTS);
 	mmio->virtio = v;
+	mmio->slot = slot;
 	ret = virtio_init(v, vm, LAYOUT_VIRTIO_GSI + slot);
 	if (ret)
 		return ret;
@@ -214,4 +215,23 @@ int virtio_mmio_create(struct virtio_mmio *mmio, struct virtio *v, struct vm *vm
 	if (ret == 0)
 		vm->virtio_slots++;
 	return ret;
+}
+
+void virtio_mmio_describe(const struct virtio_mmio *mmio, struct aml *a)
+{
+	const unsigned slot = mmio->slot;
+	const char name[4] = { 'V', 'R', (char)('0' + slot / 10), (char)('0' + slot % 10) };
+	size_t device = aml_open_device(a, name);
+	size_t resources;
+
+	aml_name(a, "_HID");
+	aml_string(a, "LNRO0005");
+	aml_name(a, "_UID");
+	aml_integer(a, slot);
+	aml_name(a, "_CRS");
+	resources = aml_open_resources(a);
+	aml_memory32_fixed(a, LAYOUT_VIRTIO_MMIO + slot * LAYOUT_VIRTIO_STRIDE, LAYOUT_VIRTIO_SIZE);
+	aml_interrupt_edge(a, LAYOUT_VIRTIO_GSI + slot);
+	aml_close_resources(a, resources);
+	aml_close(a, device);
 }

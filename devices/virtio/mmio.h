@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "arch/base/aml.h"
 #include "devices/virtio/virtio.h"
 
 /* Guest-visible and saved. */
@@ -30,6 +31,7 @@ struct virtio_mmio_state {
 struct virtio_mmio {
 	struct virtio_mmio_state state;
 	struct virtio *virtio; /* borrowed */
+	unsigned slot;
 };
 
 /*
@@ -37,5 +39,8 @@ struct virtio_mmio {
  * queues, on its pin. 0 or -errno with a sentence; virtio_fini(v) is the caller's in both cases.
  */
 int virtio_mmio_create(struct virtio_mmio *mmio, struct virtio *v, struct vm *vm);
+
+/* Its node in the guest's ACPI: the slot's page and pin. */
+void virtio_mmio_describe(const struct virtio_mmio *mmio, struct aml *a);
 
 #endif

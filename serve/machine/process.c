@@ -165,8 +165,7 @@ static int machine_load_kernel(struct machine *m, struct host_cpuid *host)
 		.kernel = &kernel,
 		.cmdline = config->cmdline ? config->cmdline : "",
 		.vcpu_count = config->cpus,
-		.virtio_slots = m->vm.virtio_slots,
-		.serial = devices_find(&m->devices, "serial"),
+		.devices = &m->devices,
 	};
 	int ret = config->kernel ? image_open(&kernel, config->kernel) : 0;
 

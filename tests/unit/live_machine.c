@@ -31,7 +31,7 @@ struct live *live_boot(const char *kernel, const char *cmdline)
 	struct image image = image_builtin();
 	struct boot_regs regs;
 	struct boot_source source = {
-		.kernel = &image, .cmdline = cmdline, .vcpu_count = 1, .serial = true
+		.kernel = &image, .cmdline = cmdline, .vcpu_count = 1, .devices = &m->devices
 	};
 	struct host_cpuid *host = host_cpuid_start();
 	struct memory memory;
@@ -43,7 +43,6 @@ struct live *live_boot(const char *kernel, const char *cmdline)
 	if (vm_create(&m->vm, &memory, 1) < 0)
 		fail_msg("%s", error_text());
 	live_devices(m);
-	source.virtio_slots = m->vm.virtio_slots;
 	assert_int_equal(boot_load(&m->vm.memory, &source, &regs), 0);
 	assert_int_equal(vcpu_boot(&m->vm.vcpus[0], &regs, host), 0);
 	host_cpuid_free(host);

@@ -130,9 +130,9 @@ struct machine *machine_make(struct memory *memory)
 	m->vm.virtio_slots = 1;
 	m->vm.irqchip = &m->irqchip;
 	m->irqchip.vm = &m->vm;
-	m->devices.count = 2;
-	m->devices.list[0] = (struct device){ .class = &fake_a, .vm = &m->vm, .state = &m->a };
-	m->devices.list[1] = (struct device){ .class = &fake_b, .vm = &m->vm, .state = &m->b };
+	m->devices = (struct devices){ .count = 2, .list = m->list };
+	m->list[0] = (struct device){ .class = &fake_a, .vm = &m->vm, .state = &m->a };
+	m->list[1] = (struct device){ .class = &fake_b, .vm = &m->vm, .state = &m->b };
 	memset(machine_done, 0, sizeof(machine_done));
 	return m;
 }

@@ -18,6 +18,7 @@ struct machine {
 	struct vm vm;
 	struct irqchip irqchip;
 	struct devices devices;
+	struct device list[2];
 	struct fake_state a, b;
 };
 
