@@ -139,9 +139,9 @@ $B/filter_gen: seccomp/filter_gen.c $(wildcard seccomp/*.h) $B/flags | $(DEPS)/s
 	$(call say,HOSTCC,$<)
 	$(Q)$(HOSTCC) -O1 $(common_flags) -o $@ $< -lseccomp
 
-$B/filter.h: $B/filter_gen $B/devices.list
+$B/filter.h: $B/filter_gen $B/devices.list $(devices:%=devices/%.c)
 	$(call say,GEN,$@)
-	$(Q)$B/filter_gen $(devices) >$@
+	$(Q)$B/filter_gen $(devices:%=devices/%.c) >$@
 
 $(patsubst %.c,$B/obj/%.o,$(filter seccomp/%,$(sources))): | $B/filter.h
 

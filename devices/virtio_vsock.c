@@ -7,6 +7,10 @@
  * ports, and the restored machine's guest gets an RST for them: TRANSPORT_RESET would make Linux
  * close the channel too. The machine that was saved goes on with all of them.
  */
+/*
+ * syscalls supervised: accept4 recvfrom - connections from the host
+ * syscalls supervised: shutdown - half-closed streams
+ */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Runs at build time: turns the table below into a BPF program with libseccomp and prints
- * it as a C header. What is not in the table ends the process. The arguments are the
- * device classes of this build: a smaller device set gives a narrower filter.
+ * it as a C header. What is not in the table ends the process. The arguments are the files of the
+ * devices of this build, which say in comments what they need once confined:
+ *
+ *     syscalls: getrandom - entropy
+ *     syscalls supervised: accept4 recvfrom - connections from the host
+ *
+ * in every role, or in the one named. So a smaller device set gives a narrower filter.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +35,6 @@
 struct rule {
 	int syscall;
 	const char *reason;
-	const char *device; /* only when this class is built in; NULL for always */
 	unsigned count;
 	struct scmp_arg_cmp cmp[2];
 };
@@ -39,11 +43,10 @@ struct rule {
 
 /* clang-format off */
 #define IS(arg, mask, wanted)			 { arg, SCMP_CMP_MASKED_EQ, mask, wanted }
-#define ALLOW(name, reason)			 { SCMP_SYS(name), reason, NULL, 0, { { 0 } } }
-#define DEVICE(name, device, reason)		 { SCMP_SYS(name), reason, device, 0, { { 0 } } }
-#define WHEN(name, arg, mask, wanted, reason)	 { SCMP_SYS(name), reason, NULL, 1, { IS(arg, mask, wanted) } }
+#define ALLOW(name, reason)			 { SCMP_SYS(name), reason, 0, { { 0 } } }
+#define WHEN(name, arg, mask, wanted, reason)	 { SCMP_SYS(name), reason, 1, { IS(arg, mask, wanted) } }
 /* Never executable; of these flags, which say what is mapped and where, those. */
-#define MAP(mask, flags, reason)		 { SCMP_SYS(mmap), reason, NULL, 2, { \
+#define MAP(mask, flags, reason)		 { SCMP_SYS(mmap), reason, 2, { \
 	IS(2, PROT_EXEC, 0), IS(3, mask, flags) } }
 #define MAP_KIND				 (MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED)
 /* The C libraries differ in how they extend an ioctl's number: only its low half counts. */
@@ -137,9 +140,6 @@ static const struct rule supervised[] = {
 	ALLOW(fdatasync,		"snapshot files"),
 	ALLOW(fstat,			"sizes of what was passed"),
 	ALLOW(recvmsg,			"supervisor"),
-	DEVICE(accept4,	 "virtio_vsock", "connections from the host"),
-	DEVICE(recvfrom, "virtio_vsock", "connections from the host"),
-	DEVICE(shutdown, "virtio_vsock", "half-closed streams"),
 	/* Only along a connection: without a destination address. */
 	WHEN(sendto, 4, ~0ull, 0,	"streams"),
 	WHEN(fcntl, 1, LOW32, F_GETFL,	"descriptors that were passed"),
@@ -198,29 +198,72 @@ static void filter_fail(const char *what, int ret)
 	exit(1);
 }
 
-static bool filter_has_device(const struct rule *rule, char **devices)
+static void filter_say(const char *file, const char *what, const char *text)
 {
-	if (!rule->device)
-		return true;
-	for (; *devices; devices++) {
-		if (!strcmp(*devices, rule->device))
+	fprintf(stderr, "filter_gen: %s: %s: '%s'\n", file, what, text);
+	exit(1);
+}
+
+static void filter_add(scmp_filter_ctx ctx, const struct rule *rules, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		int ret = seccomp_rule_add_exact_array(ctx, SCMP_ACT_ALLOW, rules[i].syscall,
+						       rules[i].count, rules[i].cmp);
+		if (ret < 0)
+			filter_fail(rules[i].reason, ret);
+	}
+}
+
+static bool filter_is_role(const char *name)
+{
+	for (size_t i = 0; i < COUNT(roles); i++) {
+		if (!strcmp(roles[i].name, name))
 			return true;
 	}
 	return false;
 }
 
-static void filter_add(scmp_filter_ctx ctx, const struct rule *rules, size_t count, char **devices)
+/* One `syscalls` comment, from behind that word: [ROLE]: NAME... - REASON. */
+static void filter_add_comment(scmp_filter_ctx ctx, const struct role *role, const char *file,
+			       char *text)
 {
-	for (size_t i = 0; i < count; i++) {
-		int ret;
+	char *names = strchr(text, ':'), *reason = strstr(text, " - ");
+	const char *name, *wanted;
+	int ret, number;
 
-		if (!filter_has_device(&rules[i], devices))
-			continue;
-		ret = seccomp_rule_add_exact_array(ctx, SCMP_ACT_ALLOW, rules[i].syscall,
-						   rules[i].count, rules[i].cmp);
+	if (!names || !reason || names > reason)
+		filter_say(file, "not of the form 'syscalls [ROLE]: NAME... - REASON'", text);
+	*names++ = *reason = '\0';
+	wanted = strtok(text, " ");
+	if (wanted && !filter_is_role(wanted))
+		filter_say(file, "no role", wanted);
+	if (wanted && strcmp(wanted, role->name))
+		return;
+	for (name = strtok(names, " "); name; name = strtok(NULL, " ")) {
+		number = seccomp_syscall_resolve_name(name);
+		if (number == __NR_SCMP_ERROR)
+			filter_say(file, "no system call", name);
+		ret = seccomp_rule_add_exact(ctx, SCMP_ACT_ALLOW, number, 0);
 		if (ret < 0)
-			filter_fail(rules[i].reason, ret);
+			filter_fail(name, ret);
 	}
+}
+
+/* What the device in that file needs. */
+static void filter_add_device(scmp_filter_ctx ctx, const struct role *role, const char *file)
+{
+	FILE *in = fopen(file, "r");
+	char line[256];
+
+	if (!in)
+		filter_fail(file, -errno);
+	while (fgets(line, sizeof(line), in)) {
+		char *text = line + strspn(line, " /*\t");
+
+		if (!strncmp(text, "syscalls", 8) && (text[8] == ' ' || text[8] == ':'))
+			filter_add_comment(ctx, role, file, text + 8);
+	}
+	fclose(in);
 }
 
 static scmp_filter_ctx filter_build(const struct role *role, char **devices)
@@ -237,8 +280,10 @@ static scmp_filter_ctx filter_build(const struct role *role, char **devices)
 	ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (ret < 0)
 		filter_fail("binary tree", ret);
-	filter_add(ctx, vm_process, COUNT(vm_process), devices);
-	filter_add(ctx, role->rules, role->count, devices);
+	filter_add(ctx, vm_process, COUNT(vm_process));
+	filter_add(ctx, role->rules, role->count);
+	for (; *devices; devices++)
+		filter_add_device(ctx, role, *devices);
 	return ctx;
 }
 
