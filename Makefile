@@ -80,7 +80,7 @@ $(error clean: name it alone, other targets run beside it)
 endif
 ifneq ($(filter-out clean distclean help format,$(or $(MAKECMDGOALS),all)),)
 $(call remember,$B/flags,$(CC) $(CFLAGS) $(LDFLAGS))
-$(call remember,$B/devices.list,$(devices))
+$(call remember,$B/devices.list,$(devices) of $(DEVICE_CLASSES))
 endif
 
 # --- the product
@@ -111,7 +111,9 @@ $B/devices_table.c: $B/devices.list
 	echo '#include "devices/device.h"'; \
 	printf 'extern const struct device_class %s_class;\n' $(devices); \
 	echo 'const struct device_class *const device_classes[] = {'; \
-	printf '\t&%s_class,\n' $(devices); printf '\tNULL,\n};\n'; } >$@
+	printf '\t&%s_class,\n' $(devices); printf '\tNULL,\n};\n'; \
+	echo 'const char *const device_words[] = {'; \
+	printf '\t"%s",\n' $(DEVICE_CLASSES); printf '\tNULL,\n};\n'; } >$@
 
 $B/obj/devices_table.o: $B/devices_table.c $B/flags | $(DEPS)/stamp
 	$(call say,CC,$<)

@@ -15,9 +15,12 @@
 struct vm;
 struct irqchip;
 
-/* Its section in a snapshot. */
-extern const char irqchip_section[];
-extern const uint32_t irqchip_version;
+/* Its section in a snapshot, the version that is written and the oldest that is read. */
+#if defined(__x86_64__)
+#define IRQCHIP_SECTION "ioapic"
+#define IRQCHIP_VERSION 2u
+#define IRQCHIP_OLDEST  1u
+#endif
 
 /*
  * Makes vm->irqchip, reset, with KVM's half of it; after the memory slots, before any vCPU. 0 or
@@ -25,6 +28,12 @@ extern const uint32_t irqchip_version;
  */
 int irqchip_create(struct vm *vm);
 void irqchip_destroy(struct vm *vm);
+
+/*
+ * A device is on that pin: the controller has it. Before the machine runs. -ENOSPC with a sentence
+ * that names the device when there cannot be so many.
+ */
+int irqchip_want(struct irqchip *chip, unsigned pin, const char *device);
 
 /* Drives a pin; one that there is not is ignored. VM lock held. */
 void irqchip_set_pin(struct irqchip *chip, unsigned pin, bool level);
@@ -36,10 +45,12 @@ void irqchip_eoi(struct irqchip *chip, uint8_t vector);
 void irqchip_save(const struct irqchip *chip, struct blob *out);
 
 /*
- * Whether a saved state can be loaded, and loads it. path: the snapshot, for the sentence. 0, or
- * -errno with one; check changes nothing.
+ * Whether a state that was saved in a version that is read can be loaded, and loads it. path: the
+ * snapshot, for the sentence. 0, or -errno with one; check changes nothing.
  */
-int irqchip_check(const struct irqchip *chip, const char *path, const void *data, size_t len);
-int irqchip_load(struct irqchip *chip, const char *path, const void *data, size_t len);
+int irqchip_check(const struct irqchip *chip, const char *path, uint32_t version, const void *data,
+		  size_t len);
+int irqchip_load(struct irqchip *chip, const char *path, uint32_t version, const void *data,
+		 size_t len);
 
 #endif

@@ -270,6 +270,11 @@ void vm_forget(struct vm *vm)
 		vm->vcpus[i].parked = false;
 }
 
+int vm_irq_want(struct vm *vm, unsigned gsi, const char *device)
+{
+	return irqchip_want(vm->irqchip, gsi, device);
+}
+
 void vm_irq(struct vm *vm, unsigned gsi, bool level)
 {
 	irqchip_set_pin(vm->irqchip, gsi, level);

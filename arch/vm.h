@@ -167,7 +167,13 @@ void vm_end(struct vm *vm, enum vm_end_reason reason, uint8_t code, const char *
 /* A paused machine is to be loaded anew: drops wake-ups and waits of what ran before. */
 void vm_forget(struct vm *vm);
 
-/* Sets the level of an I/O APIC pin (GSI). Edge pins deliver on the rising edge. VM lock held. */
+/*
+ * A device is on that pin (GSI) of the interrupt controller: while the machine is built. -ENOSPC with
+ * a sentence when it cannot have so many.
+ */
+int vm_irq_want(struct vm *vm, unsigned gsi, const char *device);
+
+/* Sets the level of a pin (GSI). Edge pins deliver on the rising edge. VM lock held. */
 void vm_irq(struct vm *vm, unsigned gsi, bool level);
 
 /*

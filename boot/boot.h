@@ -56,6 +56,9 @@ int image_identify(const struct image *image, enum image_kind *kind);
 /* The same for an image that starts as an ELF file does. */
 int elf_identify(const struct image *image, enum image_kind *kind);
 
+/* Whether an image is a Linux, as far as can be seen: a bzImage, or an ELF with its banner. */
+bool image_is_linux(const struct image *image);
+
 /* Whether an image has the header of a bzImage, sound or not. */
 bool bzimage_matches(const struct image *image);
 

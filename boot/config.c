@@ -51,6 +51,8 @@ void config_init(struct config *config)
 void config_fini(struct config *config)
 {
 	keys_fini(config_keys, config);
+	device_list_fini(&config->devices);
+	*config = (struct config){ 0 };
 }
 
 int config_set(struct config *config, const char *key, const char *value)

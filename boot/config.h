@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "devices/device.h"
+
 #define CONFIG_MEMORY_DEFAULT (128ull << 20)
 
 /* Strings are owned; NULL means not given. */
@@ -22,6 +24,8 @@ struct config {
 	char *vsock;
 	char *control;
 	char *name;
+	bool devices_only; /* no usual devices: only the list */
+	struct device_list devices;
 };
 
 /* Defaults: 128M, 1 CPU, serial NULL (the command decides), everything else not given. */

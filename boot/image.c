@@ -154,3 +154,12 @@ int image_identify(const struct image *image, enum image_kind *kind)
 		return failf(ENOEXEC, "kernel %s: this is %s; " IMAGE_BOOTS, image->name, known);
 	return image_fail_unknown(image);
 }
+
+bool image_is_linux(const struct image *image)
+{
+	static const char banner[] = "Linux version ";
+
+	return bzimage_matches(image) ||
+	       (image_starts(image, 0, ELFMAG, SELFMAG) &&
+		memmem(image->data, image->size, banner, sizeof(banner) - 1));
+}

@@ -31,6 +31,8 @@ static int debug_exit_create(struct device *dev, const struct device_host *host)
 const struct device_class debug_exit_class = {
 	.name = "debug_exit",
 	.description = "port 0xf4: a byte written ends the machine with that exit status",
+	.habit = DEVICE_USUAL,
+	.single = true,
 	.version = 1,
 	.create = debug_exit_create,
 };

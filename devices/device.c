@@ -1,17 +1,147 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of all devices of a machine, in table order on the way up and in the
+ * The list of devices that a machine has, and their life: in its order on the way up and in the
  * opposite order on the way down, and the two halves of saving one: its field list,
  * then whatever its class appends.
  */
 #include "devices/device.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "arch/base/error.h"
+
+#define DEVICE_ASK_BITS 48 /* of a question's id that are the device's; above them is its number */
+
+/* --- Classes and lists --- */
+
+static const struct device_class *device_class_built(const char *word)
+{
+	for (unsigned i = 0; device_classes[i]; i++) {
+		if (!strcmp(device_classes[i]->name, word))
+			return device_classes[i];
+	}
+	return NULL;
+}
+
+const struct device_class *device_class_find(const char *word)
+{
+	const struct device_class *class = device_class_built(word);
+	char built[256] = "";
+	bool known = false;
+
+	if (class)
+		return class;
+	for (unsigned i = 0; device_words[i]; i++) {
+		size_t len = strlen(built);
+
+		known = known || !strcmp(device_words[i], word);
+		if (device_class_built(device_words[i]) || !strcmp(device_words[i], word))
+			snprintf(built + len, sizeof(built) - len, "%s%s", len ? " " : "",
+				 device_words[i]);
+	}
+	if (known)
+		failf(ENODEV,
+		      "device %s: this virga was built without it; build with "
+		      "DEVICES=\"%s\"",
+		      word, built);
+	else
+		failf(EINVAL, "there is no device '%s'; 'virga devices' lists those there are",
+		      word);
+	return NULL;
+}
+
+bool device_class_reads(const struct device_class *class, uint32_t version)
+{
+	return version == class->version ||
+	       (class->oldest && version >= class->oldest && version < class->version);
+}
+
+/* A name as a section, an option and a message can hold it. */
+static bool device_name_valid(const char *name)
+{
+	size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz"
+				  "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
+
+	return len && len < DEVICE_NAME_MAX && !name[len];
+}
+
+static int device_list_name(const struct device_list *list, struct device_spec *spec,
+			    const char *name)
+{
+	char own[DEVICE_NAME_MAX + 11];
+
+	snprintf(own, sizeof(own), spec->instance ? "%s%u" : "%s", spec->class->name,
+		 spec->instance);
+	if (!name)
+		name = own;
+	if (!device_name_valid(name))
+		return failf(EINVAL,
+			     "device %s: '%.40s' is no name: up to %d letters, digits, '_', '-' "
+			     "and '.' are allowed",
+			     spec->class->name, name, DEVICE_NAME_MAX - 1);
+	for (unsigned i = 0; i < list->count; i++) {
+		if (!strcmp(list->list[i].name, name))
+			return failf(EINVAL,
+				     "device %s: there is a device %s already; give this "
+				     "one another name with name=",
+				     spec->class->name, name);
+	}
+	strcpy(spec->name, name);
+	return 0;
+}
+
+int device_list_add(struct device_list *list, const struct device_class *class, const char *name)
+{
+	struct device_spec spec = { .class = class }, *grown;
+	int ret;
+
+	for (unsigned i = 0; i < list->count; i++)
+		spec.instance += list->list[i].class == class;
+	if (class->single && spec.instance)
+		return failf(EINVAL, "device %s: a machine has one at most", class->name);
+	ret = device_list_name(list, &spec, name);
+	if (ret < 0)
+		return ret;
+	grown = realloc(list->list, (list->count + 1) * sizeof(*grown));
+	if (!grown)
+		return failf(ENOMEM, "out of memory");
+	list->list = grown;
+	list->list[list->count++] = spec;
+	return 0;
+}
+
+int device_list_add_all(struct device_list *list, enum device_habit habit)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; device_classes[i] && ret == 0; i++) {
+		if (device_classes[i]->habit == habit)
+			ret = device_list_add(list, device_classes[i], NULL);
+	}
+	return ret;
+}
+
+void device_list_fini(struct device_list *list)
+{
+	free(list->list);
+	*list = (struct device_list){ 0 };
+}
+
+struct device_spec *device_list_find(const struct device_list *list, const char *word)
+{
+	for (unsigned i = 0; i < list->count; i++) {
+		if (!strcmp(list->list[i].class->name, word))
+			return &list->list[i];
+	}
+	return NULL;
+}
+
+/* --- Life --- */
 
 /* Zeroed. A mapping, because calloc() may touch every page of a large state to see that it is 0. */
 static void *device_state_new(size_t size)
@@ -28,12 +158,21 @@ static void device_state_free(struct device *dev)
 	dev->state = NULL;
 }
 
-static int device_create(struct device *dev, const struct device_class *class, struct vm *vm,
-			 const struct device_host *host)
+static int device_create(struct device *dev, const struct device_spec *spec, struct vm *vm,
+			 const struct device_host *host, uint32_t number)
 {
+	const struct device_class *class = spec->class;
 	int ret;
 
-	*dev = (struct device){ .class = class, .vm = vm };
+	*dev = (struct device){
+		.class = class,
+		.vm = vm,
+		.instance = spec->instance,
+		.number = number,
+		.ask = host->ask,
+		.ask_opaque = host->ask_opaque,
+	};
+	strcpy(dev->name, spec->name);
 	if (class->size) {
 		dev->state = device_state_new(class->size);
 		if (!dev->state)
@@ -45,18 +184,16 @@ static int device_create(struct device *dev, const struct device_class *class, s
 	return ret;
 }
 
-int devices_create(struct devices *devices, struct vm *vm, const struct device_host *host)
+int devices_create(struct devices *devices, struct vm *vm, const struct device_list *list,
+		   const struct device_host *host)
 {
-	unsigned wanted = 0;
 	int ret = 0;
 
-	while (device_classes[wanted])
-		wanted++;
-	*devices = (struct devices){ .list = calloc(wanted, sizeof(*devices->list)) };
-	if (!devices->list && wanted)
+	*devices = (struct devices){ .list = calloc(list->count, sizeof(*devices->list)) };
+	if (!devices->list && list->count)
 		return failf(ENOMEM, "out of memory");
-	for (unsigned i = 0; i < wanted && !ret; i++) {
-		ret = device_create(&devices->list[i], device_classes[i], vm, host);
+	for (unsigned i = 0; i < list->count && !ret; i++) {
+		ret = device_create(&devices->list[i], &list->list[i], vm, host, i);
 		if (!ret)
 			devices->count++;
 	}
@@ -127,6 +264,24 @@ void devices_describe(const struct devices *devices, struct aml *a)
 	}
 }
 
+int device_ask(const struct device *dev, uint64_t id, uint32_t port)
+{
+	return dev->ask ? dev->ask(dev->ask_opaque, (uint64_t)dev->number << DEVICE_ASK_BITS | id,
+				   port)
+			: -ENOTCONN;
+}
+
+void devices_answered(struct devices *devices, uint64_t id, int error, int fd)
+{
+	const uint64_t number = id >> DEVICE_ASK_BITS;
+	struct device *dev = number < devices->count ? &devices->list[number] : NULL;
+
+	if (dev && dev->class->answered)
+		dev->class->answered(dev, id & ((1ull << DEVICE_ASK_BITS) - 1), error, fd);
+	else if (fd >= 0)
+		close(fd);
+}
+
 int device_save(struct device *dev, struct blob *out)
 {
 	const struct device_class *class = dev->class;
@@ -141,14 +296,14 @@ int device_save(struct device *dev, struct blob *out)
 	return ret;
 }
 
-int device_load(struct device *dev, const void *data, size_t len)
+int device_load(struct device *dev, uint32_t version, const void *data, size_t len)
 {
 	const struct device_class *class = dev->class;
 	struct blob in = blob_reader(data, len);
 	int ret;
 
 	if (class->fields)
-		fields_load(class->fields, dev->state, &in);
+		fields_load(class->fields, version, dev->state, &in);
 	if (!in.failed && class->restore) {
 		ret = class->restore(dev, &in);
 		if (ret)
@@ -163,11 +318,13 @@ int device_load(struct device *dev, const void *data, size_t len)
 	return 0;
 }
 
-struct device *devices_find(struct devices *devices, const char *name)
+struct device *devices_find(struct devices *devices, const char *word, uint32_t instance)
 {
 	for (unsigned i = 0; i < devices->count; i++) {
-		if (!strcmp(devices->list[i].class->name, name))
-			return &devices->list[i];
+		struct device *dev = &devices->list[i];
+
+		if (dev->instance == instance && !strcmp(dev->class->name, word))
+			return dev;
 	}
 	return NULL;
 }

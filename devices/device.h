@@ -3,7 +3,8 @@
  * What a device is: one const class (name, fields, life) in one file under
  * devices/, and the table of the classes that this binary was built with
  * (generated from the Makefile's DEVICES). One name serves file, Makefile word,
- * snapshot section, log prefix and test.
+ * snapshot section, log prefix and test. Which of them a machine has, and how many of each, is the
+ * machine's: a list, in the order in which they take virtio slots and with them addresses and pins.
  */
 #ifndef VIRGA_DEVICES_DEVICE_H
 #define VIRGA_DEVICES_DEVICE_H
@@ -21,25 +22,42 @@ struct device_host {
 	const char *serial; /* "stdio", "none", "pty", "file:PATH" */
 	const char *vsock;  /* unix socket path for connections from the host; NULL for none */
 	/*
-	 * Asks for a connection to the vsock path's `port`; the answer is vsock_unix_connected()
-	 * with the same id. 0 or -errno. NULL: nobody to ask, such connections are refused.
+	 * Asks the supervisor for a connection to the vsock path's `port`; the answer is
+	 * devices_answered() with the same id. 0 or -errno. NULL: nobody to ask.
 	 */
-	int (*connect)(void *opaque, uint64_t id, uint32_t port);
-	void *connect_opaque;
+	int (*ask)(void *opaque, uint64_t id, uint32_t port);
+	void *ask_opaque;
 	struct channel *channel; /* the host end of the function channel; never NULL */
 };
+
+#define DEVICE_NAME_MAX 24 /* bytes with the final NUL */
 
 struct device {
 	const struct device_class *class;
 	struct vm *vm;
 	void *state; /* class->size bytes, zeroed before create; holds the saved struct at 0 */
+	char name[DEVICE_NAME_MAX]; /* of its own in the machine */
+	uint32_t instance;          /* of its class, from 0 in the order of the machine's list */
+	uint32_t number;            /* in the machine, from 0 */
+	int (*ask)(void *opaque, uint64_t id, uint32_t port); /* the host's */
+	void *ask_opaque;
+};
+
+/* When a machine that is booted has a device that nobody named. */
+enum device_habit {
+	DEVICE_ON_DEMAND, /* never */
+	DEVICE_USUAL,
+	DEVICE_FOR_LINUX, /* when its kernel is a Linux */
 };
 
 struct device_class {
 	const char *name;
 	const char *description; /* one line for `virga devices` */
-	uint32_t version;        /* of the saved fields and of what save() appends */
-	uint32_t size;           /* bytes of the instance, whose first member is the saved struct */
+	enum device_habit habit;
+	bool single;      /* a machine has one at most */
+	uint32_t version; /* of the saved fields and of what save() appends */
+	uint32_t oldest;  /* version that is read too, by the fields' defaults; 0: none */
+	uint32_t size;    /* bytes of the instance, whose first member is the saved struct */
 	const struct field *fields; /* of the saved struct; NULL when nothing is saved */
 
 	/* Opens host things and claims ranges; touches no guest state. 0 or -errno, sentence. */
@@ -56,22 +74,58 @@ struct device_class {
 	/* Says to the guest's ACPI where the device is. Optional. */
 	void (*describe)(const struct device *dev, struct aml *a);
 
+	/* The answer to device_ask(): error 0 and fd, owned from here on, or error and -1. Optional. */
+	void (*answered)(struct device *dev, uint64_t id, int error, int fd);
+
 	/* State beyond the fields, appended after them. Optional. Machine paused, VM lock held. */
 	int (*save)(struct device *dev, struct blob *out);
 	/* The fields are loaded; range-checks them, reads what save() appended. 0 or -errno. */
 	int (*restore)(struct device *dev, struct blob *in);
 };
 
-/* NULL-terminated; build/devices.c. */
+/* NULL-terminated; build/devices_table.c: the classes of this build, and every word there is. */
 extern const struct device_class *const device_classes[];
+extern const char *const device_words[];
+
+/* The class of a word of DEVICES, or NULL with a sentence: no such device, or not built in. */
+const struct device_class *device_class_find(const char *word);
+
+/* --- Which devices a machine has --- */
+
+struct device_spec {
+	const struct device_class *class;
+	char name[DEVICE_NAME_MAX];
+	uint32_t instance;
+};
+
+struct device_list {
+	unsigned count;
+	struct device_spec *list; /* owned */
+};
+
+/*
+ * Appends a device; name NULL: the class's, from the second on with its number. -EINVAL with a
+ * sentence when the name is not one, or taken, or there can be no second one; -ENOMEM.
+ */
+int device_list_add(struct device_list *list, const struct device_class *class, const char *name);
+void device_list_fini(struct device_list *list);
+
+/* Appends the classes with that habit, in table order. */
+int device_list_add_all(struct device_list *list, enum device_habit habit);
+
+/* The first of that class's word, or NULL. */
+struct device_spec *device_list_find(const struct device_list *list, const char *word);
+
+/* --- Those that it has --- */
 
 struct devices {
 	unsigned count;
 	struct device *list; /* owned */
 };
 
-/* One instance of each class, in table order. On failure what was made is destroyed. */
-int devices_create(struct devices *devices, struct vm *vm, const struct device_host *host);
+/* Makes what the list says, in its order. On failure what was made is destroyed. */
+int devices_create(struct devices *devices, struct vm *vm, const struct device_list *list,
+		   const struct device_host *host);
 void devices_destroy(struct devices *devices);
 
 /* Calls start (stop) of each; start undoes itself on failure. VM lock held. */
@@ -84,11 +138,26 @@ void devices_clear(struct devices *devices);
 /* Calls describe of each. */
 void devices_describe(const struct devices *devices, struct aml *a);
 
-/* Appends fields and extra state of one device / loads it; a sentence names the device. */
-int device_save(struct device *dev, struct blob *out);
-int device_load(struct device *dev, const void *data, size_t len);
+/*
+ * Asks the supervisor for a connection, as struct device_host says; id is below 2^48 and comes
+ * back in class->answered. 0 or -errno; -ENOTCONN: nobody to ask.
+ */
+int device_ask(const struct device *dev, uint64_t id, uint32_t port);
 
-/* The device of that name, or NULL. */
-struct device *devices_find(struct devices *devices, const char *name);
+/* Passes an answer to the device that has asked. fd is owned from here on. VM lock held. */
+void devices_answered(struct devices *devices, uint64_t id, int error, int fd);
+
+/* Whether the class reads that version of its state. */
+bool device_class_reads(const struct device_class *class, uint32_t version);
+
+/*
+ * Appends fields and extra state of one device / loads one saved in a version that its class reads;
+ * a sentence names the device.
+ */
+int device_save(struct device *dev, struct blob *out);
+int device_load(struct device *dev, uint32_t version, const void *data, size_t len);
+
+/* The device of that class's word, instance from 0, or NULL. */
+struct device *devices_find(struct devices *devices, const char *word, uint32_t instance);
 
 #endif

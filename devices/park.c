@@ -32,6 +32,8 @@ static int park_create(struct device *dev, const struct device_host *host)
 const struct device_class park_class = {
 	.name = "park",
 	.description = "port 0xf8: a read waits until a virtio device has something for the guest",
+	.habit = DEVICE_USUAL,
+	.single = true,
 	.version = 1,
 	.create = park_create,
 };

@@ -67,6 +67,8 @@ static int power_create(struct device *dev, const struct device_host *host)
 const struct device_class power_class = {
 	.name = "power",
 	.description = "ACPI power-off and reset registers, keyboard controller reset",
+	.habit = DEVICE_USUAL,
+	.single = true,
 	.version = 1,
 	.create = power_create,
 };

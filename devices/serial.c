@@ -406,6 +406,8 @@ static int serial_restore(struct device *dev, struct blob *in)
 const struct device_class serial_class = {
 	.name = "serial",
 	.description = "16550A UART at port 0x3f8, to stdio, a file or a pseudo-terminal",
+	.habit = DEVICE_USUAL,
+	.single = true,
 	.version = 1,
 	.size = sizeof(struct serial),
 	.fields = serial_fields,

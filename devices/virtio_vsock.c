@@ -38,8 +38,7 @@ struct virtio_vsock {
 	struct virtqueue queues[VSOCK_QUEUE_COUNT];
 	struct vsock_owner owner;
 	struct channel *channel;
-	int (*connect)(void *opaque, uint64_t id, uint32_t port);
-	void *connect_opaque;
+	const struct device *dev;
 	uint64_t questions;  /* asked of the supervisor so far */
 	unsigned unanswered; /* of them; also those that no connection waits for any more */
 	unsigned budget;     /* chains to take until others have their turn */
@@ -209,17 +208,17 @@ static bool virtio_vsock_connect(void *opaque, struct vsock_conn *c)
 		return true;
 	}
 	/* A guest that gives up before the answer asks no more questions for it. */
-	if (!vv->connect || vv->unanswered == VSOCK_QUESTIONS_MAX)
+	if (vv->unanswered == VSOCK_QUESTIONS_MAX)
 		return false;
 	c->id = ++vv->questions * VSOCK_CONNS_MAX + vsock_conn_index(c);
-	if (vv->connect(vv->connect_opaque, c->id, c->host_port) < 0)
+	if (device_ask(vv->dev, c->id, c->host_port) < 0)
 		return false;
 	c->state = VSOCK_ASKING;
 	vv->unanswered++;
 	return true;
 }
 
-void vsock_unix_connected(struct device *dev, uint64_t id, int error, int fd)
+static void virtio_vsock_answered(struct device *dev, uint64_t id, int error, int fd)
 {
 	struct virtio_vsock *vv = dev->state;
 	struct vsock_conn *c = &vv->vsock.conns[id % VSOCK_CONNS_MAX];
@@ -262,8 +261,7 @@ static int virtio_vsock_create(struct device *dev, const struct device_host *hos
 	int ret;
 
 	vv->channel = host->channel;
-	vv->connect = host->connect;
-	vv->connect_opaque = host->connect_opaque;
+	vv->dev = dev;
 	vv->owner = (struct vsock_owner){
 		.connect = virtio_vsock_connect,
 		.wake = virtio_vsock_wake,
@@ -400,6 +398,8 @@ static const struct field virtio_vsock_fields[] = {
 const struct device_class virtio_vsock_class = {
 	.name = "virtio_vsock",
 	.description = "streams between guest and host (CID 3, unix socket --vsock PATH)",
+	.habit = DEVICE_USUAL,
+	.single = true,
 	.version = 1,
 	.size = sizeof(struct virtio_vsock),
 	.fields = virtio_vsock_fields,
@@ -409,6 +409,7 @@ const struct device_class virtio_vsock_class = {
 	.stop = virtio_device_stop,
 	.clear = virtio_vsock_clear,
 	.describe = virtio_device_describe,
+	.answered = virtio_vsock_answered,
 	.save = virtio_vsock_save,
 	.restore = virtio_vsock_restore,
 };

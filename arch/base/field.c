@@ -5,6 +5,8 @@
  */
 #include "arch/base/field.h"
 
+#include <string.h>
+
 static size_t field_size(const struct field *f)
 {
 	return (size_t)f->width * f->count;
@@ -16,17 +18,24 @@ void fields_save(const struct field *list, const void *object, struct blob *out)
 		blob_put(out, (const uint8_t *)object + f->offset, field_size(f));
 }
 
-void fields_load(const struct field *list, void *object, struct blob *in)
+void fields_load(const struct field *list, uint32_t version, void *object, struct blob *in)
 {
-	for (const struct field *f = list; f->name; f++)
-		blob_get(in, (uint8_t *)object + f->offset, field_size(f));
+	for (const struct field *f = list; f->name; f++) {
+		uint8_t *at = (uint8_t *)object + f->offset;
+		const uint64_t missing = f->value;
+
+		if (f->since <= version)
+			blob_get(in, at, field_size(f));
+		else
+			memcpy(at, &missing, f->width);
+	}
 }
 
-size_t fields_size(const struct field *list)
+size_t fields_size(const struct field *list, uint32_t version)
 {
 	size_t size = 0;
 
 	for (const struct field *f = list; f->name; f++)
-		size += field_size(f);
+		size += f->since <= version ? field_size(f) : 0;
 	return size;
 }

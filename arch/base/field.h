@@ -4,7 +4,8 @@
  * save, load, size, the golden file (tests/golden) and the fuzzer's map. Only
  * fixed-width integers and arrays of them compile: a pointer has no entry in the
  * _Generic below. Values are stored little-endian, in list order, unpadded.
- * Changing a list means raising the owner's version (docs/snapshot.md).
+ * Changing a list means raising the owner's version (docs/snapshot.md). A field that is only added,
+ * with FIELD_SINCE, has a default for the versions that lack it: those can still be read.
  */
 #ifndef VIRGA_ARCH_BASE_FIELD_H
 #define VIRGA_ARCH_BASE_FIELD_H
@@ -19,6 +20,8 @@ struct field {
 	uint32_t offset; /* in the owning struct */
 	uint16_t width;  /* bytes of one element: 1, 2, 4 or 8 */
 	uint16_t count;  /* elements; 1 for a scalar */
+	uint32_t since;  /* the owner's version that first has it; 0: all */
+	uint32_t value;  /* of a scalar where it is missing */
 };
 
 /* clang-format off */
@@ -27,27 +30,34 @@ struct field {
 
 /* A scalar member. */
 #define FIELD(type, member) \
-	{ #member, offsetof(type, member), FIELD_WIDTH(((type *)0)->member), 1 }
+	{ #member, offsetof(type, member), FIELD_WIDTH(((type *)0)->member), 1, 0, 0 }
 
-/* The same, under a name that is not its place. */
+/* One that the owner's version `since` has added, and what it is where it is missing. */
+#define FIELD_SINCE(type, member, since, value) \
+	{ #member, offsetof(type, member), FIELD_WIDTH(((type *)0)->member), 1, since, value }
+
+/* The same as FIELD, under a name that is not its place. */
 #define FIELD_NAMED(type, member, name) \
-	{ name, offsetof(type, member), FIELD_WIDTH(((type *)0)->member), 1 }
+	{ name, offsetof(type, member), FIELD_WIDTH(((type *)0)->member), 1, 0, 0 }
 
 /* A one-dimensional array member. */
 #define FIELD_ARRAY(type, member) \
 	{ #member, offsetof(type, member), FIELD_WIDTH(((type *)0)->member[0]), \
-	  sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]) }
+	  sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]), 0, 0 }
 
-#define FIELD_END { NULL, 0, 0, 0 }
+#define FIELD_END { NULL, 0, 0, 0, 0, 0 }
 /* clang-format on */
 
 /* Appends every field of *object in list order. */
 void fields_save(const struct field *list, const void *object, struct blob *out);
 
-/* Fills every field of *object in list order; a short blob latches in->failed. */
-void fields_load(const struct field *list, void *object, struct blob *in);
+/*
+ * Fills every field of *object in list order from what was saved in that version of the list; a
+ * short blob latches in->failed.
+ */
+void fields_load(const struct field *list, uint32_t version, void *object, struct blob *in);
 
-/* Bytes that fields_save() writes for the list. */
-size_t fields_size(const struct field *list);
+/* Bytes that fields_save() wrote for that version of the list. */
+size_t fields_size(const struct field *list, uint32_t version);
 
 #endif

@@ -20,7 +20,7 @@
 #define IOAPIC_REG_ARB       0x02
 #define IOAPIC_REG_REDIRECT  0x10 /* two 32-bit halves per pin */
 
-#define IOAPIC_VERSION_VALUE (0x11u | (IOAPIC_PINS - 1u) << 16)
+#define IOAPIC_VERSION_VALUE 0x11u /* and the number of the last pin in bits 16 to 23 */
 
 /* Redirection entry, 82093AA section 3.2.4. */
 #define RTE_VECTOR(e)        ((uint8_t)(e))
@@ -34,16 +34,19 @@
 
 #define MSI_ADDRESS_BASE     0xfee00000u
 
-const char irqchip_section[] = "ioapic";
-const uint32_t irqchip_version = 1;
-
 const struct field ioapic_fields[] = {
 	FIELD(struct ioapic_state, id),
 	FIELD(struct ioapic_state, select),
-	FIELD(struct ioapic_state, level),
-	FIELD_ARRAY(struct ioapic_state, redirect),
+	FIELD(struct ioapic_state, level[0]),
+	FIELD_SINCE(struct ioapic_state, level[1], 2, 0),
+	FIELD_SINCE(struct ioapic_state, pins, 2, IOAPIC_PINS),
 	FIELD_END,
 };
+
+static bool ioapic_level(const struct irqchip *io, unsigned pin)
+{
+	return io->state.level[pin / 32] >> pin % 32 & 1;
+}
 
 /* A redirection entry as the MSI that says the same (Intel SDM 3A, 11.11). */
 static struct kvm_msi ioapic_msi(uint64_t entry)
@@ -64,7 +67,7 @@ static void ioapic_deliver(struct irqchip *io, unsigned pin)
 	if (*entry & RTE_MASKED)
 		return;
 	if (*entry & RTE_LEVEL) {
-		if (!(io->state.level & 1u << pin) || *entry & RTE_REMOTE_IRR)
+		if (!ioapic_level(io, pin) || *entry & RTE_REMOTE_IRR)
 			return;
 		*entry |= RTE_REMOTE_IRR;
 	}
@@ -78,26 +81,24 @@ static int ioapic_update_routes(struct irqchip *io)
 {
 	struct {
 		struct kvm_irq_routing head;
-		struct kvm_irq_routing_entry entries[IOAPIC_PINS];
+		struct kvm_irq_routing_entry entries[IOAPIC_PINS_MAX];
 	} table = { 0 };
-	uint32_t level_pins = 0;
 
-	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
+	for (unsigned pin = 0; pin < io->state.pins; pin++) {
 		uint64_t entry = io->state.redirect[pin];
 		struct kvm_msi msi = ioapic_msi(entry);
 
 		if (!(entry & RTE_LEVEL) || entry & RTE_MASKED)
 			continue;
-		level_pins |= 1u << pin;
 		table.entries[table.head.nr++] = (struct kvm_irq_routing_entry){
 			.gsi = pin,
 			.type = KVM_IRQ_ROUTING_MSI,
 			.u.msi = { .address_lo = msi.address_lo, .data = msi.data },
 		};
 	}
-	if (!level_pins && !io->routed)
+	if (!table.head.nr && !io->routed)
 		return 0;
-	io->routed = level_pins;
+	io->routed = table.head.nr;
 	if (ioctl(io->vm->fd, KVM_SET_GSI_ROUTING, &table.head) < 0)
 		return failf(errno, "cannot route level-triggered interrupts: %s", strerror(errno));
 	return 0;
@@ -111,8 +112,8 @@ static uint32_t ioapic_read(const struct irqchip *io)
 	if (reg == IOAPIC_REG_ID || reg == IOAPIC_REG_ARB)
 		return io->state.id << 24;
 	if (reg == IOAPIC_REG_VERSION)
-		return IOAPIC_VERSION_VALUE;
-	if (reg >= IOAPIC_REG_REDIRECT && index / 2 < IOAPIC_PINS)
+		return IOAPIC_VERSION_VALUE | (io->state.pins - 1) << 16;
+	if (reg >= IOAPIC_REG_REDIRECT && index / 2 < io->state.pins)
 		return (uint32_t)(io->state.redirect[index / 2] >> (index % 2 ? 32 : 0));
 	return 0;
 }
@@ -126,7 +127,7 @@ static void ioapic_write(struct irqchip *io, uint32_t value)
 
 	if (reg == IOAPIC_REG_ID)
 		io->state.id = value >> 24 & 0xf;
-	if (reg < IOAPIC_REG_REDIRECT || index / 2 >= IOAPIC_PINS)
+	if (reg < IOAPIC_REG_REDIRECT || index / 2 >= io->state.pins)
 		return;
 	pin = index / 2;
 	old = io->state.redirect[pin];
@@ -169,7 +170,7 @@ static void ioapic_io(void *opaque, uint64_t offset, void *data, unsigned len, b
 /* KVM keeps the local APICs, and asks for this one's part by exits. */
 static int ioapic_split(struct vm *vm)
 {
-	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { IOAPIC_PINS } };
+	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { IOAPIC_PINS_MAX } };
 
 	if (ioctl(vm->fd, KVM_ENABLE_CAP, &split) < 0)
 		return failf(errno, "this KVM has no split irqchip (Linux 4.4 or later has): %s",
@@ -187,7 +188,8 @@ int irqchip_create(struct vm *vm)
 	if (!vm->irqchip)
 		return failf(ENOMEM, "out of memory");
 	vm->irqchip->vm = vm;
-	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
+	vm->irqchip->state.pins = IOAPIC_PINS;
+	for (unsigned pin = 0; pin < IOAPIC_PINS_MAX; pin++)
 		vm->irqchip->state.redirect[pin] = RTE_MASKED;
 	return bus_claim(&vm->mmio, LAYOUT_IOAPIC, LAYOUT_PAGE_SIZE, ioapic_io, vm->irqchip,
 			 "ioapic");
@@ -199,23 +201,34 @@ void irqchip_destroy(struct vm *vm)
 	vm->irqchip = NULL;
 }
 
+int irqchip_want(struct irqchip *io, unsigned pin, const char *device)
+{
+	if (pin >= IOAPIC_PINS_MAX)
+		return failf(ENOSPC, "%s: pin %u is more than the I/O APIC can have, %d", device,
+			     pin, IOAPIC_PINS_MAX);
+	if (pin >= io->state.pins)
+		io->state.pins = pin + 1;
+	return 0;
+}
+
 void irqchip_set_pin(struct irqchip *io, unsigned pin, bool level)
 {
-	uint32_t bit;
+	uint32_t *word, bit;
 	bool was;
 
-	if (pin >= IOAPIC_PINS)
+	if (pin >= io->state.pins)
 		return;
-	bit = 1u << pin;
-	was = io->state.level & bit;
-	io->state.level = level ? io->state.level | bit : io->state.level & ~bit;
+	word = &io->state.level[pin / 32];
+	bit = 1u << pin % 32;
+	was = *word & bit;
+	*word = level ? *word | bit : *word & ~bit;
 	if (level && (!was || io->state.redirect[pin] & RTE_LEVEL))
 		ioapic_deliver(io, pin);
 }
 
 void irqchip_eoi(struct irqchip *io, uint8_t vector)
 {
-	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
+	for (unsigned pin = 0; pin < io->state.pins; pin++) {
 		uint64_t *entry = &io->state.redirect[pin];
 
 		if (RTE_VECTOR(*entry) != vector || !(*entry & RTE_REMOTE_IRR))
@@ -228,32 +241,51 @@ void irqchip_eoi(struct irqchip *io, uint8_t vector)
 void irqchip_save(const struct irqchip *io, struct blob *out)
 {
 	fields_save(ioapic_fields, &io->state, out);
+	blob_put(out, io->state.redirect, io->state.pins * sizeof(io->state.redirect[0]));
 }
 
-static int ioapic_parse(const char *path, const void *data, size_t len, struct ioapic_state *state)
+/* Bits of pins that there are not. */
+static bool ioapic_level_valid(const struct ioapic_state *state)
+{
+	const uint64_t level = state->level[0] | (uint64_t)state->level[1] << 32;
+
+	return state->pins == IOAPIC_PINS_MAX || level >> state->pins == 0;
+}
+
+static int ioapic_parse(const struct irqchip *io, const char *path, uint32_t version,
+			const void *data, size_t len, struct ioapic_state *state)
 {
 	struct blob in = blob_reader(data, len);
+	const size_t entries = io->state.pins * sizeof(state->redirect[0]);
+	size_t expected = fields_size(ioapic_fields, version) + entries;
 
-	fields_load(ioapic_fields, state, &in);
+	fields_load(ioapic_fields, version, state, &in);
+	if (!in.failed && state->pins != io->state.pins)
+		return failf(EINVAL,
+			     "%s: section " IRQCHIP_SECTION " has %u pins; this machine has %u",
+			     path, state->pins, io->state.pins);
+	blob_get(&in, state->redirect, entries);
 	if (in.failed || in.pos != in.len)
-		return failf(EINVAL, "%s: section ioapic has %zu bytes, expected %zu", path, len,
-			     fields_size(ioapic_fields));
-	if (state->select > 0xff || state->id > 0xf || state->level >> IOAPIC_PINS)
-		return failf(EINVAL, "%s: section ioapic: a register is out of range", path);
+		return failf(EINVAL, "%s: section " IRQCHIP_SECTION " has %zu bytes, expected %zu",
+			     path, len, expected);
+	if (state->select > 0xff || state->id > 0xf || !ioapic_level_valid(state))
+		return failf(EINVAL, "%s: section " IRQCHIP_SECTION ": a register is out of range",
+			     path);
 	return 0;
 }
 
-int irqchip_check(const struct irqchip *io, const char *path, const void *data, size_t len)
+int irqchip_check(const struct irqchip *io, const char *path, uint32_t version, const void *data,
+		  size_t len)
 {
 	struct ioapic_state state;
 
-	(void)io;
-	return ioapic_parse(path, data, len, &state);
+	return ioapic_parse(io, path, version, data, len, &state);
 }
 
-int irqchip_load(struct irqchip *io, const char *path, const void *data, size_t len)
+int irqchip_load(struct irqchip *io, const char *path, uint32_t version, const void *data,
+		 size_t len)
 {
-	int ret = ioapic_parse(path, data, len, &io->state);
+	int ret = ioapic_parse(io, path, version, data, len, &io->state);
 
 	return ret < 0 ? ret : ioapic_update_routes(io);
 }

@@ -45,7 +45,7 @@
 #define LAYOUT_VIRTIO_STRIDE       0x1000u
 #define LAYOUT_VIRTIO_WINDOW       0x200000u /* nothing else lies so far from there on */
 #define LAYOUT_VIRTIO_SIZE         0x200u
-#define LAYOUT_VIRTIO_SLOTS        8u
+#define LAYOUT_VIRTIO_SLOTS        32u
 #define LAYOUT_VIRTIO_GSI          16u /* (snapshot) slot i interrupts on pin 16 + i */
 
 #define LAYOUT_IOAPIC              0xfec00000u

@@ -5,6 +5,7 @@
 #include "boot/snapshot/format.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "arch/base/error.h"
 
@@ -37,6 +38,35 @@ const struct field snapshot_config_fields[] = {
 	FIELD_END,
 };
 
+const struct field snapshot_devices_fields[] = {
+	{ "count", 0, sizeof(uint32_t), 1, 0, 0 },
+	FIELD_END,
+};
+
+const struct field snapshot_device_fields[] = {
+	FIELD_ARRAY(struct snapshot_device, type),
+	FIELD_ARRAY(struct snapshot_device, name),
+	FIELD(struct snapshot_device, instance),
+	FIELD_END,
+};
+
+static const struct snapshot_own snapshot_owns[] = {
+	{ "machine", SNAPSHOT_MACHINE_VERSION, SNAPSHOT_MACHINE_VERSION },
+	{ "memory", SNAPSHOT_MEMORY_VERSION, SNAPSHOT_MEMORY_VERSION },
+	{ "config", SNAPSHOT_CONFIG_VERSION, SNAPSHOT_CONFIG_VERSION },
+	{ SNAPSHOT_DEVICES, SNAPSHOT_DEVICES_VERSION, SNAPSHOT_DEVICES_VERSION },
+	{ "vcpu", SNAPSHOT_VCPU_VERSION, SNAPSHOT_VCPU_VERSION },
+	{ IRQCHIP_SECTION, IRQCHIP_OLDEST, IRQCHIP_VERSION },
+};
+
+const struct snapshot_own *snapshot_own(const char *name)
+{
+	for (size_t i = 0; i < sizeof(snapshot_owns) / sizeof(snapshot_owns[0]); i++)
+		if (strcmp(snapshot_owns[i].name, name) == 0)
+			return &snapshot_owns[i];
+	return NULL;
+}
+
 int snapshot_section(const struct state_file *state, const char *path, const char *name,
 		     uint32_t version, const struct field *list, void *object, struct blob *rest)
 {
@@ -49,10 +79,10 @@ int snapshot_section(const struct state_file *state, const char *path, const cha
 		return failf(EINVAL, "%s: section %s has version %u; this virga reads version %u",
 			     path, name, section->version, version);
 	in = blob_reader(section->data, section->len);
-	fields_load(list, object, &in);
+	fields_load(list, version, object, &in);
 	if (in.failed || (!rest && in.pos != in.len))
 		return failf(EINVAL, "%s: section %s has %zu bytes, expected %zu", path, name,
-			     section->len, fields_size(list));
+			     section->len, fields_size(list, version));
 	if (rest)
 		*rest = in;
 	return 0;

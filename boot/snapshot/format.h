@@ -12,7 +12,9 @@
 
 #include "arch/base/digest.h"
 #include "arch/base/field.h"
+#include "boot/snapshot/snapshot.h"
 #include "boot/snapshot/state.h"
+#include "devices/device.h"
 
 /* Places and meanings marked (snapshot) in arch/x86_64/layout.h. */
 #define SNAPSHOT_MACHINE_X86_64_V1 1u
@@ -20,6 +22,7 @@
 #define SNAPSHOT_MACHINE_VERSION   1u /* of section "machine" */
 #define SNAPSHOT_MEMORY_VERSION    1u /* of section "memory" */
 #define SNAPSHOT_CONFIG_VERSION    1u /* of section "config" */
+#define SNAPSHOT_DEVICES_VERSION   1u /* of section "devices" */
 #define SNAPSHOT_VCPU_VERSION      1u /* of section "vcpu" */
 
 /* Section "machine". */
@@ -54,10 +57,39 @@ struct snapshot_config {
 	uint64_t checksum; /* XXH3-64 of `config` */
 };
 
+/* Section "devices": how many (u32), then each. Which it has, in the order of their places. */
+#define SNAPSHOT_DEVICES "devices"
+struct snapshot_device {
+	uint8_t type[STATE_NAME_MAX]; /* its word, NUL-padded; its section is of that name ... */
+	uint8_t name[DEVICE_NAME_MAX];
+	uint32_t instance; /* ... and this instance */
+};
+
 extern const struct field snapshot_machine_fields[];
 extern const struct field snapshot_memory_fields[];
 extern const struct field snapshot_extent_fields[];
 extern const struct field snapshot_config_fields[];
+extern const struct field snapshot_devices_fields[]; /* of a uint32_t */
+extern const struct field snapshot_device_fields[];
+
+/* A section that is no device's: the versions that are read, of which the last is written. */
+struct snapshot_own {
+	const char *name;
+	uint32_t oldest;
+	uint32_t version;
+};
+
+/* NULL: there is none of that name, so it is a device's. */
+const struct snapshot_own *snapshot_own(const char *name);
+
+/* Appends the list of the devices. */
+void snapshot_save_devices(const struct devices *devices, struct blob *out);
+
+/* The words for make DEVICES="..." that give the devices of this snapshot; fills and returns words. */
+const char *snapshot_device_words(const struct snapshot *s, char *words, size_t size);
+
+/* Fails with the sentence for a device whose class this build lacks. */
+int snapshot_lacks_class(const struct snapshot *s, const char *word, uint32_t instance);
 
 /*
  * The section `name` 0, read through `list` into *object, which may be followed by more in *rest

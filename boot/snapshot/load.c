@@ -14,115 +14,93 @@
 
 /* --- Phase 1: nothing of the machine changes --- */
 
-/* The version that the machine has for a section; false when it has no such section. */
-static bool snapshot_expects(const struct state_section *section, const struct vm *vm,
-			     struct devices *devices, uint32_t *version)
+static int snapshot_check_version(const struct snapshot *s, const struct state_section *section,
+				  bool read, uint32_t oldest, uint32_t version)
 {
-	const struct {
-		const char *name;
-		uint32_t version;
-	} own[] = {
-		{ "machine", SNAPSHOT_MACHINE_VERSION }, { "memory", SNAPSHOT_MEMORY_VERSION },
-		{ "config", SNAPSHOT_CONFIG_VERSION },   { irqchip_section, irqchip_version },
-		{ "vcpu", SNAPSHOT_VCPU_VERSION },
-	};
-	struct device *dev = devices_find(devices, section->name);
+	char range[32];
 
-	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
-		bool vcpu = strcmp(own[i].name, "vcpu") == 0;
-
-		*version = own[i].version;
-		if (strcmp(section->name, own[i].name) == 0)
-			return section->instance < (vcpu ? vm->vcpu_count : 1);
-	}
-	if (!dev || section->instance != 0)
-		return false;
-	*version = dev->class->version;
-	return true;
+	if (read)
+		return 0;
+	if (oldest && oldest < version)
+		snprintf(range, sizeof(range), "s %u to %u", oldest, version);
+	else
+		snprintf(range, sizeof(range), " %u", version);
+	return failf(EINVAL,
+		     "%s: section %s has version %u; this virga reads version%s; use the virga "
+		     "that made it",
+		     s->path, section->name, section->version, range);
 }
 
-/* The words for make DEVICES="..." that give the devices of this snapshot. */
-static const char *snapshot_device_words(const struct snapshot *s, char *words, size_t size)
+/* A section is the machine's own, or of one of its devices, in a version that is read. */
+static int snapshot_check_known(const struct snapshot *s, const struct state_section *section,
+				const struct vm *vm, struct devices *devices)
 {
-	static const char own[] = " machine memory config vcpu ioapic ";
-	size_t len = 0;
+	const struct snapshot_own *own = snapshot_own(section->name);
+	const unsigned count = strcmp(section->name, "vcpu") == 0 ? vm->vcpu_count : 1;
+	const struct device_class *class;
+	struct device *dev;
 
-	words[0] = '\0';
-	for (unsigned i = 0; i < s->state.count && len < size; i++) {
-		char word[STATE_NAME_MAX + 2];
-
-		snprintf(word, sizeof(word), " %s ", s->state.sections[i].name);
-		if (!strstr(own, word))
-			len += (size_t)snprintf(words + len, size - len, "%s%s", len ? " " : "",
-						s->state.sections[i].name);
-	}
-	return words;
+	if (own && section->instance >= count)
+		return failf(EINVAL, "%s: has a section %s (%u), which this machine has not",
+			     s->path, section->name, section->instance);
+	if (own)
+		return snapshot_check_version(s, section,
+					      section->version >= own->oldest &&
+						      section->version <= own->version,
+					      own->oldest, own->version);
+	dev = devices_find(devices, section->name, section->instance);
+	if (!dev && device_class_find(section->name))
+		return failf(EINVAL, "%s: has device %s (%u), which this machine has not", s->path,
+			     section->name, section->instance);
+	if (!dev)
+		return snapshot_lacks_class(s, section->name, section->instance);
+	class = dev->class;
+	return snapshot_check_version(s, section, device_class_reads(class, section->version),
+				      class->oldest, class->version);
 }
 
-/* Every section of the file is one that this machine has, in the version that it has. */
-static int snapshot_check_known(const struct snapshot *s, const struct vm *vm,
-				struct devices *devices)
+/* The device's section is there, behind that of the device before, and not too short. */
+static int snapshot_check_device(const struct snapshot *s, const struct device *dev,
+				 const struct state_section **last)
 {
-	char words[256];
+	const struct device_class *class = dev->class;
+	const struct state_section *section = state_find(&s->state, class->name, dev->instance);
+	size_t least;
 
-	for (unsigned i = 0; i < s->state.count; i++) {
-		const struct state_section *section = &s->state.sections[i];
-		uint32_t version;
-
-		if (!snapshot_expects(section, vm, devices, &version))
-			return failf(EINVAL,
-				     "%s: has device %s (%u), this virga was built without it; "
-				     "build with DEVICES=\"%s\"",
-				     s->path, section->name, section->instance,
-				     snapshot_device_words(s, words, sizeof(words)));
-		if (section->version != version)
-			return failf(EINVAL,
-				     "%s: section %s has version %u; this virga reads version %u; "
-				     "use the "
-				     "virga that made it",
-				     s->path, section->name, section->version, version);
-	}
+	if (!section)
+		return failf(EINVAL, "%s: has no device %s (%u), which this machine has", s->path,
+			     class->name, dev->instance);
+	if (*last && section < *last)
+		return failf(EINVAL, "%s: has its devices in another order than this machine: %s",
+			     s->path, class->name);
+	*last = section;
+	least = class->fields ? fields_size(class->fields, section->version) : 0;
+	if (section->len < least)
+		return failf(EINVAL, "%s: section %s has %zu bytes, expected at least %zu", s->path,
+			     class->name, section->len, least);
 	return 0;
 }
 
 /* Every section that this machine needs is there, and long enough for what is in it. */
 static int snapshot_check_complete(const struct snapshot *s, struct vm *vm, struct devices *devices)
 {
-	const struct state_section *irqchip = state_find(&s->state, irqchip_section, 0);
-	char words[256];
+	const struct state_section *irqchip = state_find(&s->state, IRQCHIP_SECTION, 0);
+	const struct state_section *last = NULL;
 	int ret;
 
 	if (!irqchip)
-		return failf(EINVAL, "%s: its state has no section %s", s->path, irqchip_section);
-	ret = irqchip_check(vm->irqchip, s->path, irqchip->data, irqchip->len);
-	if (ret < 0)
-		return ret;
-	for (unsigned i = 0; i < devices->count; i++) {
-		const struct device_class *class = devices->list[i].class;
-		const struct state_section *section = state_find(&s->state, class->name, 0);
-
-		if (!section)
-			return failf(
-				EINVAL,
-				"%s: has no device %s, which this virga was built with; build with "
-				"DEVICES=\"%s\"",
-				s->path, class->name,
-				snapshot_device_words(s, words, sizeof(words)));
-		if (class->fields && section->len < fields_size(class->fields))
-			return failf(EINVAL, "%s: section %s has %zu bytes, expected at least %zu",
-				     s->path, class->name, section->len,
-				     fields_size(class->fields));
-	}
-	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+		return failf(EINVAL, "%s: its state has no section " IRQCHIP_SECTION, s->path);
+	ret = irqchip_check(vm->irqchip, s->path, irqchip->version, irqchip->data, irqchip->len);
+	for (unsigned i = 0; ret == 0 && i < devices->count; i++)
+		ret = snapshot_check_device(s, &devices->list[i], &last);
+	for (unsigned i = 0; ret == 0 && i < vm->vcpu_count; i++) {
 		const struct state_section *section = state_find(&s->state, "vcpu", i);
 
 		if (!section)
 			return failf(EINVAL, "%s: its state has no section vcpu %u", s->path, i);
 		ret = vcpu_check(&vm->vcpus[i], section->data, section->len);
-		if (ret < 0)
-			return ret;
 	}
-	return 0;
+	return ret;
 }
 
 static int snapshot_check(const struct snapshot *s, struct vm *vm, struct devices *devices,
@@ -140,9 +118,11 @@ static int snapshot_check(const struct snapshot *s, struct vm *vm, struct device
 			s->path, (unsigned long long)(machine->memory_size >> 20),
 			machine->vcpu_count, (unsigned long long)(vm->memory.size >> 20),
 			vm->vcpu_count);
-	ret = snapshot_check_known(s, vm, devices);
-	if (ret < 0)
-		return ret;
+	for (unsigned i = 0; i < s->state.count; i++) {
+		ret = snapshot_check_known(s, &s->state.sections[i], vm, devices);
+		if (ret < 0)
+			return ret;
+	}
 	if (machine->virtio_slots != vm->virtio_slots)
 		return failf(EINVAL, "%s: was a machine with %u virtio slots; this one has %u",
 			     s->path, machine->virtio_slots, vm->virtio_slots);
@@ -164,7 +144,7 @@ static int snapshot_check(const struct snapshot *s, struct vm *vm, struct device
 static int snapshot_commit(const struct snapshot *s, struct vm *vm, struct devices *devices,
 			   const struct snapshot_machine *machine, bool time)
 {
-	const struct state_section *irqchip = state_find(&s->state, irqchip_section, 0);
+	const struct state_section *irqchip = state_find(&s->state, IRQCHIP_SECTION, 0);
 	unsigned skipped = 0;
 	int ret = time ? vm_clock_set(vm, machine->clock_ns) : 0;
 
@@ -174,12 +154,14 @@ static int snapshot_commit(const struct snapshot *s, struct vm *vm, struct devic
 		ret = vcpu_load(&vm->vcpus[i], section->data, section->len, time, &skipped);
 	}
 	if (ret == 0)
-		ret = irqchip_load(vm->irqchip, s->path, irqchip->data, irqchip->len);
+		ret = irqchip_load(vm->irqchip, s->path, irqchip->version, irqchip->data,
+				   irqchip->len);
 	for (unsigned i = 0; ret == 0 && i < devices->count; i++) {
 		struct device *dev = &devices->list[i];
-		const struct state_section *section = state_find(&s->state, dev->class->name, 0);
+		const struct state_section *section =
+			state_find(&s->state, dev->class->name, dev->instance);
 
-		ret = device_load(dev, section->data, section->len);
+		ret = device_load(dev, section->version, section->data, section->len);
 	}
 	if (skipped && !vm->hosted)
 		notef("%s: %u MSRs that this host does not take were skipped", s->path, skipped);

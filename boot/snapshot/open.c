@@ -176,7 +176,7 @@ static int snapshot_check_extents(const struct snapshot *s, uint32_t count, stru
 		const struct memory_region *region = &layout.regions[i];
 		struct snapshot_extent extent;
 
-		fields_load(snapshot_extent_fields, &extent, in);
+		fields_load(snapshot_extent_fields, SNAPSHOT_MEMORY_VERSION, &extent, in);
 		if (extent.file || extent.flags)
 			return failf(EINVAL,
 				     "%s: section memory: extent %u is in file %u with flags 0x%x, "

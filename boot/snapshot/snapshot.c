@@ -84,6 +84,16 @@ static int snapshot_save_config(struct state_writer *w, const char *text, size_t
 	return 0;
 }
 
+static int snapshot_save_list(struct state_writer *w, const struct devices *devices)
+{
+	struct blob *out = snapshot_add(w, SNAPSHOT_DEVICES, 0, SNAPSHOT_DEVICES_VERSION);
+
+	if (!out)
+		return -ENOSPC;
+	snapshot_save_devices(devices, out);
+	return 0;
+}
+
 /* vCPUs, interrupt controller, devices: everything that has its own owner. */
 static int snapshot_save_parts(struct state_writer *w, struct vm *vm, struct devices *devices)
 {
@@ -98,14 +108,14 @@ static int snapshot_save_parts(struct state_writer *w, struct vm *vm, struct dev
 		if (ret < 0)
 			return ret;
 	}
-	out = snapshot_add(w, irqchip_section, 0, irqchip_version);
+	out = snapshot_add(w, IRQCHIP_SECTION, 0, IRQCHIP_VERSION);
 	if (!out)
 		return -ENOSPC;
 	irqchip_save(vm->irqchip, out);
 	for (unsigned i = 0; i < devices->count; i++) {
 		struct device *dev = &devices->list[i];
 
-		out = snapshot_add(w, dev->class->name, 0, dev->class->version);
+		out = snapshot_add(w, dev->class->name, dev->instance, dev->class->version);
 		if (!out)
 			return -ENOSPC;
 		ret = device_save(dev, out);
@@ -142,6 +152,8 @@ int snapshot_save(struct vm *vm, struct devices *devices, const char *config, si
 
 	if (ret == 0)
 		ret = snapshot_save_config(&w, config, config_len);
+	if (ret == 0)
+		ret = snapshot_save_list(&w, devices);
 	if (ret == 0)
 		ret = snapshot_save_parts(&w, vm, devices);
 	if (ret == 0)

@@ -72,6 +72,12 @@ void snapshot_version(const struct snapshot *s, char id[SNAPSHOT_VERSION_LEN + 1
 int snapshot_map_memory(struct snapshot *s, struct memory *memory);
 
 /*
+ * The devices that the machine of s has, in their order: the list is to be freed. -EINVAL with a
+ * sentence that says which word of DEVICES this build lacks, or what is wrong.
+ */
+int snapshot_devices(const struct snapshot *s, struct device_list *list);
+
+/*
  * Loads vCPUs, interrupt controller, clock and devices into a machine made with
  * snapshot_map_memory()'s memory: checks every section against `devices` and the host first.
  * Skipped MSRs are said once.

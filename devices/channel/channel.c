@@ -13,7 +13,9 @@
 #include "devices/channel/state.h"
 
 /* A guest that takes nothing while requests are made and cancelled: then no more are queued. */
-#define CHANNEL_OUT_MAX (CHANNEL_PAYLOAD_MAX + (2u << 20))
+#define CHANNEL_OUT_MAX        (CHANNEL_PAYLOAD_MAX + (2u << 20))
+
+#define CHANNEL_FIELDS_VERSION 1 /* they are part of section virtio_vsock, and as old as that */
 
 /* clang-format off */
 const struct field channel_fields[] = {
@@ -352,7 +354,7 @@ int channel_load(struct channel *c, struct blob *in)
 	struct channel_state *s = &c->state;
 	size_t answer_size, out_size;
 
-	fields_load(channel_fields, s, in);
+	fields_load(channel_fields, CHANNEL_FIELDS_VERSION, s, in);
 	if (!in->failed && !channel_valid(s)) {
 		channel_clear(c);
 		return failf(EINVAL, "function channel: its saved state is not valid");

@@ -208,6 +208,8 @@ int virtio_mmio_create(struct virtio_mmio *mmio, struct virtio *v, struct vm *vm
 	mmio->virtio = v;
 	mmio->slot = slot;
 	ret = virtio_init(v, vm, LAYOUT_VIRTIO_GSI + slot);
+	if (ret == 0)
+		ret = vm_irq_want(vm, v->gsi, v->class->name);
 	if (ret)
 		return ret;
 	ret = bus_claim(&vm->mmio, LAYOUT_VIRTIO_MMIO + (uint64_t)slot * LAYOUT_VIRTIO_STRIDE,

@@ -67,13 +67,4 @@ void vsock_unix_destroy(struct vsock_unix *u);
 /* Accepts the connection c that the guest asked for; fd is owned from here on. */
 void vsock_unix_accept(struct vsock_unix *u, struct vsock_conn *c, int fd);
 
-/* --- For serve/machine/link.c; in virtio_vsock.c --- */
-
-/*
- * The supervisor's answer to device_host.connect: error 0 and a connected fd, owned from here on,
- * or an errno. `dev` is the virtio_vsock device. VM lock held. An answer that nobody waits for
- * is dropped.
- */
-void vsock_unix_connected(struct device *dev, uint64_t id, int error, int fd);
-
 #endif

@@ -75,16 +75,6 @@ static const char *inspect_key(const struct inspect_facts *facts, const char *ke
 	return json_string_value(json_object_get(facts->config, key));
 }
 
-/* Sections are the machine's own, or a device's. */
-static bool inspect_is_device(const struct state_section *section)
-{
-	static const char own[] = " machine memory config vcpu ioapic ";
-	char word[STATE_NAME_MAX + 2];
-
-	snprintf(word, sizeof(word), " %s ", section->name);
-	return !strstr(own, word);
-}
-
 /* --- For people --- */
 
 /* One of the words after "guest": quoted, so that it is one, whatever is in it. */
@@ -147,7 +137,7 @@ static void inspect_lists(const struct snapshot *s, FILE *out)
 		fprintf(out, "%s %s", i ? "," : "", inspect_anew[i]);
 	fputs("\ndevices  ", out);
 	for (unsigned i = 0; i < s->state.count; i++)
-		if (inspect_is_device(&s->state.sections[i]))
+		if (!snapshot_own(s->state.sections[i].name))
 			fprintf(out, " %s", inspect_clean(s->state.sections[i].name).text);
 	fprintf(out, "\n\n%-24s %8s %8s %10s\n", "section", "instance", "version", "bytes");
 	for (unsigned i = 0; i < s->state.count; i++) {
@@ -186,7 +176,7 @@ static json_t *inspect_sections(const struct snapshot *s, bool devices)
 	for (unsigned i = 0; i < s->state.count; i++) {
 		const struct state_section *section = &s->state.sections[i];
 
-		if (devices && inspect_is_device(section))
+		if (devices && !snapshot_own(section->name))
 			json_array_append_new(list,
 					      json_pack("{s:s, s:I}", "name", section->name,
 							"version", (json_int_t)section->version));

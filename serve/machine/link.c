@@ -184,15 +184,12 @@ int link_connect(void *opaque, uint64_t id, uint32_t port)
 
 static void link_connected(struct link *link, struct message *m)
 {
-	struct device *dev = devices_find(link->devices, "virtio_vsock");
 	int fd = m->value == 0 && m->fd_count ? m->fds[0] : -1;
 	int error = m->value ? (int)m->value : fd < 0 ? EPROTO : 0;
 
-	if (!dev)
-		return;
 	if (fd >= 0)
 		m->fds[0] = -1;
-	vsock_unix_connected(dev, m->id, error, fd);
+	devices_answered(link->devices, m->id, error, fd);
 }
 
 /* --- Messages --- */

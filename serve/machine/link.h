@@ -46,7 +46,7 @@ void link_quiesced(struct link *link);
 
 /*
  * Asks for a connection to the host's end of vsock port `port`; it is a struct device_host's
- * connect, with the link as opaque. The answer comes through vsock_unix_connected(). 0, or -errno
+ * ask, with the link as opaque. The answer comes through devices_answered(). 0, or -errno
  * when it cannot be asked for now (no sentence). VM lock held; does not wait.
  */
 int link_connect(void *opaque, uint64_t id, uint32_t port);

@@ -15,6 +15,7 @@
 #include "arch/base/error.h"
 #include "arch/layout.h"
 #include "boot/boot.h"
+#include "boot/devices.h"
 #include "boot/identity.h"
 #include "boot/pages/read_ahead.h"
 #include "devices/channel/channel.h"
@@ -146,12 +147,17 @@ static int machine_devices(struct machine *m, const char *serial_default)
 	const struct device_host host = {
 		.serial = config->serial ? config->serial : serial_default,
 		.vsock = config->vsock,
-		.connect = m->options->supervisor_fd >= 0 ? link_connect : NULL,
-		.connect_opaque = &m->link,
+		.ask = m->options->supervisor_fd >= 0 ? link_connect : NULL,
+		.ask_opaque = &m->link,
 		.channel = m->channel,
 	};
-	int ret = devices_create(&m->devices, &m->vm, &host);
+	struct device_list list;
+	int ret = m->options->snapshot ? snapshot_devices(m->options->snapshot, &list)
+				       : boot_devices(config, &list);
 
+	if (ret == 0)
+		ret = devices_create(&m->devices, &m->vm, &list, &host);
+	device_list_fini(&list);
 	machine_stage(m, STAGE_DEVICES);
 	return ret;
 }

@@ -185,6 +185,7 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 	};
 	struct device_host host = { .serial = "none" };
 	struct snapshot *snapshot = options->snapshot;
+	struct device_list list;
 	struct memory memory;
 	int ret;
 
@@ -200,7 +201,11 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 	memory_open_pagemap(&memory); /* for policy reset */
 	ret = vm_create(&s->vm, &memory, snapshot->vcpu_count);
 	if (ret == 0)
-		ret = devices_create(&s->devices, &s->vm, &host);
+		ret = snapshot_devices(snapshot, &list);
+	if (ret < 0)
+		return ret;
+	ret = devices_create(&s->devices, &s->vm, &list, &host);
+	device_list_fini(&list);
 	if (ret < 0)
 		return ret;
 	ret = vm_set_hosted(&s->vm);

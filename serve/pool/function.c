@@ -13,6 +13,7 @@
 #include "arch/base/digest.h"
 #include "arch/base/error.h"
 #include "arch/vcpu.h"
+#include "boot/snapshot/format.h"
 #include "serve/pool/state.h"
 
 const char *tier_name(enum tier tier)
@@ -42,7 +43,7 @@ const char *fallback_name(enum fallback fallback)
 
 /* --- Shapes --- */
 
-/* What two machines must have in common: memory, vCPUs, each vCPU's CPUID. Devices all have. */
+/* What two machines must have in common: memory, vCPUs, each vCPU's CPUID, the devices. */
 static int shape_key(const struct snapshot *s, uint64_t *key)
 {
 	*key = s->memory_size ^ (uint64_t)s->vcpu_count << 48;
@@ -58,6 +59,13 @@ static int shape_key(const struct snapshot *s, uint64_t *key)
 		if (ret < 0)
 			return ret;
 		*key = *key * 31 + digest64(cpuid, len);
+	}
+	for (unsigned i = 0; i < s->state.count; i++) {
+		const struct state_section *section = &s->state.sections[i];
+
+		if (!snapshot_own(section->name))
+			*key = *key * 31 + digest64(section->name, strlen(section->name)) +
+			       section->instance;
 	}
 	return 0;
 }

@@ -586,9 +586,8 @@ def test_snapshot_of_another_device_set(virga, small_virga, template, tmp_path):
     with Running(small_virga, "run", "--control", tmp_path / "c") as machine:
         snapshot = take_snapshot(small_virga, tmp_path / "c", tmp_path / "s")
         assert machine.stop() == 0
-    assert invoke(small_virga, snapshot, "echo hello")[:2] == (0, "hello")
-    done = run(virga, "invoke", snapshot)
-    refused(done, 125, snapshot, "no device serial", 'DEVICES="debug_exit power park')
+    for program in (small_virga, virga):  # the other has more classes than the machine uses
+        assert invoke(program, snapshot, "echo hello")[:2] == (0, "hello")
     assert run(virga, "inspect", snapshot).returncode == 0
 
 

@@ -21,8 +21,11 @@
 static void live_devices(struct live *m)
 {
 	const struct device_host host = { .serial = "file:/dev/null", .channel = m->channel };
+	struct device_list list = { 0 };
 
-	assert_int_equal(devices_create(&m->devices, &m->vm, &host), 0);
+	assert_int_equal(device_list_add_all(&list, DEVICE_USUAL), 0);
+	assert_int_equal(devices_create(&m->devices, &m->vm, &list, &host), 0);
+	device_list_fini(&list);
 }
 
 struct live *live_boot(const char *kernel, const char *cmdline)

@@ -159,8 +159,8 @@ static int reload(struct vm *vm)
 	int check, ret;
 
 	irqchip_save(vm->irqchip, &saved);
-	check = irqchip_check(vm->irqchip, "here", saved.data, saved.len);
-	ret = irqchip_load(vm->irqchip, "here", saved.data, saved.len);
+	check = irqchip_check(vm->irqchip, "here", IRQCHIP_VERSION, saved.data, saved.len);
+	ret = irqchip_load(vm->irqchip, "here", IRQCHIP_VERSION, saved.data, saved.len);
 	assert_int_equal(check, ret);
 	blob_fini(&saved);
 	return ret;
@@ -177,7 +177,7 @@ static void test_restored(void **state)
 	vm->irqchip->state.select = 0x100;
 	assert_true(reload(vm) < 0);
 	vm->irqchip->state.select = 0;
-	vm->irqchip->state.level = 1u << 24;
+	vm->irqchip->state.level[0] = 1u << 24;
 	assert_true(reload(vm) < 0);
 }
 

@@ -15,6 +15,15 @@ void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level)
 	vm_calls.gsi = gsi;
 }
 
+int __wrap_vm_irq_want(struct vm *vm, unsigned gsi, const char *device);
+int __wrap_vm_irq_want(struct vm *vm, unsigned gsi, const char *device)
+{
+	(void)vm;
+	(void)device;
+	vm_calls.wanted = gsi;
+	return 0;
+}
+
 void __wrap_vm_wake(struct vm *vm);
 void __wrap_vm_wake(struct vm *vm)
 {

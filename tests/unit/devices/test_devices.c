@@ -133,18 +133,31 @@ static const struct device_class fake_c = {
 };
 
 const struct device_class *const device_classes[] = { &fake_a, &fake_b, &fake_c, NULL };
+const char *const device_words[] = { "a", "b", "not_built", "c", NULL };
 
 static struct vm vm;
 static struct devices devices;
 
-static int setup(void **state)
+/* One of each class. */
+static int create(void)
 {
 	const struct device_host host = { 0 };
+	struct device_list list = { 0 };
+	int ret;
 
+	for (unsigned i = 0; device_classes[i]; i++)
+		assert_int_equal(device_list_add(&list, device_classes[i], NULL), 0);
+	ret = devices_create(&devices, &vm, &list, &host);
+	device_list_fini(&list);
+	return ret;
+}
+
+static int setup(void **state)
+{
 	(void)state;
 	memset(&seen, 0, sizeof(seen));
 	memset(&vm, 0, sizeof(vm));
-	return devices_create(&devices, &vm, &host);
+	return create();
 }
 
 static int teardown(void **state)
@@ -167,13 +180,11 @@ static void test_order(void **state)
 
 static void test_create_fails(void **state)
 {
-	const struct device_host host = { 0 };
-
 	(void)state;
 	devices_destroy(&devices);
 	seen.log[0] = 0;
 	seen.fails = "c.create";
-	assert_int_equal(devices_create(&devices, &vm, &host), -EIO);
+	assert_int_equal(create(), -EIO);
 	assert_string_equal(error_text(), "c.create fails");
 	assert_string_equal(seen.log, "a.create b.create c.create a.destroy ");
 	assert_int_equal(devices.count, 0);
@@ -191,8 +202,9 @@ static void test_start_fails(void **state)
 static void test_find(void **state)
 {
 	(void)state;
-	assert_ptr_equal(devices_find(&devices, "b"), &devices.list[1]);
-	assert_null(devices_find(&devices, "d"));
+	assert_ptr_equal(devices_find(&devices, "b", 0), &devices.list[1]);
+	assert_null(devices_find(&devices, "b", 1));
+	assert_null(devices_find(&devices, "d", 0));
 }
 
 static void test_save_and_load(void **state)
@@ -204,19 +216,19 @@ static void test_save_and_load(void **state)
 	(void)state;
 	*fake = (struct fake){ .value = 7, .list = { 1, 2, 3 } };
 	assert_int_equal(device_save(a, &blob), 0);
-	assert_int_equal(blob.len, fields_size(fake_fields) + 4);
+	assert_int_equal(blob.len, fields_size(fake_fields, 1) + 4);
 	memset(fake, 0, sizeof(*fake));
-	assert_int_equal(device_load(a, blob.data, blob.len), 0);
+	assert_int_equal(device_load(a, 1, blob.data, blob.len), 0);
 	assert_int_equal(fake->value, 7);
 	assert_int_equal(fake->list[2], 3);
-	for (size_t len = 0; len < fields_size(fake_fields); len++)
-		assert_int_equal(device_load(a, blob.data, len), -EINVAL);
+	for (size_t len = 0; len < fields_size(fake_fields, 1); len++)
+		assert_int_equal(device_load(a, 1, blob.data, len), -EINVAL);
 	assert_non_null(strstr(error_text(), "device a"));
 	/* A device that saves nothing takes nothing. */
-	assert_int_equal(device_load(&devices.list[1], "", 0), 0);
-	assert_int_equal(device_load(&devices.list[1], "x", 1), -EINVAL);
+	assert_int_equal(device_load(&devices.list[1], 1, "", 0), 0);
+	assert_int_equal(device_load(&devices.list[1], 1, "x", 1), -EINVAL);
 	seen.fails = "a.restore";
-	assert_int_equal(device_load(a, blob.data, blob.len), -EIO);
+	assert_int_equal(device_load(a, 1, blob.data, blob.len), -EIO);
 	seen.fails = "a.save";
 	assert_int_equal(device_save(a, &blob), -EIO);
 	blob_fini(&blob);

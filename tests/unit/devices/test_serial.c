@@ -317,7 +317,7 @@ static void test_save_while_transmitting(void **state)
 	machine_close();
 
 	assert_int_equal(machine_open("none"), 0);
-	assert_int_equal(device_load(&machine.serial, blob.data, blob.len), 0);
+	assert_int_equal(device_load(&machine.serial, 1, blob.data, blob.len), 0);
 	assert_false(machine.irq);
 	assert_int_equal(serial_class.start(&machine.serial), 0);
 	assert_true(machine.irq); /* the driver still gets the interrupt it waits for */
@@ -341,18 +341,18 @@ static void test_load_refuses(void **state)
 	(void)state;
 	save(&blob);
 	for (size_t len = 0; len < blob.len; len++)
-		assert_int_equal(device_load(&machine.serial, blob.data, len), -EINVAL);
+		assert_int_equal(device_load(&machine.serial, 1, blob.data, len), -EINVAL);
 	blob_put(&longer, blob.data, blob.len);
 	blob_put(&longer, "", 1);
-	assert_int_equal(device_load(&machine.serial, longer.data, longer.len), -EINVAL);
+	assert_int_equal(device_load(&machine.serial, 1, longer.data, longer.len), -EINVAL);
 	assert_non_null(strstr(error_text(), "serial"));
 	for (size_t i = 0; i < blob.len; i++) {
 		blob.data[i] ^= 0xff;
-		refused += device_load(&machine.serial, blob.data, blob.len) == -EINVAL;
+		refused += device_load(&machine.serial, 1, blob.data, blob.len) == -EINVAL;
 		blob.data[i] ^= 0xff;
 	}
 	assert_int_equal(refused, 6); /* ier, fcr, mcr, lsr, thre_pending, rx_len */
-	assert_int_equal(device_load(&machine.serial, blob.data, blob.len), 0);
+	assert_int_equal(device_load(&machine.serial, 1, blob.data, blob.len), 0);
 	blob_fini(&blob);
 	blob_fini(&longer);
 }
@@ -410,7 +410,7 @@ static void test_loaded_over_loopback(void **state)
 	out(FCR, 0x01);
 	loop_in("xy");
 	save(&blob);
-	assert_int_equal(device_load(&machine.serial, blob.data, blob.len), 0);
+	assert_int_equal(device_load(&machine.serial, 1, blob.data, blob.len), 0);
 	out(FCR, 0x03);
 	assert_int_equal(in(DATA), 'x');
 	assert_int_equal(in(DATA), 'y');

@@ -116,7 +116,7 @@ static void test_fields_bytes(void **state)
 	(void)state;
 	fields_save(sample_fields, &sample, &out);
 	assert_int_equal(out.len, sizeof(sample_bytes));
-	assert_int_equal(fields_size(sample_fields), sizeof(sample_bytes));
+	assert_int_equal(fields_size(sample_fields, 1), sizeof(sample_bytes));
 	assert_memory_equal(out.data, sample_bytes, sizeof(sample_bytes));
 	blob_fini(&out);
 }
@@ -127,7 +127,7 @@ static void test_fields_load(void **state)
 	struct blob in = blob_reader(sample_bytes, sizeof(sample_bytes));
 
 	(void)state;
-	fields_load(sample_fields, &got, &in);
+	fields_load(sample_fields, 1, &got, &in);
 	assert_false(in.failed);
 	assert_int_equal(in.pos, in.len);
 	assert_int_equal(got.byte, sample.byte);
@@ -137,6 +137,36 @@ static void test_fields_load(void **state)
 	assert_ptr_equal(got.not_saved, &got);
 }
 
+/* A version that lacks fields: they get their defaults, those around them what was saved. */
+static void test_fields_since(void **state)
+{
+	static const struct field list[] = {
+		FIELD(struct sample, byte),
+		FIELD_SINCE(struct sample, wide, 3, 77),
+		FIELD_SINCE(struct sample, pair[1], 2, 0x1234),
+		FIELD(struct sample, word),
+		FIELD_END,
+	};
+	static const size_t sizes[] = { 0, 5, 7, 15 };
+
+	(void)state;
+	for (uint32_t version = 1; version <= 3; version++) {
+		struct sample got;
+		struct blob in = blob_reader(sample_bytes, sizes[version]);
+
+		memset(&got, 0xee, sizeof(got));
+		assert_int_equal(fields_size(list, version), sizes[version]);
+		fields_load(list, version, &got, &in);
+		assert_false(in.failed);
+		assert_int_equal(in.pos, in.len);
+		assert_int_equal(got.byte, 0x11);
+		assert_true(version == 3 ? got.wide != 77 : got.wide == 77);
+		assert_int_equal(got.pair[1] == 0x1234, version == 1);
+		assert_int_equal(got.pair[0], 0xeeee);
+		assert_memory_equal(&got.word, sample_bytes + sizes[version] - 4, 4);
+	}
+}
+
 static void test_fields_short(void **state)
 {
 	(void)state;
@@ -144,7 +174,7 @@ static void test_fields_short(void **state)
 		struct sample got;
 		struct blob in = blob_reader(sample_bytes, len);
 
-		fields_load(sample_fields, &got, &in);
+		fields_load(sample_fields, 1, &got, &in);
 		assert_true(in.failed);
 	}
 }
@@ -337,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_blob_take),
 		cmocka_unit_test(test_fields_bytes),
 		cmocka_unit_test(test_fields_load),
+		cmocka_unit_test(test_fields_since),
 		cmocka_unit_test(test_fields_short),
 		cmocka_unit_test(test_failf),
 		cmocka_unit_test(test_notef),

@@ -31,7 +31,8 @@ int __wrap_vcpu_save(struct vcpu *vcpu, struct blob *out);
 int __wrap_vcpu_check(struct vcpu *vcpu, const void *state, size_t len);
 int __wrap_vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time,
 		     unsigned *skipped);
-int __wrap_irqchip_load(struct irqchip *chip, const char *path, const void *data, size_t len);
+int __wrap_irqchip_load(struct irqchip *chip, const char *path, uint32_t version, const void *data,
+			size_t len);
 
 int __wrap_vm_clock_get(struct vm *vm, uint64_t *ns)
 {
@@ -74,12 +75,14 @@ int __wrap_vcpu_load(struct vcpu *vcpu, const void *state, size_t len, bool time
 	return 0;
 }
 
-int __wrap_irqchip_load(struct irqchip *chip, const char *path, const void *data, size_t len)
+int __wrap_irqchip_load(struct irqchip *chip, const char *path, uint32_t version, const void *data,
+			size_t len)
 {
 	struct blob in = blob_reader(data, len);
 
 	assert_non_null(path);
-	fields_load(ioapic_fields, &chip->state, &in);
+	fields_load(ioapic_fields, version, &chip->state, &in);
+	blob_get(&in, chip->state.redirect, chip->state.pins * sizeof(chip->state.redirect[0]));
 	assert_int_equal(chip->state.id, 7);
 	assert_true(chip->state.redirect[3] == 0x1234567890ull);
 	machine_note('i');
@@ -130,9 +133,12 @@ struct machine *machine_make(struct memory *memory)
 	m->vm.virtio_slots = 1;
 	m->vm.irqchip = &m->irqchip;
 	m->irqchip.vm = &m->vm;
+	m->irqchip.state.pins = IOAPIC_PINS;
 	m->devices = (struct devices){ .count = 2, .list = m->list };
-	m->list[0] = (struct device){ .class = &fake_a, .vm = &m->vm, .state = &m->a };
-	m->list[1] = (struct device){ .class = &fake_b, .vm = &m->vm, .state = &m->b };
+	m->list[0] =
+		(struct device){ .class = &fake_a, .name = "fake_a", .vm = &m->vm, .state = &m->a };
+	m->list[1] =
+		(struct device){ .class = &fake_b, .name = "fake_b", .vm = &m->vm, .state = &m->b };
 	memset(machine_done, 0, sizeof(machine_done));
 	return m;
 }

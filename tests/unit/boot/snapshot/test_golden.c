@@ -57,6 +57,9 @@ static void golden_fields(struct golden *g, const struct field *list)
 		else
 			snprintf(line, sizeof(line), "%s u%u[%u]", list->name, list->width * 8u,
 				 list->count);
+		if (list->since)
+			snprintf(line + strlen(line), sizeof(line) - strlen(line),
+				 " since %u, before that %u", list->since, list->value);
 		golden_line(g, line);
 	}
 }
@@ -77,11 +80,18 @@ static void golden_each(void (*visit)(const struct golden *g, void *opaque), voi
 	golden_begin(&g, "config", SNAPSHOT_CONFIG_VERSION);
 	golden_fields(&g, snapshot_config_fields);
 	visit(&g, opaque);
+	golden_begin(&g, SNAPSHOT_DEVICES, SNAPSHOT_DEVICES_VERSION);
+	golden_fields(&g, snapshot_devices_fields);
+	golden_line(&g, "then count times:");
+	golden_fields(&g, snapshot_device_fields);
+	visit(&g, opaque);
 	golden_begin(&g, "vcpu", SNAPSHOT_VCPU_VERSION);
 	golden_line(&g, "then bytes of its own");
 	visit(&g, opaque);
-	golden_begin(&g, irqchip_section, irqchip_version);
+	golden_begin(&g, IRQCHIP_SECTION, IRQCHIP_VERSION);
 	golden_fields(&g, ioapic_fields);
+	golden_line(&g, "then pins times:");
+	golden_line(&g, "redirect u64");
 	visit(&g, opaque);
 	for (unsigned i = 0; device_classes[i]; i++) {
 		const struct device_class *class = device_classes[i];

@@ -255,9 +255,9 @@ static void test_refused(void **state)
 		  "has device fake_c (0), this virga was built without it; "
 		  "build with DEVICES=\"fake_a fake_b fake_c\"" },
 		{ edit_instance, NULL, "has device fake_b (1)" },
-		{ edit_missing, NULL, "has no device fake_b, which this virga was built with" },
+		{ edit_missing, NULL, "has no device fake_b (0), which this machine has" },
 		{ edit_short, NULL, "section fake_a has 6 bytes, expected at least 7" },
-		{ edit_ioapic_long, NULL, "section ioapic has 208 bytes, expected 204" },
+		{ edit_ioapic_long, NULL, "section ioapic has 216 bytes, expected 212" },
 		{ edit_vcpu_missing, NULL, "vcpu (2)" },
 		{ NULL, adapt_memory, "was a machine of 8 MiB and 2 vCPUs; this one has 4 MiB" },
 		{ NULL, adapt_vcpus, "this one has 8 MiB and 1" },
@@ -506,7 +506,7 @@ static void test_inspect(void **state)
 	assert_non_null(object);
 	assert_int_equal(json_integer_value(json_object_get(object, "memory_bytes")), SIZE);
 	assert_int_equal(json_array_size(json_object_get(object, "devices")), 2);
-	assert_int_equal(json_array_size(json_object_get(object, "sections")), 8);
+	assert_int_equal(json_array_size(json_object_get(object, "sections")), 9);
 	assert_string_equal(
 		json_string_value(json_object_get(json_object_get(object, "config"), "memory")),
 		"8M");

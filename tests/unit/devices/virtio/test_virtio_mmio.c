@@ -3,7 +3,7 @@
  * The MMIO transport and the virtio core, with a made-up device behind them that
  * counts what it is told.
  */
-/* wrap: vm_irq vm_wake vm_poll_add */
+/* wrap: vm_irq vm_irq_want vm_wake vm_poll_add */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,6 +35,7 @@ static void test_identity(void **state)
 	assert_int_equal(toy_get(0x0b0), UINT32_MAX);
 	assert_int_equal(toy_get(0x020), 0);
 	assert_int_equal(toy.vm.virtio_slots, 4);
+	assert_int_equal(vm_calls.wanted, LAYOUT_VIRTIO_GSI + 3);
 }
 
 static void test_slots_run_out(void **state)

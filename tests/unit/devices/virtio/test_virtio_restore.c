@@ -2,7 +2,7 @@
 /*
  * Saving the virtio core and its transport, and what is refused when they are loaded.
  */
-/* wrap: vm_irq vm_wake vm_poll_add */
+/* wrap: vm_irq vm_irq_want vm_wake vm_poll_add */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -47,7 +47,7 @@ static int load(struct saved *image, const struct blob *saved)
 	image->virtio.vm = &toy.vm;
 	for (unsigned i = 0; i < TOY_QUEUES; i++)
 		virtqueue_init(&image->queues[i], &toy.vm.memory);
-	fields_load(saved_fields, image, &in);
+	fields_load(saved_fields, 1, image, &in);
 	assert_false(in.failed);
 	return virtio_restored(&image->virtio);
 }

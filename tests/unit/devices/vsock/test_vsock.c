@@ -2,7 +2,7 @@
 /*
  * The vsock device as a guest sees it: the function channel, its credit, resets, and
  * what a hostile guest tries.
- * wrap: vm_irq vm_wake vm_poll_add
+ * wrap: vm_irq vm_irq_want vm_wake vm_poll_add
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -61,7 +61,7 @@ static int setup(void **state)
 	memset(&vm_calls, 0, sizeof(vm_calls));
 	guest_create(&guest, NULL);
 	channel_set_events(guest.channel, &events);
-	if (devices_create(&guest.devices, &guest.vm, &guest.host))
+	if (guest_devices(&guest))
 		return -1;
 	devices_start(&guest.devices);
 	guest_bring_up(&guest, true);
@@ -437,7 +437,7 @@ static void feed(struct vsock_guest *g)
 		.op = VSOCK_OP_RST,
 	};
 
-	vsock_unix_connected(guest_device(g), g->question_id, ECONNREFUSED, -1);
+	devices_answered(&g->devices, g->question_id, ECONNREFUSED, -1);
 	guest_post(g, &h, NULL);
 	h.op = VSOCK_OP_REQUEST;
 	if (g->questions < 10000)
@@ -503,8 +503,7 @@ static void test_noise(void **state)
 		if (n % 64 == 0)
 			guest_turn(&guest);
 		for (; n % 128 == 0 && answered < guest.questions; answered++)
-			vsock_unix_connected(guest_device(&guest), guest.question_id, ECONNREFUSED,
-					     -1);
+			devices_answered(&guest.devices, guest.question_id, ECONNREFUSED, -1);
 	}
 	assert_int_equal(guest_get(&guest, 0x070), 15);
 	for (unsigned i = 0; i < 4; i++)

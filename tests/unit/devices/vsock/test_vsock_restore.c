@@ -4,7 +4,7 @@
  * goes on, other connections are reset, no packet is lost, and the machine that was
  * saved does not notice.
  */
-/* wrap: vm_irq vm_wake vm_poll_add */
+/* wrap: vm_irq vm_irq_want vm_wake vm_poll_add */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,7 +36,7 @@ static void make(struct vsock_guest *g)
 
 	guest_create(g, NULL);
 	channel_set_events(g->channel, &events);
-	assert_int_equal(devices_create(&g->devices, &g->vm, &g->host), 0);
+	assert_int_equal(guest_devices(g), 0);
 }
 
 static int setup(void **state)
@@ -89,7 +89,7 @@ static int load(const struct blob *saved)
 	second.tx = first.tx;
 	second.rx.memory = second.tx.memory = &second.vm.memory;
 	second.hold_rx = first.hold_rx;
-	return device_load(guest_device(&second), saved->data, saved->len);
+	return device_load(guest_device(&second), 1, saved->data, saved->len);
 }
 
 static void expect_channel_frame(struct vsock_guest *g, enum channel_type type)

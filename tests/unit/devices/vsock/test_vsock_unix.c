@@ -2,7 +2,7 @@
 /*
  * Vsock connections over unix sockets, both ways: the client's line, data, slow
  * peers, shutdown of one side and of both.
- * wrap: vm_irq vm_wake vm_poll_add
+ * wrap: vm_irq vm_irq_want vm_wake vm_poll_add
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -32,7 +32,7 @@ static int setup(void **state)
 	snprintf(path, sizeof(path), "/tmp/virga-test-vsock.%d", (int)getpid());
 	unlink(path);
 	guest_create(&guest, path);
-	if (devices_create(&guest.devices, &guest.vm, &guest.host))
+	if (guest_devices(&guest))
 		return -1;
 	devices_start(&guest.devices);
 	guest_bring_up(&guest, true);
@@ -117,7 +117,7 @@ static void test_refused(void **state)
 	(void)state;
 	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 2000, 0, NULL, 0);
 	id = guest.question_id;
-	vsock_unix_connected(guest_device(&guest), id, ECONNREFUSED, -1);
+	devices_answered(&guest.devices, id, ECONNREFUSED, -1);
 	assert_hears(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
 
 	guest.refuse = -EAGAIN;
@@ -139,7 +139,7 @@ static void test_late_answer(void **state)
 	guest_send(&guest, VSOCK_OP_REQUEST, GUEST_HOST_PORT, 2000, 0, NULL, 0);
 	for (unsigned i = 0; i < 2; i++) {
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-		vsock_unix_connected(guest_device(&guest), i ? UINT64_MAX : id, 0, pair[0]);
+		devices_answered(&guest.devices, i ? UINT64_MAX : id, 0, pair[0]);
 		assert_true(is_closed(pair[1]));
 		close(pair[1]);
 	}
@@ -165,7 +165,7 @@ static void test_unanswered(void **state)
 	assert_hears(&guest, VSOCK_OP_RST, GUEST_HOST_PORT, 2000);
 	assert_int_equal(guest.questions, asked);
 
-	vsock_unix_connected(guest_device(&guest), guest.question_id, ECONNREFUSED, -1);
+	devices_answered(&guest.devices, guest.question_id, ECONNREFUSED, -1);
 	close(guest_connect(&guest, 2000));
 	assert_int_equal(guest.questions, asked + 1);
 }

@@ -49,11 +49,22 @@ void guest_create(struct vsock_guest *g, const char *path)
 	must(g->channel != NULL);
 	g->host = (struct device_host){
 		.vsock = path,
-		.connect = guest_asked,
-		.connect_opaque = g,
+		.ask = guest_asked,
+		.ask_opaque = g,
 		.channel = g->channel,
 	};
 	g->buf_alloc = GUEST_BUF_ALLOC;
+}
+
+int guest_devices(struct vsock_guest *g)
+{
+	struct device_list list = { 0 };
+	int ret = device_list_add_all(&list, DEVICE_USUAL);
+
+	if (ret == 0)
+		ret = devices_create(&g->devices, &g->vm, &list, &g->host);
+	device_list_fini(&list);
+	return ret;
 }
 
 void guest_destroy(struct vsock_guest *g)
@@ -66,7 +77,7 @@ void guest_destroy(struct vsock_guest *g)
 
 struct device *guest_device(struct vsock_guest *g)
 {
-	return devices_find(&g->devices, "virtio_vsock");
+	return devices_find(&g->devices, "virtio_vsock", 0);
 }
 
 uint32_t guest_get(struct vsock_guest *g, uint32_t offset)
@@ -215,7 +226,7 @@ int guest_connect(struct vsock_guest *g, uint32_t guest_port)
 	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
 	guest_send(g, VSOCK_OP_REQUEST, GUEST_HOST_PORT, guest_port, 0, NULL, 0);
 	must(g->question_port == GUEST_HOST_PORT);
-	vsock_unix_connected(guest_device(g), g->question_id, 0, pair[0]);
+	devices_answered(&g->devices, g->question_id, 0, pair[0]);
 	must(guest_hears(g, VSOCK_OP_RESPONSE, GUEST_HOST_PORT, guest_port));
 	return pair[1];
 }

@@ -41,6 +41,9 @@ struct vsock_guest {
 
 /* Made and driven up to DRIVER_OK, with all RX buffers offered. */
 void guest_create(struct vsock_guest *g, const char *path);
+
+/* The usual devices of a machine around it. 0 or -errno. */
+int guest_devices(struct vsock_guest *g);
 void guest_bring_up(struct vsock_guest *g, bool event_idx);
 void guest_destroy(struct vsock_guest *g);
 

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which devices a machine that is booted has: those that the configuration names beside the usual
+ * ones, or in their place.
+ */
+#ifndef VIRGA_BOOT_DEVICES_H
+#define VIRGA_BOOT_DEVICES_H
+
+#include "boot/config.h"
+#include "devices/device.h"
+
+/*
+ * The devices of a machine of that configuration, in their order: the list is to be freed. Looks
+ * at the kernel's file: a Linux gets some more. 0 or -errno with a sentence.
+ */
+int boot_devices(const struct config *config, struct device_list *list);
+
+/*
+ * Whether the list has what `who` needs; who and why are for the sentence, which says what to build
+ * or to name. 0 or -ENODEV.
+ */
+int boot_devices_need(const struct device_list *list, const char *word, const char *who,
+		      const char *why);
+
+#endif
