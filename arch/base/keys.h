@@ -42,6 +42,7 @@ struct key {
 #define KEY_SECONDS_MAX_MS 86400000u
 
 /* clang-format off */
+/* NOLINTBEGIN(bugprone-macro-parentheses) */
 /* The member's offset, if it is of that type; else it does not compile. */
 #define KEY_PLACE(owner, member, type) \
 	.offset = _Generic(((owner *)0)->member, type: offsetof(owner, member))
@@ -68,6 +69,7 @@ struct key {
 	  .max = sizeof(((owner *)0)->member) / sizeof(char *) }
 #define KEY_OTHER(key, setter) { .name = key, .type = KEY_OTHER, .set = setter }
 #define KEY_END { .name = NULL }
+/* NOLINTEND(bugprone-macro-parentheses) */
 /* clang-format on */
 
 /* The key of that name, NULL when there is none. */
