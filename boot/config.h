@@ -39,6 +39,13 @@ void config_fini(struct config *config);
 int config_set(struct config *config, const char *key, const char *value);
 
 /*
+ * Names a device: WORD[,KEY=VALUE...], `,,` is a comma in a value; KEY name says how this one is
+ * called. Another device, or options for the one of its class that a machine has anyway. "none": no
+ * device that is not named. -EINVAL or -ENODEV with a sentence.
+ */
+int config_add_device(struct config *config, const char *text);
+
+/*
  * Sets what the JSON object in a file has; an unknown key, a wrong type or a key twice is an error. 0 or
  * -errno with a sentence that names file and key.
  */

@@ -6,14 +6,14 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "arch/base/error.h"
 #include "boot/boot.h"
 
-/* Adds what a Linux has without a word, unless the configuration has one of them already. */
+/* Adds what a Linux has without a word. */
 static int boot_devices_for_linux(const struct config *config, struct device_list *list)
 {
-	struct device_list more = { 0 };
 	struct image kernel;
 	bool is_linux;
 	int ret = image_open(&kernel, config->kernel);
@@ -22,13 +22,7 @@ static int boot_devices_for_linux(const struct config *config, struct device_lis
 		return ret;
 	is_linux = image_is_linux(&kernel);
 	image_close(&kernel);
-	if (is_linux)
-		ret = device_list_add_all(&more, DEVICE_FOR_LINUX);
-	for (unsigned i = 0; ret == 0 && i < more.count; i++)
-		if (!device_list_find(list, more.list[i].class->name))
-			ret = device_list_add(list, more.list[i].class, NULL);
-	device_list_fini(&more);
-	return ret;
+	return is_linux ? device_list_add_all(list, DEVICE_FOR_LINUX) : 0;
 }
 
 /* One that is named is added, or is the one of its class that a machine has anyway. */
@@ -45,6 +39,26 @@ static int boot_devices_named(const struct config *config, struct device_list *l
 	return ret;
 }
 
+/* What the options for a device need it for. */
+static int boot_devices_options(const struct config *config, const struct device_list *list)
+{
+	int ret = 0;
+
+	if (config->serial && strcmp(config->serial, "none") != 0)
+		ret = boot_devices_need(list, "serial", "option --serial", "is the port");
+	if (ret == 0 && config->vsock)
+		ret = boot_devices_need(list, "virtio_vsock", "option --vsock", "has the ports");
+	return ret;
+}
+
+static int boot_devices_builtin(const struct device_list *list)
+{
+	static const char who[] = "the embedded guest, which is booted without --kernel,";
+	int ret = boot_devices_need(list, "virtio_vsock", who, "is reached by it");
+
+	return ret < 0 ? ret : boot_devices_need(list, "park", who, "waits in it");
+}
+
 int boot_devices(const struct config *config, struct device_list *list)
 {
 	int ret;
@@ -56,13 +70,35 @@ int boot_devices(const struct config *config, struct device_list *list)
 	if (ret == 0 && config->kernel && !config->devices_only)
 		ret = boot_devices_for_linux(config, list);
 	if (ret == 0 && !config->kernel)
-		ret = boot_devices_need(list, "park", "the embedded guest", "waits in it");
-	if (ret == 0 && !config->kernel)
-		ret = boot_devices_need(list, "virtio_vsock", "the embedded guest",
-					"is reached by it");
+		ret = boot_devices_builtin(list);
+	if (ret == 0)
+		ret = boot_devices_options(config, list);
 	if (ret < 0)
 		device_list_fini(list);
 	return ret;
+}
+
+int boot_devices_match(const struct config *config, const struct device_list *list)
+{
+	if (config->devices_only)
+		return failf(EINVAL, "device none: a snapshot's machine has the devices it had");
+	for (unsigned i = 0; i < config->devices.count; i++) {
+		const char *word = config->devices.list[i].class->name;
+
+		if (!device_list_find(list, word))
+			return failf(EINVAL,
+				     "device %s: a snapshot's machine has the devices it had, and "
+				     "this one is not among them",
+				     word);
+	}
+	return boot_devices_options(config, list);
+}
+
+int boot_devices_channel(const char *who)
+{
+	if (device_class_find("virtio_vsock"))
+		return 0;
+	return failf(ENODEV, "%s needs the function channel: %s", who, error_text());
 }
 
 int boot_devices_need(const struct device_list *list, const char *word, const char *who,
@@ -71,7 +107,7 @@ int boot_devices_need(const struct device_list *list, const char *word, const ch
 	if (device_list_find(list, word))
 		return 0;
 	if (!device_class_find(word))
-		return failf(ENODEV, "%s needs device %s (it %s): %s", who, word, why,
-			     error_text());
-	return failf(ENODEV, "%s needs device %s (it %s): add --device %s", who, word, why, word);
+		return failf(ENODEV, "%s needs %s (it %s): %s", who, word, why, error_text());
+	return failf(ENODEV, "%s needs device %s (it %s): name it with --device %s", who, word, why,
+		     word);
 }

@@ -16,6 +16,15 @@
 int boot_devices(const struct config *config, struct device_list *list);
 
 /*
+ * Whether the devices of a machine that goes on from a snapshot are all that the configuration says
+ * something of. 0 or -EINVAL, -ENODEV with a sentence.
+ */
+int boot_devices_match(const struct config *config, const struct device_list *list);
+
+/* Whether this build has what the function channel runs over; who is for the sentence. */
+int boot_devices_channel(const char *who);
+
+/*
  * Whether the list has what `who` needs; who and why are for the sentence, which says what to build
  * or to name. 0 or -ENODEV.
  */

@@ -6,6 +6,7 @@
  */
 #include "devices/device.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,27 +32,19 @@ static const struct device_class *device_class_built(const char *word)
 const struct device_class *device_class_find(const char *word)
 {
 	const struct device_class *class = device_class_built(word);
-	char built[256] = "";
-	bool known = false;
 
 	if (class)
 		return class;
 	for (unsigned i = 0; device_words[i]; i++) {
-		size_t len = strlen(built);
-
-		known = known || !strcmp(device_words[i], word);
-		if (device_class_built(device_words[i]) || !strcmp(device_words[i], word))
-			snprintf(built + len, sizeof(built) - len, "%s%s", len ? " " : "",
-				 device_words[i]);
+		if (!strcmp(device_words[i], word)) {
+			failf(ENODEV,
+			      "device %s: this virga was built without it; build with %s in "
+			      "DEVICES",
+			      word, word);
+			return NULL;
+		}
 	}
-	if (known)
-		failf(ENODEV,
-		      "device %s: this virga was built without it; build with "
-		      "DEVICES=\"%s\"",
-		      word, built);
-	else
-		failf(EINVAL, "there is no device '%s'; 'virga devices' lists those there are",
-		      word);
+	failf(EINVAL, "there is no device '%s'; 'virga devices' lists those there are", word);
 	return NULL;
 }
 
@@ -64,9 +57,10 @@ bool device_class_reads(const struct device_class *class, uint32_t version)
 /* A name as a section, an option and a message can hold it. */
 static bool device_name_valid(const char *name)
 {
-	size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz"
-				  "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
+	size_t len = 0;
 
+	while (isalnum((unsigned char)name[len]) || (name[len] && strchr("_-.", name[len])))
+		len++;
 	return len && len < DEVICE_NAME_MAX && !name[len];
 }
 
@@ -115,13 +109,24 @@ int device_list_add(struct device_list *list, const struct device_class *class, 
 	return 0;
 }
 
+struct device_spec *device_list_find(const struct device_list *list, const char *word)
+{
+	for (unsigned i = 0; i < list->count; i++) {
+		if (!strcmp(list->list[i].class->name, word))
+			return &list->list[i];
+	}
+	return NULL;
+}
+
 int device_list_add_all(struct device_list *list, enum device_habit habit)
 {
 	int ret = 0;
 
 	for (unsigned i = 0; device_classes[i] && ret == 0; i++) {
-		if (device_classes[i]->habit == habit)
-			ret = device_list_add(list, device_classes[i], NULL);
+		const struct device_class *class = device_classes[i];
+
+		if (class->habit == habit && !device_list_find(list, class->name))
+			ret = device_list_add(list, class, NULL);
 	}
 	return ret;
 }
@@ -130,15 +135,6 @@ void device_list_fini(struct device_list *list)
 {
 	free(list->list);
 	*list = (struct device_list){ 0 };
-}
-
-struct device_spec *device_list_find(const struct device_list *list, const char *word)
-{
-	for (unsigned i = 0; i < list->count; i++) {
-		if (!strcmp(list->list[i].class->name, word))
-			return &list->list[i];
-	}
-	return NULL;
 }
 
 /* --- Life --- */

@@ -50,9 +50,19 @@ enum device_habit {
 	DEVICE_FOR_LINUX, /* when its kernel is a Linux */
 };
 
+/* One KEY=VALUE of --device. */
+struct device_option {
+	const char *key; /* NULL: the end of a table */
+	const char
+		*config; /* the configuration's key for it, which checks it: also an option alone */
+	const char *value; /* what stands for the value in a usage line */
+	const char *help;
+};
+
 struct device_class {
 	const char *name;
-	const char *description; /* one line for `virga devices` */
+	const char *description;             /* one line for `virga devices` */
+	const struct device_option *options; /* NULL: none */
 	enum device_habit habit;
 	bool single;      /* a machine has one at most */
 	uint32_t version; /* of the saved fields and of what save() appends */
@@ -110,7 +120,7 @@ struct device_list {
 int device_list_add(struct device_list *list, const struct device_class *class, const char *name);
 void device_list_fini(struct device_list *list);
 
-/* Appends the classes with that habit, in table order. */
+/* Appends the classes with that habit of which there is none yet, in table order. */
 int device_list_add_all(struct device_list *list, enum device_habit habit);
 
 /* The first of that class's word, or NULL. */

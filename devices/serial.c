@@ -403,9 +403,15 @@ static int serial_restore(struct device *dev, struct blob *in)
 	return 0;
 }
 
+static const struct device_option serial_options[] = {
+	{ "to", "serial", "WHERE", "stdio, none, pty or file:PATH (run: stdio; else none)" },
+	{ .key = NULL },
+};
+
 const struct device_class serial_class = {
 	.name = "serial",
 	.description = "16550A UART at port 0x3f8, to stdio, a file or a pseudo-terminal",
+	.options = serial_options,
 	.habit = DEVICE_USUAL,
 	.single = true,
 	.version = 1,

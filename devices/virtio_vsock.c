@@ -395,9 +395,15 @@ static const struct field virtio_vsock_fields[] = {
 };
 /* clang-format on */
 
+static const struct device_option virtio_vsock_options[] = {
+	{ "path", "vsock", "PATH", "unix socket that reaches the guest's vsock ports (none)" },
+	{ .key = NULL },
+};
+
 const struct device_class virtio_vsock_class = {
 	.name = "virtio_vsock",
-	.description = "streams between guest and host (CID 3, unix socket --vsock PATH)",
+	.description = "streams between guest and host (CID 3); the function channel runs over it",
+	.options = virtio_vsock_options,
 	.habit = DEVICE_USUAL,
 	.single = true,
 	.version = 1,

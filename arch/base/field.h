@@ -17,11 +17,11 @@
 
 struct field {
 	const char *name;
-	uint32_t offset; /* in the owning struct */
-	uint16_t width;  /* bytes of one element: 1, 2, 4 or 8 */
-	uint16_t count;  /* elements; 1 for a scalar */
-	uint32_t since;  /* the owner's version that first has it; 0: all */
-	uint32_t value;  /* of a scalar where it is missing */
+	uint32_t offset : 24; /* in the owning struct */
+	uint32_t value : 8;   /* of a scalar where it is missing */
+	uint16_t count;       /* elements; 1 for a scalar */
+	uint8_t width;        /* bytes of one element: 1, 2, 4 or 8 */
+	uint8_t since;        /* the owner's version that first has it; 0: all */
 };
 
 /* clang-format off */
@@ -30,20 +30,21 @@ struct field {
 
 /* A scalar member. */
 #define FIELD(type, member) \
-	{ #member, offsetof(type, member), FIELD_WIDTH(((type *)0)->member), 1, 0, 0 }
+	{ #member, offsetof(type, member), 0, 1, FIELD_WIDTH(((type *)0)->member), 0 }
 
 /* One that the owner's version `since` has added, and what it is where it is missing. */
 #define FIELD_SINCE(type, member, since, value) \
-	{ #member, offsetof(type, member), FIELD_WIDTH(((type *)0)->member), 1, since, value }
+	{ #member, offsetof(type, member), value, 1, FIELD_WIDTH(((type *)0)->member), since }
 
 /* The same as FIELD, under a name that is not its place. */
 #define FIELD_NAMED(type, member, name) \
-	{ name, offsetof(type, member), FIELD_WIDTH(((type *)0)->member), 1, 0, 0 }
+	{ name, offsetof(type, member), 0, 1, FIELD_WIDTH(((type *)0)->member), 0 }
 
 /* A one-dimensional array member. */
 #define FIELD_ARRAY(type, member) \
-	{ #member, offsetof(type, member), FIELD_WIDTH(((type *)0)->member[0]), \
-	  sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]), 0, 0 }
+	{ #member, offsetof(type, member), 0, \
+	  sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]), \
+	  FIELD_WIDTH(((type *)0)->member[0]), 0 }
 
 #define FIELD_END { NULL, 0, 0, 0, 0, 0 }
 /* clang-format on */

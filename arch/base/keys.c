@@ -368,33 +368,20 @@ static void words_take(const char **words, char *word)
 	*words = *at ? at + 1 : at;
 }
 
-static int keys_set_word(const struct key *keys, void *object, const char *what, char *word)
+int keys_each_word(const char *words, int (*set)(void *opaque, const char *key, const char *value),
+		   void *opaque)
 {
-	char *value = strchr(word, '=');
-	const struct key *key;
-	int ret;
-
-	if (value)
-		*value++ = 0;
-	key = key_find(keys, word);
-	if (!key)
-		return keys_unknown(keys, what, word);
-	if (!value && key->type != KEY_BOOL)
-		return failf(EINVAL, "%s: key '%s': needs a value, %s=...", what, word, word);
-	ret = key_set(key, object, value ? value : "true");
-	return ret < 0 ? failf(-ret, "%s: %s", what, error_text()) : 0;
-}
-
-int keys_set_words(const struct key *keys, void *object, const char *what, const char *words)
-{
-	char *word = malloc(strlen(words) + 1);
+	char *word = malloc(strlen(words) + 1), *value;
 	int ret = 0;
 
 	if (!word)
 		return failf(ENOMEM, "out of memory");
 	while (ret == 0 && *words) {
 		words_take(&words, word);
-		ret = keys_set_word(keys, object, what, word);
+		value = strchr(word, '=');
+		if (value)
+			*value++ = 0;
+		ret = set(opaque, word, value);
 	}
 	free(word);
 	return ret;

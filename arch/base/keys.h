@@ -86,10 +86,12 @@ int keys_set_json(const struct key *keys, void *object, const char *where,
 		  const struct json_t *from);
 
 /*
- * Sets what words has, "key=value,key=value": `,,` is a comma in a value, and a key of KEY_BOOL alone
- * is true. what: whose words they are, for messages. 0 or -errno with a sentence.
+ * Calls set for each word of "key=value,key=value": `,,` is a comma in a value, and the value of a key
+ * alone is NULL; both are there for the call. What is not 0 ends it and is returned. -ENOMEM with a
+ * sentence.
  */
-int keys_set_words(const struct key *keys, void *object, const char *what, const char *words);
+int keys_each_word(const char *words, int (*set)(void *opaque, const char *key, const char *value),
+		   void *opaque);
 
 /* A new JSON object of what is given, in the table's order. NULL when out of memory. */
 struct json_t *keys_print(const struct key *keys, const void *object);

@@ -39,7 +39,7 @@ const struct field snapshot_config_fields[] = {
 };
 
 const struct field snapshot_devices_fields[] = {
-	{ "count", 0, sizeof(uint32_t), 1, 0, 0 },
+	{ .name = "count", .count = 1, .width = sizeof(uint32_t) },
 	FIELD_END,
 };
 

@@ -20,12 +20,16 @@ int virtio_device_create(struct device *dev, const struct virtio_class *class, u
 			 struct virtqueue *queues, unsigned count)
 {
 	struct virtio_device *device = dev->state;
+	int ret;
 
 	device->virtio.class = class;
 	device->virtio.features = features;
 	device->virtio.queues = queues;
 	device->virtio.queue_count = count;
-	return virtio_mmio_create(&device->mmio, &device->virtio, dev->vm);
+	ret = virtio_mmio_create(&device->mmio, &device->virtio, dev->vm);
+	if (ret < 0)
+		virtio_fini(&device->virtio);
+	return ret;
 }
 
 void virtio_device_destroy(struct device *dev)

@@ -25,8 +25,7 @@ struct virtio_device {
 
 /*
  * The next slot of the machine for dev, with `features` of its own and `count` queues, which are
- * members of its state. 0 or -errno with a sentence; virtio_device_destroy() is to be called in
- * both cases.
+ * members of its state. 0, or -errno with a sentence and nothing left to undo.
  */
 int virtio_device_create(struct device *dev, const struct virtio_class *class, uint64_t features,
 			 struct virtqueue *queues, unsigned count);

@@ -17,6 +17,10 @@ int devices_command(const struct options *options)
 			       class->name, class->version, class->description);
 		else
 			printf("%-14s %s\n", class->name, class->description);
+		for (const struct device_option *o = class->options; o && o->key && !options->json;
+		     o++)
+			printf("%-14s   %s=%s: %s; --%s\n", "", o->key, o->value, o->help,
+			       o->config);
 	}
 	return 0;
 }

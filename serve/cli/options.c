@@ -21,9 +21,16 @@
 	 COMMAND_INVOKE | COMMAND_INSPECT)
 #define ALL_COMMANDS 0xffffu
 
+static int option_add_device(struct config *config, const char *name, const char *value)
+{
+	(void)name;
+	return config_add_device(config, value);
+}
+
 /* An option: a key of the machine's configuration, or of the options alone. */
 struct option_spec {
-	struct key key;  /* of a configuration's only the name counts */
+	struct key key; /* KEY_OTHER: of the configuration, set by: */
+	int (*set)(struct config *config, const char *name, const char *value);
 	char letter;     /* short form, 0 for none */
 	const char *arg; /* placeholder, NULL for a switch */
 	unsigned commands;
@@ -33,11 +40,11 @@ struct option_spec {
 #define TEXT_MAX     65536u /* of an option's value: more is no command line */
 
 /* clang-format off */
-#define OPTION_MACHINE(option, ...) { { .name = option, .type = KEY_OTHER }, __VA_ARGS__ }
+#define OPTION_MACHINE(option, ...) { { .name = option, .type = KEY_OTHER }, config_set, __VA_ARGS__ }
 #define OPTION_TEXT(member, option, ...) \
-	{ KEY_TEXT(struct options, member, option, 0, TEXT_MAX), __VA_ARGS__ }
+	{ KEY_TEXT(struct options, member, option, 0, TEXT_MAX), NULL, __VA_ARGS__ }
 #define OPTION_SWITCH(member, option, short_form, who, what) \
-	{ KEY_BOOL(struct options, member, option), short_form, NULL, who, what }
+	{ KEY_BOOL(struct options, member, option), NULL, short_form, NULL, who, what }
 
 static const struct option_spec option_specs[] = {
 	OPTION_MACHINE("kernel", 0, "FILE", BOOT_COMMANDS,
@@ -54,33 +61,36 @@ static const struct option_spec option_specs[] = {
 	  "unix socket for QMP"),
 	OPTION_MACHINE("name", 0, "TEXT", BOOT_COMMANDS | COMMAND_RESTORE | COMMAND_CLONE,
 	  "what to call the machine"),
+	{ { .name = "device", .type = KEY_OTHER }, option_add_device, 0, "WORD[,KEY=VALUE...]",
+	  START_COMMANDS | COMMAND_TEMPLATE_BUILD,
+	  "one more, or its options; none: only those named; may be repeated, see 'virga devices'" },
 	OPTION_TEXT(config_file, "config", 0, "FILE", BOOT_COMMANDS,
 	  "JSON with these names as keys; options override it"),
 	OPTION_TEXT(config_file, "config", 0, "FILE", COMMAND_SERVE,
 	  "JSON: functions and limits, see virga(1); options override it"),
-	{ KEY_LIST(struct options, listen, listen_count, "listen"), 0, "ADDR:PORT|unix:PATH",
+	{ KEY_LIST(struct options, listen, listen_count, "listen"), NULL, 0, "ADDR:PORT|unix:PATH",
 	  COMMAND_SERVE, "where to serve; may be repeated (127.0.0.1:9001)" },
 	OPTION_TEXT(host, "host", 0, "ADDR:PORT|unix:PATH", COMMAND_INVOKE | COMMAND_STATUS,
 	  "the running host to ask ($XDG_RUNTIME_DIR/virga.sock)"),
 	OPTION_SWITCH(print_config, "print-config", 0, COMMAND_RUN,
 	  "print the configuration as JSON and end"),
-	{ KEY_COUNT(struct options, clones, "count", 1, OPTIONS_CLONES_MAX), 'n', "N", COMMAND_CLONE,
+	{ KEY_COUNT(struct options, clones, "count", 1, OPTIONS_CLONES_MAX), NULL, 'n', "N", COMMAND_CLONE,
 	  "how many clones (1)" },
 	OPTION_TEXT(request, "request", 0, "TEXT", COMMAND_CLONE,
 	  "send this to each; %i becomes the clone's number"),
 	OPTION_SWITCH(keep, "keep", 0, COMMAND_CLONE, "keep the clones running after their answers"),
 	OPTION_TEXT(data, "data", 0, "TEXT|@FILE", COMMAND_INVOKE,
 	  "the request; @- reads standard input (empty)"),
-	{ KEY_COUNT(struct options, warm, "warm", 0, OPTIONS_WARM_MAX), 0, "N", COMMAND_TEMPLATE_BUILD,
+	{ KEY_COUNT(struct options, warm, "warm", 0, OPTIONS_WARM_MAX), NULL, 0, "N", COMMAND_TEMPLATE_BUILD,
 	  "send the warm-up requests N times before the snapshot (0)" },
-	{ KEY_LIST(struct options, request_files, request_file_count, "warm-request"), 0, "FILE",
+	{ KEY_LIST(struct options, request_files, request_file_count, "warm-request"), NULL, 0, "FILE",
 	  COMMAND_TEMPLATE_BUILD,
 	  "a request to warm up and to try clones with, - for stdin; may be repeated (empty)" },
-	{ KEY_SECONDS(struct options, timeout_ms, "timeout"), 0, "S",
+	{ KEY_SECONDS(struct options, timeout_ms, "timeout"), NULL, 0, "S",
 	  COMMAND_CLONE | COMMAND_INVOKE | COMMAND_TEMPLATE_BUILD,
 	  "seconds an answer may take, fractions allowed (30)" },
 	OPTION_SWITCH(now, "now", 0, COMMAND_SNAPSHOT, "do not wait until the guest is ready"),
-	{ KEY_SECONDS(struct options, ready_timeout_ms, "ready-timeout"), 0, "S",
+	{ KEY_SECONDS(struct options, ready_timeout_ms, "ready-timeout"), NULL, 0, "S",
 	  COMMAND_SNAPSHOT | COMMAND_TEMPLATE_BUILD, "seconds to wait for it (30)" },
 	OPTION_SWITCH(verify, "verify", 0, COMMAND_INSPECT, "read memory and check its digest"),
 	OPTION_TEXT(store, "store", 0, "DIR", STORE_COMMANDS,
@@ -95,14 +105,20 @@ static const struct option_spec option_specs[] = {
 
 #define OPTION_COUNT (sizeof(option_specs) / sizeof(option_specs[0]))
 
+static bool option_repeats(const struct option_spec *spec)
+{
+	return spec->key.type == KEY_LIST || spec->set == option_add_device;
+}
+
 /* An option's value, checked and put in its place. */
 static int option_apply(struct options *o, const struct option_spec *spec, const char *value)
 {
-	int ret = spec->key.type == KEY_OTHER ? config_set(&o->config, spec->key.name, value)
-					      : key_set(&spec->key, o, spec->arg ? value : "true");
+	int ret;
 
-	return ret < 0 && spec->key.type != KEY_OTHER ? failf(-ret, "option --%s", error_text())
-						      : ret;
+	if (spec->set)
+		return spec->set(&o->config, spec->key.name, value);
+	ret = key_set(&spec->key, o, spec->arg ? value : "true");
+	return ret < 0 ? failf(-ret, "option --%s", error_text()) : 0;
 }
 
 /* getopt's tables for one command: long options point back into option_specs by `val`. */
@@ -220,7 +236,7 @@ static int options_parse_all(struct options *o, const struct command *command, i
 		i = options_index(command, found, argv);
 		if (i < 0)
 			return i;
-		if ((o->set >> i & 1) && option_specs[i].key.type != KEY_LIST)
+		if ((o->set >> i & 1) && !option_repeats(&option_specs[i]))
 			return failf(EINVAL, "option --%s: given twice; give it once",
 				     option_specs[i].key.name);
 		o->set |= 1ull << i;

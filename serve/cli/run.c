@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "boot/devices.h"
 #include "boot/snapshot/snapshot.h"
 #include "serve/cli/command.h"
 #include "serve/control/supervisor.h"
@@ -156,6 +157,18 @@ static struct machine_options run_base(const struct options *options)
 	};
 }
 
+/* What the options say of devices is said of devices that the snapshot's machine has. */
+static int run_match_devices(const struct options *options, const struct snapshot *snapshot)
+{
+	struct device_list list;
+	int ret = snapshot_devices(snapshot, &list);
+
+	if (ret == 0)
+		ret = boot_devices_match(&options->config, &list);
+	device_list_fini(&list);
+	return ret;
+}
+
 int run_from_snapshot(const struct options *options, const char *dir, const char *name, bool clone,
 		      int (*run)(const struct options *options,
 				 const struct machine_options *machine))
@@ -166,6 +179,10 @@ int run_from_snapshot(const struct options *options, const char *dir, const char
 
 	if (snapshot_open(&snapshot, dir) < 0)
 		return command_failed(name, STATUS_VIRGA);
+	if (run_match_devices(options, &snapshot) < 0) {
+		snapshot_close(&snapshot);
+		return command_failed(name, STATUS_VIRGA);
+	}
 	machine.snapshot = &snapshot;
 	machine.clone = clone;
 	status = run(options, &machine);

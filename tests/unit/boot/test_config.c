@@ -187,7 +187,7 @@ static void test_json_errors(void **state)
 	} cases[] = {
 		{ "", "line 1" },
 		{ "{\n\"memory\": }", "line 2" },
-		{ "[]", "must be an object" },
+		{ "[]", "one JSON object" },
 		{ "\"x\"", "line 1" },
 		{ "{\"memry\": \"1G\"}", "there is no key 'memry'" },
 		{ "{\"memory\": 1.5}", "key 'memory': 4M to 512G are allowed" },
@@ -253,6 +253,85 @@ static void test_odd_sizes_print_exactly(void **state)
 	}
 }
 
+/* The grammar of --device and the same in JSON. */
+static void test_devices(void **state)
+{
+	static const struct {
+		const char *text;
+		int err;
+		const char *words;
+	} wrong[] = {
+		{ "wheel", ENODEV, "there is no device 'wheel'; 'virga devices' lists" },
+		{ "", ENODEV, "there is no device ''" },
+		{ "serial,pty", EINVAL, "device serial: 'pty' is not of the form KEY=VALUE" },
+		{ "serial,", EINVAL, "device serial: '' is not of the form" },
+		{ "serial,speed=9", EINVAL, "device serial: it has no key 'speed'" },
+		{ "serial,to=wheel", EINVAL, "device serial: serial 'wheel': stdio, none" },
+		{ "none,to=x", EINVAL, "device none: takes no keys" },
+		{ "park,name=a b", EINVAL, "device park: 'a b' is no name" },
+		{ "park,name=123456789012345678901234", EINVAL, "is no name: up to 23 letters" },
+	};
+	static const char json[] = "{\"devices\": [{\"type\": \"none\"}, {\"type\": \"serial\", "
+				   "\"to\": \"file:/a,b\"}, {\"type\": \"park\", \"name\": "
+				   "\"p\"}]}";
+	struct config config, again;
+	char *text, *twice;
+
+	(void)state;
+	config_init(&config);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		expect(config_add_device(&config, wrong[i].text), wrong[i].err, wrong[i].words);
+	config_fini(&config);
+
+	config_init(&config);
+	config_init(&again);
+	assert_int_equal(read_text(&config, json), 0);
+	assert_int_equal(config_add_device(&again, "none"), 0);
+	assert_int_equal(config_add_device(&again, "serial,to=file:/a,,b"), 0);
+	assert_int_equal(config_add_device(&again, "park,name=p"), 0);
+	assert_true(config.devices_only);
+	assert_string_equal(config.serial, "file:/a,b");
+	assert_int_equal(config.devices.count, 2);
+	assert_string_equal(config.devices.list[1].name, "p");
+	text = config_print(&config);
+	twice = config_print(&again);
+	assert_string_equal(text, twice);
+	free(twice);
+	config_fini(&again);
+
+	/* What is printed is read. */
+	config_init(&again);
+	assert_int_equal(read_text(&again, text), 0);
+	twice = config_print(&again);
+	assert_string_equal(text, twice);
+	free(twice);
+	free(text);
+	config_fini(&again);
+	config_fini(&config);
+}
+
+static void test_devices_json_errors(void **state)
+{
+	static const char *const wrong[][2] = {
+		{ "{\"devices\": 1}", "key 'devices' must be a list" },
+		{ "{\"devices\": [1]}", "must be a list of objects with a 'type'" },
+		{ "{\"devices\": [{\"name\": \"a\"}]}", "objects with a 'type'" },
+		{ "{\"devices\": [{\"type\": \"park\", \"name\": 1}]}",
+		  "key 'name' must be a text" },
+		{ "{\"devices\": [{\"type\": \"wheel\"}]}", "there is no device 'wheel'" },
+	};
+	struct config config;
+
+	(void)state;
+	config_init(&config);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		assert_true(read_text(&config, wrong[i][0]) < 0);
+		if (!strstr(error_text(), wrong[i][1]) || !strstr(error_text(), json_path))
+			fail_msg("'%s' does not say '%s'", error_text(), wrong[i][1]);
+	}
+	config_fini(&config);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -264,6 +343,8 @@ int main(void)
 		cmocka_unit_test(test_json_errors),
 		cmocka_unit_test(test_json_numbers),
 		cmocka_unit_test(test_no_file),
+		cmocka_unit_test(test_devices),
+		cmocka_unit_test(test_devices_json_errors),
 		cmocka_unit_test(test_odd_sizes_print_exactly),
 	};
 

@@ -234,6 +234,104 @@ static void test_save_and_load(void **state)
 	blob_fini(&blob);
 }
 
+/* --- Lists --- */
+
+static void test_list(void **state)
+{
+	static const struct device_class single = { .name = "single", .single = true };
+	struct device_list list = { 0 };
+
+	(void)state;
+	assert_int_equal(device_list_add(&list, &fake_b, NULL), 0);
+	assert_int_equal(device_list_add(&list, &fake_a, "b1"), 0);
+	assert_int_equal(device_list_add(&list, &fake_b, NULL), -EINVAL);
+	assert_string_equal(error_text(), "device b: there is a device b1 already; give this one "
+					  "another name with name=");
+	assert_int_equal(device_list_add(&list, &fake_b, "x"), 0);
+	assert_int_equal(device_list_add(&list, &fake_b, NULL), 0);
+	assert_int_equal(list.count, 4);
+	assert_string_equal(list.list[3].name, "b2");
+	assert_int_equal(list.list[3].instance, 2);
+	assert_ptr_equal(device_list_find(&list, "a"), &list.list[1]);
+	assert_null(device_list_find(&list, "c"));
+	assert_int_equal(device_list_add(&list, &single, NULL), 0);
+	assert_int_equal(device_list_add(&list, &single, "other"), -EINVAL);
+	assert_string_equal(error_text(), "device single: a machine has one at most");
+	device_list_fini(&list);
+}
+
+static void test_words(void **state)
+{
+	(void)state;
+	assert_ptr_equal(device_class_find("c"), &fake_c);
+	assert_null(device_class_find("not_built"));
+	assert_string_equal(error_text(),
+			    "device not_built: this virga was built without it; build "
+			    "with not_built in DEVICES");
+	assert_null(device_class_find("d"));
+	assert_string_equal(error_text(),
+			    "there is no device 'd'; 'virga devices' lists those there are");
+}
+
+/* A machine of several instances, in any order, saved and loaded each by its own version. */
+static void test_versions(void **state)
+{
+	const struct device_class three = { .name = "three", .version = 3, .oldest = 2 };
+	const struct device_class only = { .name = "only", .version = 3 };
+
+	(void)state;
+	for (uint32_t version = 0; version < 6; version++) {
+		assert_int_equal(device_class_reads(&three, version), version == 2 || version == 3);
+		assert_int_equal(device_class_reads(&only, version), version == 3);
+	}
+}
+
+static struct {
+	uint64_t id;
+	int error, fd;
+} answer;
+
+static void fake_answered(struct device *dev, uint64_t id, int error, int fd)
+{
+	assert_int_equal(dev->number, 1);
+	answer.id = id;
+	answer.error = error;
+	answer.fd = fd;
+}
+
+static int fake_ask(void *opaque, uint64_t id, uint32_t port)
+{
+	assert_int_equal(port, 77);
+	*(uint64_t *)opaque = id;
+	return 0;
+}
+
+/* An answer finds the device that has asked, however many there are of its class. */
+static void test_ask(void **state)
+{
+	static const struct device_class asks = { .name = "asks",
+						  .create = fake_create,
+						  .answered = fake_answered };
+	uint64_t asked = 0;
+	const struct device_host host = { .ask = fake_ask, .ask_opaque = &asked };
+	struct device_list list = { 0 };
+
+	(void)state;
+	assert_int_equal(device_ask(&devices.list[0], 1, 77), -ENOTCONN);
+	devices_destroy(&devices);
+	assert_int_equal(device_list_add(&list, &asks, NULL), 0);
+	assert_int_equal(device_list_add(&list, &asks, NULL), 0);
+	assert_int_equal(devices_create(&devices, &vm, &list, &host), 0);
+	device_list_fini(&list);
+	assert_int_equal(device_ask(&devices.list[1], 0x123456789abull, 77), 0);
+	devices_answered(&devices, asked, EIO, -1);
+	assert_true(answer.id == 0x123456789abull);
+	assert_int_equal(answer.error, EIO);
+	assert_int_equal(answer.fd, -1);
+	devices_answered(&devices, UINT64_MAX, 0, -1);
+	assert_true(answer.id == 0x123456789abull);
+}
+
 /* --- The small devices --- */
 
 static void claim(const struct device_class *class, struct device *dev)
@@ -321,7 +419,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_order), TEST(test_create_fails),  TEST(test_start_fails),
 		TEST(test_find),  TEST(test_save_and_load), TEST(test_debug_exit),
-		TEST(test_power), TEST(test_park),
+		TEST(test_power), TEST(test_park),          TEST(test_list),
+		TEST(test_words), TEST(test_versions),      TEST(test_ask),
 	};
 
 	return cmocka_run_group_tests_name("devices", tests, NULL, NULL);

@@ -252,26 +252,38 @@ static void test_json(void **state)
 	}
 }
 
+static int write_word(void *opaque, const char *key, const char *value)
+{
+	char *to = opaque;
+
+	if (strcmp(key, "stop") == 0)
+		return -EDOM;
+	snprintf(to + strlen(to), 80 - strlen(to), "[%s|%s]", key, value ? value : "NULL");
+	return 0;
+}
+
 static void test_words(void **state)
 {
+	static const char *const cases[][2] = {
+		{ "", "" },
+		{ "a=1", "[a|1]" },
+		{ "a=1,b,c=", "[a|1][b|NULL][c|]" },
+		{ "a=x,,y,b=,,", "[a|x,y][b|,]" },
+		{ "a=b=c,,,d", "[a|b=c,][d|NULL]" },
+		{ "a,", "[a|NULL]" },
+		{ "=x", "[|x]" },
+	};
+	char got[80];
+
 	(void)state;
-	assert_int_equal(keys_set_words(keys, &t, "W", "count=3,yes,text=a,,b,word=red"), 0);
-	assert_int_equal(t.count, 3);
-	assert_true(t.yes);
-	assert_string_equal(t.text, "a,b");
-	assert_int_equal(keys_set_words(keys, &t, "W", ""), 0);
-	assert_int_equal(keys_set_words(keys, &t, "W", "text=,,"), 0);
-	assert_string_equal(t.text, ",");
-	assert_int_equal(keys_set_words(keys, &t, "W", "text=a=b"), 0);
-	assert_string_equal(t.text, "a=b");
-	assert_int_equal(keys_set_words(keys, &t, "W", "count"), -EINVAL);
-	assert_string_equal(error_text(), "W: key 'count': needs a value, count=...");
-	assert_int_equal(keys_set_words(keys, &t, "W", "colour=red"), -EINVAL);
-	assert_non_null(strstr(error_text(), "W: there is no key 'colour'; there are: count"));
-	assert_int_equal(keys_set_words(keys, &t, "W", "word=pink"), -EINVAL);
-	assert_string_equal(error_text(), "W: word 'pink': red, green and blue are allowed");
-	assert_int_equal(keys_set_words(keys, &t, "W", "=x"), -EINVAL);
-	assert_int_equal(keys_set_words(keys, &t, "W", "yes,,yes"), -EINVAL);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		got[0] = 0;
+		assert_int_equal(keys_each_word(cases[i][0], write_word, got), 0);
+		assert_string_equal(got, cases[i][1]);
+	}
+	got[0] = 0;
+	assert_int_equal(keys_each_word("a=1,stop,b=2", write_word, got), -EDOM);
+	assert_string_equal(got, "[a|1]");
 }
 
 static void test_file(void **state)

@@ -206,6 +206,23 @@ static void edit_missing(struct state_writer *w)
 	w->blobs[i] = w->blobs[w->count];
 }
 
+static void edit_order(struct state_writer *w)
+{
+	const unsigned a = find(w, "fake_a"), b = find(w, "fake_b");
+	const struct state_section section = w->sections[a];
+	const struct blob blob = w->blobs[a];
+
+	w->sections[a] = w->sections[b];
+	w->blobs[a] = w->blobs[b];
+	w->sections[b] = section;
+	w->blobs[b] = blob;
+}
+
+static void edit_ioapic_old(struct state_writer *w)
+{
+	w->sections[find(w, "ioapic")].version = 1;
+}
+
 static void edit_short(struct state_writer *w)
 {
 	w->blobs[find(w, "fake_a")].len = 6;
@@ -249,13 +266,16 @@ static void test_refused(void **state)
 		void (*adapt)(struct machine *m);
 		const char *words;
 	} cases[] = {
-		{ edit_version, NULL, "section fake_b has version 9; this virga reads version 2" },
+		{ edit_version, NULL,
+		  "section fake_b has version 9; this virga reads version 2; use" },
 		{ edit_vcpu_version, NULL, "section vcpu has version 9" },
 		{ edit_unknown, NULL,
 		  "has device fake_c (0), this virga was built without it; "
 		  "build with DEVICES=\"fake_a fake_b fake_c\"" },
 		{ edit_instance, NULL, "has device fake_b (1)" },
 		{ edit_missing, NULL, "has no device fake_b (0), which this machine has" },
+		{ edit_order, NULL, "has its devices in another order than this machine: fake_b" },
+		{ edit_ioapic_old, NULL, "section ioapic has 212 bytes, expected 204" },
 		{ edit_short, NULL, "section fake_a has 6 bytes, expected at least 7" },
 		{ edit_ioapic_long, NULL, "section ioapic has 216 bytes, expected 212" },
 		{ edit_vcpu_missing, NULL, "vcpu (2)" },
