@@ -18,14 +18,12 @@
 #include "boot/snapshot/snapshot.h"
 #include "tests/unit/live_machine.h"
 
-static void live_devices(struct live *m)
+static void live_devices(struct live *m, struct device_list *list)
 {
 	const struct device_host host = { .serial = "file:/dev/null", .channel = m->channel };
-	struct device_list list = { 0 };
 
-	assert_int_equal(device_list_add_all(&list, DEVICE_USUAL), 0);
-	assert_int_equal(devices_create(&m->devices, &m->vm, &list, &host), 0);
-	device_list_fini(&list);
+	assert_int_equal(devices_create(&m->devices, &m->vm, list, &host), 0);
+	device_list_fini(list);
 }
 
 struct live *live_boot(const char *kernel, const char *cmdline)
@@ -37,6 +35,7 @@ struct live *live_boot(const char *kernel, const char *cmdline)
 		.kernel = &image, .cmdline = cmdline, .vcpu_count = 1, .devices = &m->devices
 	};
 	struct host_cpuid *host = host_cpuid_start();
+	struct device_list list = { 0 };
 	struct memory memory;
 
 	m->channel = channel_new();
@@ -45,7 +44,8 @@ struct live *live_boot(const char *kernel, const char *cmdline)
 	assert_int_equal(memory_create(&memory, 16 * MIB), 0);
 	if (vm_create(&m->vm, &memory, 1) < 0)
 		fail_msg("%s", error_text());
-	live_devices(m);
+	assert_int_equal(device_list_add_all(&list, DEVICE_USUAL), 0);
+	live_devices(m, &list);
 	assert_int_equal(boot_load(&m->vm.memory, &source, &regs), 0);
 	assert_int_equal(vcpu_boot(&m->vm.vcpus[0], &regs, host), 0);
 	host_cpuid_free(host);
@@ -57,6 +57,7 @@ struct live *live_boot(const char *kernel, const char *cmdline)
 struct live *live_load(const char *path)
 {
 	struct live *m = calloc(1, sizeof(*m));
+	struct device_list list;
 	struct snapshot snapshot;
 	struct memory memory;
 
@@ -66,7 +67,9 @@ struct live *live_load(const char *path)
 	assert_int_equal(snapshot_map_memory(&snapshot, &memory), 0);
 	memory_open_pagemap(&memory);
 	assert_int_equal(vm_create(&m->vm, &memory, snapshot.vcpu_count), 0);
-	live_devices(m);
+	if (snapshot_devices(&snapshot, &list) < 0)
+		fail_msg("%s", error_text());
+	live_devices(m, &list);
 	if (snapshot_load(&snapshot, &m->vm, &m->devices) < 0)
 		fail_msg("%s", error_text());
 	snapshot_close(&snapshot);
