@@ -10,7 +10,7 @@ DEPS    := build/deps
 # A machine's own list says which it has and in which order (devices/device.h).
 # The function host needs virtio_vsock, for the function channel, and park, where its embedded guest
 # waits: a build without them runs, snapshots and restores other guests.
-DEVICE_CLASSES := serial debug_exit power park virtio_vsock
+DEVICE_CLASSES := serial debug_exit power park virtio_vsock virtio_rng
 DEVICES        ?= $(DEVICE_CLASSES)
 
 .DEFAULT_GOAL := all

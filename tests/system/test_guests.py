@@ -18,6 +18,10 @@ SUCCESSFUL = [
     ("interrupt", [], "level"),
     ("lapic_timer", [], ""),
     ("high_memory", ["--memory", "6G"], ""),
+    ("virtio_rng", ["--device", "virtio_rng"], ""),
+    ("virtio_rng", ["--device", "none", "--device", "virtio_rng", "--device", "serial",
+                    "--device", "power", "--device", "debug_exit"], ""),
+    ("virtio_rng", [*("--device", "virtio_rng") * 31], ""),  # the last of 32 slots
 ]
 
 
