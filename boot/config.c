@@ -117,7 +117,7 @@ typedef int (*config_device_source)(const void *from, config_device_taker take, 
 
 static int config_device_words(const void *from, config_device_taker take, void *opaque)
 {
-	return keys_each_word(from, take, opaque);
+	return from ? keys_each_word(from, take, opaque) : 0;
 }
 
 static int config_device_json(const void *from, config_device_taker take, void *opaque)
@@ -174,7 +174,7 @@ int config_add_device(struct config *config, const char *text)
 	size_t len = strcspn(text, ",");
 	char *word = strndup(text, len);
 	int ret = word ? config_device_use(config, word, config_device_words,
-					   text[len] ? text + len + 1 : "")
+					   text[len] ? text + len + 1 : NULL)
 		       : failf(ENOMEM, "out of memory");
 
 	free(word);

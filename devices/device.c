@@ -85,7 +85,7 @@ static int device_list_name(const struct device_list *list, struct device_spec *
 				     "one another name with name=",
 				     spec->class->name, name);
 	}
-	strcpy(spec->name, name);
+	memcpy(spec->name, name, strlen(name) + 1);
 	return 0;
 }
 
@@ -168,7 +168,7 @@ static int device_create(struct device *dev, const struct device_spec *spec, str
 		.ask = host->ask,
 		.ask_opaque = host->ask_opaque,
 	};
-	strcpy(dev->name, spec->name);
+	memcpy(dev->name, spec->name, sizeof(dev->name));
 	if (class->size) {
 		dev->state = device_state_new(class->size);
 		if (!dev->state)

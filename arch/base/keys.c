@@ -355,17 +355,15 @@ int keys_read(const char *path, json_t **value)
 
 /* --- Words --- */
 
-/* Takes one word off the front of *words into word, `,,` as a comma. */
-static void words_take(const char **words, char *word)
+/* Takes one word off the front into word, `,,` as a comma. What follows; NULL: it was the last. */
+static const char *words_take(const char *at, char *word)
 {
-	const char *at = *words;
-
 	while (*at && (at[0] != ',' || at[1] == ',')) {
 		*word++ = *at;
 		at += at[0] == ',' ? 2 : 1;
 	}
 	*word = 0;
-	*words = *at ? at + 1 : at;
+	return *at ? at + 1 : NULL;
 }
 
 int keys_each_word(const char *words, int (*set)(void *opaque, const char *key, const char *value),
@@ -376,8 +374,8 @@ int keys_each_word(const char *words, int (*set)(void *opaque, const char *key, 
 
 	if (!word)
 		return failf(ENOMEM, "out of memory");
-	while (ret == 0 && *words) {
-		words_take(&words, word);
+	while (ret == 0 && words) {
+		words = words_take(words, word);
 		value = strchr(word, '=');
 		if (value)
 			*value++ = 0;

@@ -265,12 +265,12 @@ static int write_word(void *opaque, const char *key, const char *value)
 static void test_words(void **state)
 {
 	static const char *const cases[][2] = {
-		{ "", "" },
+		{ "", "[|NULL]" },
 		{ "a=1", "[a|1]" },
 		{ "a=1,b,c=", "[a|1][b|NULL][c|]" },
 		{ "a=x,,y,b=,,", "[a|x,y][b|,]" },
 		{ "a=b=c,,,d", "[a|b=c,][d|NULL]" },
-		{ "a,", "[a|NULL]" },
+		{ "a,", "[a|NULL][|NULL]" },
 		{ "=x", "[|x]" },
 	};
 	char got[80];
