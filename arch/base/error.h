@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Stores a sentence that names the thing and the fix; returns -err (err > 0). Any thread. */
-int failf(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int failf(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
 
 /* The calling thread's last sentence, without newline; "" when there is none. Never NULL. */
 const char *error_text(void);
@@ -20,7 +20,7 @@ const char *error_text(void);
  * Prints "virga: ..." and a newline on stderr in one write. Never blocks on a full pipe. What a
  * terminal might obey, newlines included, is shown as \xNN: a sentence may quote a guest.
  */
-void notef(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void notef(const char *fmt, ...) __attribute__((format(printf, 1, 2), cold));
 
 /* At most `burst` lines for each source that owns one of these; the last says so. */
 struct note_limit {
