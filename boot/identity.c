@@ -28,7 +28,7 @@ static int identity_random(void *out, size_t len)
 	return 0;
 }
 
-int identity_write(struct vm *vm, uint32_t clone)
+int identity_write(struct vm *vm, uint32_t clone, uint8_t generation_id[IDENTITY_GENERATION_LEN])
 {
 	struct identity id = {
 		.magic = IDENTITY_MAGIC,
@@ -50,5 +50,8 @@ int identity_write(struct vm *vm, uint32_t clone)
 	if (memory_write(&vm->memory, LAYOUT_IDENTITY, &id, sizeof(id)) < 0)
 		return failf(ENOMEM, "guest memory ends below the identity region at 0x%x",
 			     LAYOUT_IDENTITY);
+	if (generation_id)
+		memcpy(generation_id, id.generation_id, sizeof(id.generation_id));
+	explicit_bzero(id.seed, sizeof(id.seed));
 	return 0;
 }

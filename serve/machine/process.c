@@ -13,19 +13,14 @@
 
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
-#include "arch/layout.h"
-#include "boot/boot.h"
-#include "boot/devices.h"
-#include "boot/identity.h"
 #include "boot/pages/read_ahead.h"
 #include "devices/channel/channel.h"
-#include "devices/device.h"
-#include "seccomp/confine.h"
 #include "serve/machine/link.h"
+#include "serve/machine/machine.h"
 #include "vmm.h"
 
 /* Stages of a start, in order; each is the time when it was over. */
-enum machine_stage {
+enum process_stage {
 	STAGE_PROCESS,
 	STAGE_MEMORY,
 	STAGE_COLD,
@@ -40,245 +35,177 @@ enum machine_stage {
 	STAGE_COUNT,
 };
 
-struct machine {
+struct process {
 	const struct machine_options *options;
-	struct vm vm;
-	struct devices devices;
-	struct channel *channel;
+	struct machine machine;
 	struct link link;
 	bool answered;
 	struct note_rate log_rate;
 	uint64_t stages[STAGE_COUNT]; /* monotonic us; 0: not reached */
 };
 
-static void machine_stage(struct machine *m, enum machine_stage stage)
+static void process_stage(struct process *p, enum process_stage stage)
 {
-	if (!m->stages[stage])
-		m->stages[stage] = monotonic_us();
+	if (!p->stages[stage])
+		p->stages[stage] = monotonic_us();
 }
 
 /* Microseconds from the start of the process, CPU time before main included. */
-static void machine_print_stages(struct machine *m)
+static void process_print_stages(struct process *p)
 {
 	static const char *const names[STAGE_COUNT] = {
 		"process",  "memory",   "cold",       "kvm",   "devices",        "state",
 		"populate", "prefault", "first_exit", "ready", "first_response",
 	};
-	uint64_t start = m->options->main_us - m->options->process_us;
+	uint64_t start = p->options->main_us - p->options->process_us;
 	char text[512];
 	size_t at = 0;
 
-	m->stages[STAGE_PROCESS] = m->options->main_us;
-	m->stages[STAGE_FIRST_EXIT] = m->vm.first_exit_us;
+	p->stages[STAGE_PROCESS] = p->options->main_us;
+	p->stages[STAGE_FIRST_EXIT] = p->machine.vm.first_exit_us;
 	for (unsigned i = 0; i < STAGE_COUNT; i++)
-		if (m->stages[i])
+		if (p->stages[i])
 			at += (size_t)snprintf(text + at, sizeof(text) - at, "%s %" PRIu64 "\n",
-					       names[i], m->stages[i] - start);
+					       names[i], p->stages[i] - start);
 	if (write(STDERR_FILENO, text, at) < 0)
 		return;
 }
 
 /* --- Channel events, VM lock held --- */
 
-static void machine_ready(void *opaque)
+static void process_ready(void *opaque)
 {
-	struct machine *m = opaque;
+	struct process *p = opaque;
 
-	machine_stage(m, STAGE_READY);
-	if (m->options->supervisor_fd >= 0)
-		link_ready(&m->link);
+	process_stage(p, STAGE_READY);
+	if (p->options->supervisor_fd >= 0)
+		link_ready(&p->link);
 }
 
-static void machine_answer(void *opaque, enum channel_type type, const void *data, size_t len)
+static void process_answer(void *opaque, enum channel_type type, const void *data, size_t len)
 {
-	struct machine *m = opaque;
-	const struct machine_request *request = m->options->request;
+	struct process *p = opaque;
+	const struct machine_request *request = p->options->request;
 	int ret;
 
 	if (!request) {
-		link_answer(&m->link, type, data, len);
+		link_answer(&p->link, type, data, len);
 		return;
 	}
-	m->answered = true;
+	p->answered = true;
 	ret = request->answer(request->opaque, type, data, len);
 	if (!request->deliver)
-		machine_stage(m, STAGE_FIRST_RESPONSE);
+		process_stage(p, STAGE_FIRST_RESPONSE);
 	if (ret < 0)
-		vm_end(&m->vm, VM_END_HOST, 0, "%s", error_text());
+		vm_end(&p->machine.vm, VM_END_HOST, 0, "%s", error_text());
 	else if (request->keep)
 		setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL);
 	else if (type == CHANNEL_ERROR)
-		vm_end(&m->vm, VM_END_ANSWER_ERROR, 0, "the guest answered with an error: %.*s",
-		       (int)(len < 160 ? len : 160), (const char *)data);
+		vm_end(&p->machine.vm, VM_END_ANSWER_ERROR, 0,
+		       "the guest answered with an error: %.*s", (int)(len < 160 ? len : 160),
+		       (const char *)data);
 	else
-		vm_end(&m->vm, VM_END_ANSWER, 0, "%s", "");
+		vm_end(&p->machine.vm, VM_END_ANSWER, 0, "%s", "");
 }
 
-static void machine_log(void *opaque, const void *data, size_t len)
+static void process_log(void *opaque, const void *data, size_t len)
 {
-	struct machine *m = opaque;
+	struct process *p = opaque;
 
-	note_text(&m->log_rate, monotonic_us(), "guest", data, len);
+	note_text(&p->log_rate, monotonic_us(), "guest", data, len);
 }
 
-static void machine_quiesced(void *opaque)
+static void process_quiesced(void *opaque)
 {
-	struct machine *m = opaque;
+	struct process *p = opaque;
 
-	link_quiesced(&m->link);
+	link_quiesced(&p->link);
 }
 
-static void machine_broken(void *opaque, int err, const char *why)
+static void process_broken(void *opaque, int err, const char *why)
 {
-	struct machine *m = opaque;
+	struct process *p = opaque;
 
 	(void)err;
-	if (m->options->request && m->vm.state != VM_ENDED && !m->answered)
-		vm_end(&m->vm, VM_END_ANSWER_ERROR, 0,
+	if (p->options->request && p->machine.vm.state != VM_ENDED && !p->answered)
+		vm_end(&p->machine.vm, VM_END_ANSWER_ERROR, 0,
 		       "the guest ended the function channel before its answer: %s", why);
-	link_broken(&m->link, why);
+	link_broken(&p->link, why);
 }
 
 /* --- Building --- */
 
-static int machine_devices(struct machine *m, const char *serial_default)
+static void process_step(void *opaque, enum machine_step step)
 {
-	const struct config *config = m->options->config;
-	const struct device_host host = {
-		.serial = config->serial ? config->serial : serial_default,
-		.vsock = config->vsock,
-		.ask = m->options->supervisor_fd >= 0 ? link_connect : NULL,
-		.ask_opaque = &m->link,
-		.channel = m->channel,
-	};
-	struct device_list list;
-	int ret = m->options->snapshot ? snapshot_devices(m->options->snapshot, &list)
-				       : boot_devices(config, &list);
-
-	if (ret == 0)
-		ret = devices_create(&m->devices, &m->vm, &list, &host);
-	device_list_fini(&list);
-	machine_stage(m, STAGE_DEVICES);
-	return ret;
+	process_stage(opaque, step == MACHINE_KVM ? STAGE_KVM : STAGE_DEVICES);
 }
 
-static int machine_load_kernel(struct machine *m, struct host_cpuid *host)
+static int process_memory(void *opaque, struct memory *memory)
 {
-	const struct config *config = m->options->config;
-	struct image kernel = image_builtin(), initrd = { 0 };
-	struct boot_regs regs;
-	struct boot_source source = {
-		.kernel = &kernel,
-		.cmdline = config->cmdline ? config->cmdline : "",
-		.vcpu_count = config->cpus,
-		.devices = &m->devices,
-	};
-	int ret = config->kernel ? image_open(&kernel, config->kernel) : 0;
+	struct process *p = opaque;
+	const struct machine_options *o = p->options;
+	int ret = !o->snapshot    ? memory_create(memory, o->config->memory)
+		  : o->map_memory ? o->map_memory(o->map_opaque, o->snapshot, memory)
+				  : snapshot_map_memory(o->snapshot, memory);
 
 	if (ret < 0)
 		return ret;
-	if (config->initrd) {
-		ret = image_open(&initrd, config->initrd);
-		if (ret < 0)
-			goto close_kernel;
-		source.initrd = &initrd;
-	}
-	ret = boot_load(&m->vm.memory, &source, &regs);
-	for (unsigned i = 0; ret == 0 && i < config->cpus; i++)
-		ret = vcpu_boot(&m->vm.vcpus[i], &regs, host);
-	if (ret == 0)
-		ret = identity_write(&m->vm, 0);
-	if (source.initrd)
-		image_close(&initrd);
-close_kernel:
-	image_close(&kernel);
-	return ret;
-}
-
-static int machine_boot_with(struct machine *m, struct host_cpuid *host)
-{
-	const struct config *config = m->options->config;
-	struct memory memory;
-	int ret = memory_create(&memory, config->memory);
-
-	if (ret < 0)
-		return ret;
-	machine_stage(m, STAGE_MEMORY);
-	ret = vm_create(&m->vm, &memory, config->cpus);
-	if (ret < 0)
-		return ret;
-	machine_stage(m, STAGE_KVM);
-	if ((ret = machine_devices(m, "stdio")) < 0 || (ret = machine_load_kernel(m, host)) < 0)
-		return ret;
-	machine_stage(m, STAGE_STATE);
+	process_stage(p, STAGE_MEMORY);
+	if (o->snapshot && memory->cow && read_ahead_if_cold(&o->snapshot->working_set, memory))
+		process_stage(p, STAGE_COLD);
 	return 0;
-}
-
-static int machine_boot(struct machine *m)
-{
-	struct host_cpuid *host = host_cpuid_start();
-	int ret = host ? machine_boot_with(m, host) : failf(ENOMEM, "out of memory");
-
-	host_cpuid_free(host);
-	return ret;
 }
 
 /* A stage that --timing does not show was not done: no working set, or a KVM that cannot. */
-static void machine_fetch_working_set(struct machine *m)
+static void process_fetch_working_set(struct process *p)
 {
-	const struct working_set *ws = &m->options->snapshot->working_set;
+	const struct working_set *ws = &p->options->snapshot->working_set;
 
 	if (!ws->count)
 		return;
-	if (working_set_populate(ws, &m->vm.memory))
-		machine_stage(m, STAGE_POPULATE);
-	if (working_set_prefault(ws, &m->vm))
-		machine_stage(m, STAGE_PREFAULT);
+	if (working_set_populate(ws, &p->machine.vm.memory))
+		process_stage(p, STAGE_POPULATE);
+	if (working_set_prefault(ws, &p->machine.vm))
+		process_stage(p, STAGE_PREFAULT);
 }
 
-static int machine_load_snapshot(struct machine *m)
+static int process_load_snapshot(struct process *p)
 {
-	struct snapshot *snapshot = m->options->snapshot;
-	const struct identity *identity = NULL;
-	struct memory memory;
-	int ret = m->options->map_memory
-			  ? m->options->map_memory(m->options->map_opaque, snapshot, &memory)
-			  : snapshot_map_memory(snapshot, &memory);
+	int ret = machine_load(&p->machine, p->options->snapshot);
 
 	if (ret < 0)
 		return ret;
-	machine_stage(m, STAGE_MEMORY);
-	if (memory.cow && read_ahead_if_cold(&snapshot->working_set, &memory))
-		machine_stage(m, STAGE_COLD);
-	ret = vm_create(&m->vm, &memory, snapshot->vcpu_count);
-	if (ret < 0)
-		return ret;
-	machine_stage(m, STAGE_KVM);
-	if ((ret = machine_devices(m, "none")) < 0 ||
-	    (ret = snapshot_load(snapshot, &m->vm, &m->devices)) < 0)
-		return ret;
-	machine_stage(m, STAGE_STATE);
-	machine_fetch_working_set(m);
-	if (m->options->clone) {
-		ret = identity_write(&m->vm, m->options->clone_number);
-		if (ret < 0)
-			return ret;
-		identity = memory_at(&m->vm.memory, LAYOUT_IDENTITY, sizeof(*identity));
-	}
-	channel_restored(m->channel, identity ? identity->generation_id : NULL);
+	process_stage(p, STAGE_STATE);
+	process_fetch_working_set(p);
+	if (p->options->clone)
+		return machine_identify(&p->machine, p->options->clone_number);
+	channel_restored(p->machine.channel, NULL);
 	return 0;
 }
 
-/* The request is in the guest's queue before its first instruction. */
-static int machine_send_request(struct machine *m)
+static int process_boot_kernel(struct process *p, const struct machine_plan *plan)
 {
-	const struct machine_request *request = m->options->request;
+	struct host_cpuid *host = host_cpuid_start();
+	int ret = host ? machine_build(&p->machine, plan) : failf(ENOMEM, "out of memory");
+
+	if (ret == 0)
+		ret = machine_boot(&p->machine, p->options->config, host);
+	host_cpuid_free(host);
+	if (ret == 0)
+		process_stage(p, STAGE_STATE);
+	return ret;
+}
+
+/* The request is in the guest's queue before its first instruction. */
+static int process_send_request(struct process *p)
+{
+	const struct machine_request *request = p->options->request;
 	struct itimerval timer = { 0 };
 	int ret;
 
 	if (!request)
 		return 0;
-	ret = channel_request(m->channel, 1, request->data, request->len,
+	ret = channel_request(p->machine.channel, 1, request->data, request->len,
 			      (uint64_t)request->timeout_ms * 1000);
 	if (ret < 0)
 		return ret;
@@ -288,38 +215,58 @@ static int machine_send_request(struct machine *m)
 	return 0;
 }
 
-static int machine_build(struct machine *m)
+static int process_make(struct process *p)
 {
+	const struct machine_options *options = p->options;
+	const struct config *config = options->config;
 	const struct channel_events events = {
-		.ready = machine_ready,
-		.answer = machine_answer,
-		.log = machine_log,
-		.quiesced = machine_quiesced,
-		.broken = machine_broken,
-		.opaque = m,
+		.ready = process_ready,
+		.answer = process_answer,
+		.log = process_log,
+		.quiesced = process_quiesced,
+		.broken = process_broken,
+		.opaque = p,
+	};
+	const struct machine_plan plan = {
+		.config = config,
+		.snapshot = options->snapshot,
+		.host = {
+			.serial = config->serial ? config->serial
+				  : options->snapshot ? "none" : "stdio",
+			.vsock = config->vsock,
+			.ask = options->supervisor_fd >= 0 ? link_connect : NULL,
+			.ask_opaque = &p->link,
+		},
+		.events = &events,
+		.memory = process_memory,
+		.step = process_step,
+		.opaque = p,
 	};
 	int ret;
 
-	m->channel = channel_new();
-	if (!m->channel)
-		return failf(ENOMEM, "out of memory");
-	channel_set_events(m->channel, &events);
-	ret = m->options->snapshot ? machine_load_snapshot(m) : machine_boot(m);
-	if (ret < 0 || m->options->supervisor_fd < 0)
+	if (options->snapshot) {
+		ret = machine_build(&p->machine, &plan);
+		if (ret == 0)
+			ret = process_load_snapshot(p);
+	} else {
+		ret = process_boot_kernel(p, &plan);
+	}
+	if (ret < 0 || options->supervisor_fd < 0)
 		return ret;
-	if (m->vm.memory.cow)
-		memory_open_pagemap(&m->vm.memory);
-	return link_init(&m->link, &m->vm, &m->devices, m->channel, m->options->supervisor_fd);
+	if (p->machine.vm.memory.cow)
+		memory_open_pagemap(&p->machine.vm.memory);
+	return link_init(&p->link, &p->machine.vm, &p->machine.devices, p->machine.channel,
+			 options->supervisor_fd);
 }
 
 /* Passes the answer on; why it could not becomes the end of the machine. */
-static void machine_deliver(struct machine *m)
+static void process_deliver(struct process *p)
 {
-	const struct machine_request *request = m->options->request;
-	struct vm_end *end = &m->vm.end;
+	const struct machine_request *request = p->options->request;
+	struct vm_end *end = &p->machine.vm.end;
 	int ret = request->deliver ? request->deliver(request->opaque) : 0;
 
-	machine_stage(m, STAGE_FIRST_RESPONSE);
+	process_stage(p, STAGE_FIRST_RESPONSE);
 	if (ret == 0)
 		return;
 	end->reason = ret == -ETIMEDOUT ? VM_END_TIMEOUT
@@ -329,42 +276,39 @@ static void machine_deliver(struct machine *m)
 }
 
 /* The last host resource is open: start the threads, close the door, run. */
-static int machine_run(struct machine *m)
+static int process_run(struct process *p)
 {
-	/* Capabilities belong to a thread: dropped before there is a second one. */
-	int ret = confine_privileges();
+	int ret = machine_confine(&p->machine, p->options->supervisor_fd >= 0 ? CONFINE_SUPERVISED
+									      : CONFINE_ALONE);
 
-	if (ret < 0 || (ret = vm_threads_start(&m->vm)) < 0)
-		return ret;
-	ret = confine_process(m->options->supervisor_fd >= 0 ? CONFINE_SUPERVISED : CONFINE_ALONE);
 	if (ret < 0)
 		return ret;
 	/* From here on what the guest wrote is read: rings of a restored machine, to begin with. */
-	pthread_mutex_lock(&m->vm.lock);
-	ret = devices_start(&m->devices);
+	pthread_mutex_lock(&p->machine.vm.lock);
+	ret = devices_start(&p->machine.devices);
 	if (ret == 0)
-		ret = machine_send_request(m);
-	pthread_mutex_unlock(&m->vm.lock);
+		ret = process_send_request(p);
+	pthread_mutex_unlock(&p->machine.vm.lock);
 	if (ret < 0)
 		return ret;
-	if (m->options->supervisor_fd >= 0) {
-		link_threads(&m->link);
-		if (m->options->snapshot && channel_ready(m->channel))
-			link_ready(&m->link);
+	if (p->options->supervisor_fd >= 0) {
+		link_threads(&p->link);
+		if (p->options->snapshot && channel_ready(p->machine.channel))
+			link_ready(&p->link);
 	}
-	if (vm_run(&m->vm) == VM_END_ANSWER)
-		machine_deliver(m);
+	if (vm_run(&p->machine.vm) == VM_END_ANSWER)
+		process_deliver(p);
 	return 0;
 }
 
 /* One sentence, by the supervisor where there is one. */
-static void machine_say_end(struct machine *m, int status)
+static void process_say_end(struct process *p, int status)
 {
-	const struct machine_options *options = m->options;
-	const struct vm_end *end = &m->vm.end;
+	const struct machine_options *options = p->options;
+	const struct vm_end *end = &p->machine.vm.end;
 
 	if (options->supervisor_fd >= 0)
-		link_ended(&m->link, status);
+		link_ended(&p->link, status);
 	else if (!end->text[0] || (options->one_of_many && end->reason == VM_END_SIGNAL))
 		return;
 	else if (options->one_of_many)
@@ -399,31 +343,31 @@ int machine_status(const struct vm_end *end)
 
 int machine_main(const struct machine_options *options)
 {
-	struct machine m = {
+	struct process p = {
 		.options = options,
-		.vm = { .kvm_fd = -1, .fd = -1 },
+		.machine = { .vm = { .kvm_fd = -1, .fd = -1 } },
 		.link = { .fd = options->supervisor_fd },
 	};
 	int status, ret;
 
 	vm_block_signals();
-	ret = machine_build(&m);
+	ret = process_make(&p);
 	if (ret == 0)
-		ret = machine_run(&m);
+		ret = process_run(&p);
 	if (ret < 0) {
-		m.vm.end = (struct vm_end){ .reason = VM_END_HOST };
-		snprintf(m.vm.end.text, sizeof(m.vm.end.text), "%s", error_text());
+		p.machine.vm.end = (struct vm_end){ .reason = VM_END_HOST };
+		snprintf(p.machine.vm.end.text, sizeof(p.machine.vm.end.text), "%s", error_text());
 	}
-	status = machine_status(&m.vm.end);
-	devices_stop(&m.devices);
+	status = machine_status(&p.machine.vm.end);
+	devices_stop(&p.machine.devices);
 	if (options->timing)
-		machine_print_stages(&m);
-	note_rate_end(&m.log_rate, "guest");
-	machine_say_end(&m, status);
-	devices_destroy(&m.devices);
-	channel_free(m.channel);
+		process_print_stages(&p);
+	note_rate_end(&p.log_rate, "guest");
+	process_say_end(&p, status);
+	devices_destroy(&p.machine.devices);
+	channel_free(p.machine.channel);
 	/* The rest goes with the process; after a failed start a thread may still use the loop. */
 	if (ret == 0)
-		loop_fini(&m.vm.loop);
+		loop_fini(&p.machine.vm.loop);
 	return status;
 }

@@ -17,13 +17,11 @@
 #include "arch/base/error.h"
 #include "arch/base/json_text.h"
 #include "arch/layout.h"
-#include "boot/identity.h"
 #include "boot/snapshot/sealed.h"
-#include "devices/channel/channel.h"
-#include "devices/device.h"
-#include "seccomp/confine.h"
+#include "devices/channel/protocol.h"
 #include "serve/ipc/invocation.h"
 #include "serve/ipc/payload.h"
+#include "serve/machine/machine.h"
 #include "serve/machine/prepare.h"
 #include "serve/machine/reset.h"
 
@@ -34,9 +32,7 @@ _Static_assert(PAYLOAD_MAX == CHANNEL_PAYLOAD_MAX, "what a message holds, the gu
 
 /* What is used lies together, so that an idle shell has few pages; the rest is never touched. */
 struct shell {
-	struct vm vm;
-	struct devices devices;
-	struct channel *channel;
+	struct machine machine;
 	struct snapshot *snapshot; /* that is loaded; NULL in a bare shell */
 	struct reset reset;        /* for policy reset */
 	bool late;                 /* it was loaded before the request, and its guest keeps time */
@@ -124,12 +120,12 @@ static void shell_answer(void *opaque, enum channel_type type, const void *data,
 	else
 		shell_send(s, OUTCOME_RESPONSE, data, len);
 	if (s->policy == POLICY_ONCE) {
-		vm_end(&s->vm, VM_END_ANSWER, 0, "%s", "");
+		vm_end(&s->machine.vm, VM_END_ANSWER, 0, "%s", "");
 		return;
 	}
 	/* The front, woken on this CPU because a sender mostly sleeps next, answers before we go on. */
 	sched_yield();
-	vm_hold(&s->vm);
+	vm_hold(&s->machine.vm);
 }
 
 static void shell_log(void *opaque, const void *data, size_t len)
@@ -151,7 +147,7 @@ static void shell_broken(void *opaque, int err, const char *why)
 	if (!s->busy)
 		return;
 	shell_send_text(s, err == EMSGSIZE ? OUTCOME_TOO_LARGE : OUTCOME_BROKEN, why);
-	vm_end(&s->vm, VM_END_ANSWER_ERROR, 0, "%s", why);
+	vm_end(&s->machine.vm, VM_END_ANSWER_ERROR, 0, "%s", why);
 }
 
 /* --- Building --- */
@@ -160,18 +156,35 @@ static void shell_fetch_working_set(struct shell *s)
 {
 	const struct working_set *ws = &s->snapshot->working_set;
 
-	s->copied = working_set_populate(ws, &s->vm.memory);
+	s->copied = working_set_populate(ws, &s->machine.vm.memory);
 	shell_stage(s, SHELL_POPULATED);
 }
 
 /* State into the vCPUs and devices; then what needs that state. */
 static int shell_load(struct shell *s)
 {
-	int ret = snapshot_load(s->snapshot, &s->vm, &s->devices);
+	int ret = machine_load(&s->machine, s->snapshot);
 
 	if (ret == 0)
-		working_set_prefault(&s->snapshot->working_set, &s->vm);
+		working_set_prefault(&s->snapshot->working_set, &s->machine.vm);
 	shell_stage(s, SHELL_LOADED);
+	return ret;
+}
+
+/* What a shell is built of while it is. */
+struct shell_plan {
+	struct snapshot *snapshot;
+	bool bare;
+};
+
+static int shell_memory(void *opaque, struct memory *memory)
+{
+	const struct shell_plan *plan = opaque;
+	int ret = plan->bare ? memory_reserve(memory, plan->snapshot->memory_size)
+			     : snapshot_map_memory(plan->snapshot, memory);
+
+	if (ret == 0)
+		memory_open_pagemap(memory); /* for policy reset */
 	return ret;
 }
 
@@ -183,54 +196,32 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 		.broken = shell_broken,
 		.opaque = s,
 	};
-	struct device_host host = { .serial = "none" };
 	struct snapshot *snapshot = options->snapshot;
-	struct device_list list;
-	struct memory memory;
-	int ret;
+	struct shell_plan own = { .snapshot = snapshot, .bare = options->kind == SHELL_BARE };
+	const struct machine_plan plan = {
+		.snapshot = snapshot,
+		.host = { .serial = "none" },
+		.events = &events,
+		.memory = shell_memory,
+		.opaque = &own,
+	};
+	int ret = machine_build(&s->machine, &plan);
 
-	s->channel = channel_new();
-	if (!s->channel)
-		return failf(ENOMEM, "out of memory");
-	channel_set_events(s->channel, &events);
-	host.channel = s->channel;
-	ret = options->kind == SHELL_BARE ? memory_reserve(&memory, snapshot->memory_size)
-					  : snapshot_map_memory(snapshot, &memory);
-	if (ret < 0)
-		return ret;
-	memory_open_pagemap(&memory); /* for policy reset */
-	ret = vm_create(&s->vm, &memory, snapshot->vcpu_count);
 	if (ret == 0)
-		ret = snapshot_devices(snapshot, &list);
+		ret = vm_set_hosted(&s->machine.vm);
 	if (ret < 0)
 		return ret;
-	ret = devices_create(&s->devices, &s->vm, &list, &host);
-	device_list_fini(&list);
-	if (ret < 0)
-		return ret;
-	ret = vm_set_hosted(&s->vm);
-	if (ret < 0)
-		return ret;
-	vm_find_paging(&s->vm);
+	vm_find_paging(&s->machine.vm);
 	if (options->kind != SHELL_HURRIED)
-		ret = prepare_vcpus(&s->vm, snapshot);
-	if (ret == 0 && options->kind == SHELL_BARE)
+		ret = prepare_vcpus(&s->machine.vm, snapshot);
+	if (ret == 0 && own.bare)
 		ret = prepare_strip(snapshot);
-	if (ret < 0 || options->kind == SHELL_BARE)
+	if (ret < 0 || own.bare)
 		return ret;
 	s->snapshot = snapshot;
 	s->late = snapshot_keeps_time(snapshot);
 	shell_fetch_working_set(s);
 	return shell_load(s);
-}
-
-static int shell_confine(struct shell *s)
-{
-	int ret = confine_privileges();
-
-	if (ret == 0)
-		ret = vm_threads_start(&s->vm);
-	return ret < 0 ? ret : confine_process(CONFINE_SHELL);
 }
 
 /* --- An invocation --- */
@@ -251,9 +242,10 @@ static int shell_lay(struct shell *s, struct message *m)
 	if (ret < 0)
 		return ret;
 	s->snapshot = &s->laid;
-	if (s->laid.memory_size != s->vm.memory.size || s->laid.vcpu_count != s->vm.vcpu_count)
+	if (s->laid.memory_size != s->machine.vm.memory.size ||
+	    s->laid.vcpu_count != s->machine.vm.vcpu_count)
 		return failf(EINVAL, "a template of another shape came to a shell");
-	ret = memory_lay(&s->vm.memory, s->laid.memory_fd);
+	ret = memory_lay(&s->machine.vm.memory, s->laid.memory_fd);
 	s->laid.memory_fd = -1;
 	return ret;
 }
@@ -273,32 +265,28 @@ static int shell_arm(struct shell *s, struct message *m)
 static int shell_queue(struct shell *s, const struct invoke_head *head, const char *environment,
 		       const void *payload)
 {
-	const struct identity *identity;
 	int ret;
 
-	if (!channel_ready(s->channel))
+	if (!channel_ready(s->machine.channel))
 		return failf(ENOTCONN, "the template's guest had not said READY");
 	if (s->late) {
-		ret = snapshot_load_time(s->snapshot, &s->vm);
+		ret = snapshot_load_time(s->snapshot, &s->machine.vm);
 		if (ret < 0)
 			return ret;
 		s->late = false;
 	}
-	if (s->policy != POLICY_KEEP || s->vm.state == VM_CREATED) {
-		ret = identity_write(&s->vm, head->number);
-		if (ret < 0)
-			return ret;
-		identity = memory_at(&s->vm.memory, LAYOUT_IDENTITY, sizeof(*identity));
-		channel_restored(s->channel, identity->generation_id);
-		ret = head->environment_len
-			      ? channel_environment(s->channel, environment, head->environment_len)
-			      : 0;
+	if (s->policy != POLICY_KEEP || s->machine.vm.state == VM_CREATED) {
+		ret = machine_identify(&s->machine, head->number);
+		if (ret == 0 && head->environment_len)
+			ret = channel_environment(s->machine.channel, environment,
+						  head->environment_len);
 		if (ret < 0)
 			return ret;
 	}
-	ret = channel_request(s->channel, s->id, payload, head->payload_len, head->deadline_us);
+	ret = channel_request(s->machine.channel, s->id, payload, head->payload_len,
+			      head->deadline_us);
 	if (ret == 0)
-		ret = devices_start(&s->devices);
+		ret = devices_start(&s->machine.devices);
 	shell_stage(s, SHELL_ENTERED);
 	return ret;
 }
@@ -306,8 +294,8 @@ static int shell_queue(struct shell *s, const struct invoke_head *head, const ch
 /* Runs the guest until it has answered or ended. */
 static void shell_run(struct shell *s)
 {
-	enum vm_end_reason reason = vm_run(&s->vm);
-	const char *text = s->vm.end.text;
+	enum vm_end_reason reason = vm_run(&s->machine.vm);
+	const char *text = s->machine.vm.end.text;
 
 	if (!s->busy)
 		return;
@@ -342,9 +330,9 @@ static int shell_prepare(struct shell *s, struct message *m, const struct invoke
 		ret = failf(EPROTO, "an invocation came to a bare shell without a template");
 	if (ret < 0)
 		return ret;
-	pthread_mutex_lock(&s->vm.lock);
+	pthread_mutex_lock(&s->machine.vm.lock);
 	ret = shell_queue(s, head, environment, payload);
-	pthread_mutex_unlock(&s->vm.lock);
+	pthread_mutex_unlock(&s->machine.vm.lock);
 	return ret;
 }
 
@@ -385,11 +373,11 @@ static int shell_reset(struct shell *s)
 	uint64_t start_us = monotonic_us();
 	int ret;
 
-	pthread_mutex_lock(&s->vm.lock);
-	ret = reset_machine(&s->reset, s->snapshot, &s->vm, &s->devices);
-	pthread_mutex_unlock(&s->vm.lock);
+	pthread_mutex_lock(&s->machine.vm.lock);
+	ret = reset_machine(&s->reset, s->snapshot, &s->machine.vm, &s->machine.devices);
+	pthread_mutex_unlock(&s->machine.vm.lock);
 	/* In ring 0 a guest can set a TSC that it does not look at. */
-	s->late = s->vm.remapped || snapshot_keeps_time(s->snapshot);
+	s->late = s->machine.vm.remapped || snapshot_keeps_time(s->snapshot);
 	explicit_bzero(&s->message, sizeof(s->message));
 	explicit_bzero(s->log, sizeof(s->log));
 	s->reset_us = (uint32_t)(monotonic_us() - start_us);
@@ -400,7 +388,7 @@ static int shell_reset(struct shell *s)
 static bool shell_report(struct shell *s, int ret)
 {
 	message_init(&s->message, MESSAGE_SHELL);
-	s->message.id = s->vm.remapped;
+	s->message.id = s->machine.vm.remapped;
 	s->message.value = (uint32_t)-ret;
 	if (ret < 0)
 		message_set_text(&s->message, error_text());
@@ -414,14 +402,14 @@ static bool shell_again(struct shell *s)
 
 	if (s->policy == POLICY_ONCE)
 		return false;
-	if (s->vm.state != VM_STOPPED)
+	if (s->machine.vm.state != VM_STOPPED)
 		return shell_report(s, failf(ESHUTDOWN, "its guest ended after its answer"));
 	if (s->policy == POLICY_RESET) {
 		ret = shell_reset(s);
 	} else {
-		pthread_mutex_lock(&s->vm.lock);
-		devices_stop(&s->devices);
-		pthread_mutex_unlock(&s->vm.lock);
+		pthread_mutex_lock(&s->machine.vm.lock);
+		devices_stop(&s->machine.devices);
+		pthread_mutex_unlock(&s->machine.vm.lock);
 	}
 	return shell_report(s, ret);
 }
@@ -448,7 +436,7 @@ static void shell_serve(struct shell *s, const struct shell_options *options)
 	int ret = shell_build(s, options);
 
 	if (ret == 0)
-		ret = shell_confine(s);
+		ret = machine_confine(&s->machine, CONFINE_SHELL);
 	if (!shell_report(s, ret))
 		return;
 	shell_trim_stack();
@@ -471,7 +459,7 @@ void shell_main(const struct shell_options *options)
 
 	if (s == MAP_FAILED)
 		return;
-	s->vm.kvm_fd = s->vm.fd = -1;
+	s->machine.vm.kvm_fd = s->machine.vm.fd = -1;
 	s->fd = options->fd;
 	vm_block_signals();
 	shell_serve(s, options);

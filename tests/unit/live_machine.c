@@ -49,7 +49,7 @@ struct live *live_boot(const char *kernel, const char *cmdline)
 	assert_int_equal(boot_load(&m->vm.memory, &source, &regs), 0);
 	assert_int_equal(vcpu_boot(&m->vm.vcpus[0], &regs, host), 0);
 	host_cpuid_free(host);
-	assert_int_equal(identity_write(&m->vm, 0), 0);
+	assert_int_equal(identity_write(&m->vm, 0, NULL), 0);
 	image_close(&image);
 	return m;
 }

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See serve/machine/machine.h.
+ */
+#include "serve/machine/machine.h"
+
+#include <errno.h>
+
+#include "arch/base/error.h"
+#include "boot/boot.h"
+#include "boot/devices.h"
+#include "boot/identity.h"
+
+static int machine_create_devices(struct machine *m, const struct machine_plan *plan)
+{
+	struct device_host host = plan->host;
+	struct device_list list;
+	int ret = plan->snapshot ? snapshot_devices(plan->snapshot, &list)
+				 : boot_devices(plan->config, &list);
+
+	host.channel = m->channel;
+	if (ret == 0)
+		ret = devices_create(&m->devices, &m->vm, &list, &host);
+	device_list_fini(&list);
+	return ret;
+}
+
+static void machine_step(const struct machine_plan *plan, enum machine_step step)
+{
+	if (plan->step)
+		plan->step(plan->opaque, step);
+}
+
+int machine_build(struct machine *m, const struct machine_plan *plan)
+{
+	unsigned vcpus = plan->snapshot ? plan->snapshot->vcpu_count : plan->config->cpus;
+	struct memory memory;
+	int ret;
+
+	m->channel = channel_new();
+	if (!m->channel)
+		return failf(ENOMEM, "out of memory");
+	channel_set_events(m->channel, plan->events);
+	ret = plan->memory(plan->opaque, &memory);
+	if (ret == 0)
+		ret = vm_create(&m->vm, &memory, vcpus);
+	if (ret < 0)
+		return ret;
+	machine_step(plan, MACHINE_KVM);
+	ret = machine_create_devices(m, plan);
+	machine_step(plan, MACHINE_DEVICES);
+	return ret;
+}
+
+int machine_boot(struct machine *m, const struct config *config, struct host_cpuid *host)
+{
+	struct image kernel = image_builtin(), initrd = { 0 };
+	struct boot_regs regs;
+	struct boot_source source = {
+		.kernel = &kernel,
+		.cmdline = config->cmdline ? config->cmdline : "",
+		.vcpu_count = config->cpus,
+		.devices = &m->devices,
+	};
+	int ret = config->kernel ? image_open(&kernel, config->kernel) : 0;
+
+	if (ret < 0)
+		return ret;
+	if (config->initrd) {
+		ret = image_open(&initrd, config->initrd);
+		if (ret < 0)
+			goto close_kernel;
+		source.initrd = &initrd;
+	}
+	ret = boot_load(&m->vm.memory, &source, &regs);
+	for (unsigned i = 0; ret == 0 && i < config->cpus; i++)
+		ret = vcpu_boot(&m->vm.vcpus[i], &regs, host);
+	if (ret == 0)
+		ret = identity_write(&m->vm, 0, NULL);
+	if (source.initrd)
+		image_close(&initrd);
+close_kernel:
+	image_close(&kernel);
+	return ret;
+}
+
+int machine_load(struct machine *m, struct snapshot *snapshot)
+{
+	return snapshot_load(snapshot, &m->vm, &m->devices);
+}
+
+int machine_identify(struct machine *m, uint32_t clone)
+{
+	uint8_t generation_id[IDENTITY_GENERATION_LEN];
+	int ret = identity_write(&m->vm, clone, generation_id);
+
+	if (ret == 0)
+		channel_restored(m->channel, generation_id);
+	return ret;
+}
+
+int machine_confine(struct machine *m, enum confine_role role)
+{
+	int ret = confine_privileges();
+
+	if (ret == 0)
+		ret = vm_threads_start(&m->vm);
+	return ret < 0 ? ret : confine_process(role);
+}
