@@ -167,18 +167,22 @@ static int key_check_text(const struct key_source *from)
 		     key->name, from->text, len > 40 ? "..." : "", len, key->min, key->max);
 }
 
-static int key_set_text(const struct key_source *from, char **member)
+static int key_set_bytes(const struct key_source *from, char **member)
 {
-	int ret = key_check_text(from);
-	char *copy = ret < 0 ? NULL : strdup(from->text);
+	char *copy = strdup(from->text);
 
-	if (ret < 0)
-		return ret;
 	if (!copy)
 		return failf(ENOMEM, "out of memory");
 	free(*member);
 	*member = copy;
 	return 0;
+}
+
+static int key_set_text(const struct key_source *from, char **member)
+{
+	int ret = key_check_text(from);
+
+	return ret < 0 ? ret : key_set_bytes(from, member);
 }
 
 static int key_refuse_list(const struct key_source *from)
@@ -224,6 +228,8 @@ static int key_set_from(const struct key_source *from, void *object)
 		return key_set_bool(from, member);
 	case KEY_TEXT:
 		return key_set_text(from, member);
+	case KEY_BYTES:
+		return key_set_bytes(from, member);
 	case KEY_WORD:
 		return key_set_word(from, member);
 	case KEY_LIST:
@@ -307,6 +313,8 @@ static int key_set_json(const struct key *key, void *object, const char *where, 
 
 	if (key->type == KEY_OTHER)
 		return key->set(object, where, value);
+	if (key->type == KEY_BYTES)
+		return key_refuse(&from, "it can be said on the command line only");
 	if (key->type == KEY_LIST)
 		return key_set_list(key, object, where, value);
 	if (key->type == KEY_TEXT && !json_is_string(value))
@@ -406,6 +414,7 @@ static json_t *key_print(const struct key *key, const void *object)
 		return *(char *const *)member ? json_string(*(char *const *)member) : NULL;
 	case KEY_WORD:
 		return json_string(key->words[*(const uint32_t *)member]);
+	case KEY_BYTES:
 	case KEY_LIST:
 		break;
 	case KEY_OTHER:
@@ -433,7 +442,7 @@ void keys_fini(const struct key *keys, void *object)
 		char **member = (char **)(void *)((char *)object + keys->offset);
 		uint32_t *count = (uint32_t *)(void *)((char *)object + keys->count);
 
-		if (keys->type == KEY_TEXT) {
+		if (keys->type == KEY_TEXT || keys->type == KEY_BYTES) {
 			free(*member);
 			*member = NULL;
 		}

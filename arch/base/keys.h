@@ -19,6 +19,7 @@ enum key_type {
 	KEY_SIZE,    /* uint64_t, bytes in whole pages; said with K, M or G */
 	KEY_BOOL,    /* bool */
 	KEY_TEXT,    /* char *, owned: UTF-8 of so many bytes; NULL: not given */
+	KEY_BYTES,   /* char *, owned: any bytes that argv holds, from text alone; never printed */
 	KEY_WORD,    /* uint32_t: which of `words` */
 	KEY_LIST,    /* char *[max], owned, and at `count` the uint32_t that counts them */
 	KEY_OTHER,   /* by its own functions, from JSON alone */
@@ -61,6 +62,8 @@ struct key {
 #define KEY_CHECKED(owner, member, key, most, function) \
 	{ .name = key, .type = KEY_TEXT, KEY_PLACE(owner, member, char *), .max = most, \
 	  .check = function }
+#define KEY_BYTES(owner, member, key) \
+	{ .name = key, .type = KEY_BYTES, KEY_PLACE(owner, member, char *) }
 #define KEY_WORD(owner, member, key, list) \
 	{ .name = key, .type = KEY_WORD, KEY_PLACE(owner, member, uint32_t), .words = list }
 #define KEY_LIST(owner, member, counter, key) \

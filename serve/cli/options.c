@@ -37,12 +37,10 @@ struct option_spec {
 	const char *help;
 };
 
-#define TEXT_MAX     65536u /* of an option's value: more is no command line */
-
 /* clang-format off */
 #define OPTION_MACHINE(option, ...) { { .name = option, .type = KEY_OTHER }, config_set, __VA_ARGS__ }
 #define OPTION_TEXT(member, option, ...) \
-	{ KEY_TEXT(struct options, member, option, 0, TEXT_MAX), NULL, __VA_ARGS__ }
+	{ KEY_BYTES(struct options, member, option), NULL, __VA_ARGS__ }
 #define OPTION_SWITCH(member, option, short_form, who, what) \
 	{ KEY_BOOL(struct options, member, option), NULL, short_form, NULL, who, what }
 

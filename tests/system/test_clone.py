@@ -174,6 +174,22 @@ def test_binary_from_standard_input(virga, template, data):
     assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
 
 
+@pytest.mark.parametrize(
+    "command, option, end", [("invoke", "--data", b""), ("clone", "--request", b"\n")]
+)
+def test_any_bytes_on_the_command_line(virga, template, command, option, end):
+    """No UTF-8, and as long as the kernel takes one word."""
+    data = (bytes(range(128, 256)) * 1024)[:131071]
+    done = subprocess.run(
+        [virga, command, template, option, data],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, data + end, b"")
+
+
 def test_one_byte_too_many(virga, template, tmp_path):
     (tmp_path / "request").write_bytes(bytes(PAYLOAD_MAX + 1))
     done = run(virga, "invoke", template, "--data", f"@{tmp_path}/request")

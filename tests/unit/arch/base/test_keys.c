@@ -25,7 +25,7 @@ struct things {
 	uint32_t count, seconds, word;
 	uint64_t size;
 	bool yes;
-	char *text, *checked;
+	char *text, *checked, *bytes;
 	char *list[3];
 	uint32_t list_count;
 	int other;
@@ -61,6 +61,7 @@ static const struct key keys[] = {
 	KEY_BOOL(struct things, yes, "yes"),
 	KEY_TEXT(struct things, text, "text", 1, 8),
 	KEY_CHECKED(struct things, checked, "checked", 8, check_even),
+	KEY_BYTES(struct things, bytes, "bytes"),
 	KEY_WORD(struct things, word, "word", words),
 	KEY_LIST(struct things, list, list_count, "list"),
 	KEY_OTHER("other", set_other),
@@ -175,6 +176,23 @@ static void test_text_refused(void **state)
 	assert_null(t.text);
 }
 
+/* What a program is given may be no UTF-8 and as long as the kernel allows. */
+static void test_bytes(void **state)
+{
+	static char all[131072];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(all) - 1; i++)
+		all[i] = (char)(i % 255 + 1);
+	assert_int_equal(set("bytes", ""), 0);
+	assert_string_equal(t.bytes, "");
+	assert_int_equal(set("bytes", all), 0);
+	assert_string_equal(t.bytes, all);
+	no_memory = true;
+	assert_int_equal(set("bytes", "after"), -ENOMEM);
+	assert_string_equal(t.bytes, all);
+}
+
 static void test_no_memory(void **state)
 {
 	(void)state;
@@ -205,7 +223,7 @@ static void test_json(void **state)
 		{ "3", "F: part: must be an object" },
 		{ "{\"tex\": 1}",
 		  "F: part: there is no key 'tex'; there are: count, seconds, size, yes, "
-		  "text, checked, word, list, other" },
+		  "text, checked, bytes, word, list, other" },
 		{ "{\"count\": 1}",
 		  "F: part: key 'count': a whole number from 2 to 4000000000 is allowed" },
 		{ "{\"count\": 2.5}",
@@ -218,6 +236,8 @@ static void test_json(void **state)
 		{ "{\"text\": 1}", "F: part: key 'text': must be a text of 1 to 8 bytes" },
 		{ "{\"text\": \"123456789\"}",
 		  "F: part: key 'text': must be a text of 1 to 8 bytes" },
+		{ "{\"bytes\": \"x\"}",
+		  "F: part: key 'bytes': it can be said on the command line only" },
 		{ "{\"word\": 1}", "F: part: key 'word': red, green and blue are allowed" },
 		{ "{\"list\": [\"a\", 1]}",
 		  "F: part: key 'list': a text or up to 3 of them are allowed" },
@@ -314,8 +334,9 @@ static void test_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_text_forms), TEST(test_text_refused), TEST(test_no_memory),
-		TEST(test_json),       TEST(test_words),        TEST(test_file),
+		TEST(test_text_forms), TEST(test_text_refused), TEST(test_bytes),
+		TEST(test_no_memory),  TEST(test_json),         TEST(test_words),
+		TEST(test_file),
 	};
 
 	return cmocka_run_group_tests_name("keys", tests, NULL, NULL);
