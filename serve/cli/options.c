@@ -61,7 +61,7 @@ static const struct option_spec option_specs[] = {
 	  "what to call the machine"),
 	{ { .name = "device", .type = KEY_OTHER }, option_add_device, 0, "WORD[,KEY=VALUE...]",
 	  START_COMMANDS | COMMAND_TEMPLATE_BUILD,
-	  "one more, or its options; none: only those named; may be repeated, see 'virga devices'" },
+	  "may be repeated, 'virga devices' has the words; none: only those named" },
 	OPTION_TEXT(config_file, "config", 0, "FILE", BOOT_COMMANDS,
 	  "JSON with these names as keys; options override it"),
 	OPTION_TEXT(config_file, "config", 0, "FILE", COMMAND_SERVE,
@@ -83,7 +83,7 @@ static const struct option_spec option_specs[] = {
 	  "send the warm-up requests N times before the snapshot (0)" },
 	{ KEY_LIST(struct options, request_files, request_file_count, "warm-request"), NULL, 0, "FILE",
 	  COMMAND_TEMPLATE_BUILD,
-	  "a request to warm up and to try clones with, - for stdin; may be repeated (empty)" },
+	  "request for warming up and trials, - is stdin; may be repeated (empty)" },
 	{ KEY_SECONDS(struct options, timeout_ms, "timeout"), NULL, 0, "S",
 	  COMMAND_CLONE | COMMAND_INVOKE | COMMAND_TEMPLATE_BUILD,
 	  "seconds an answer may take, fractions allowed (30)" },
@@ -274,12 +274,15 @@ void options_help(const struct command *command, FILE *out)
 	for (size_t i = 0; i < OPTION_COUNT; i++) {
 		const struct option_spec *spec = &option_specs[i];
 		char left[40];
+		bool wide; /* its help has no room beside it */
 
 		if (!(spec->commands & command->id))
 			continue;
 		snprintf(left, sizeof(left), "%c%c%s --%s%s%s", spec->letter ? '-' : ' ',
 			 spec->letter ? spec->letter : ' ', spec->letter ? "," : " ",
 			 spec->key.name, spec->arg ? " " : "", spec->arg ? spec->arg : "");
-		fprintf(out, "  %-26s %s\n", left, spec->help);
+		wide = strlen(left) > 26;
+		fprintf(out, "  %-26s%s%*s%s\n", left, wide ? "\n" : "", wide ? 29 : 1, "",
+			spec->help);
 	}
 }

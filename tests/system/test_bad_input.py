@@ -265,6 +265,25 @@ def test_no_command(virga):
     assert (done.returncode, done.stdout) == (2, "") and "usage: virga" in done.stderr
 
 
+COMMANDS = [
+    *["run", "snapshot", "restore", "clone", "invoke", "serve", "status", "inspect", "devices"],
+    *[f"template {verb}" for verb in ("build", "list", "check", "rm", "export", "import")],
+    "version",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_a_screen(virga, command):
+    """Each option's help begins in the same column, beside it or below, and ends before column 100."""
+    done = run(virga, *command.split(), "--help")
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: virga {command} [OPTION...]")
+    lines = done.stdout.splitlines()
+    assert len(lines) < 25 and max(map(len, lines)) < 100
+    for line in lines[3:]:
+        option, text = line[:28].strip(), line[28:]
+        assert re.fullmatch(r" \S.*", text) or (option.startswith("--") and len(line) < 40), line
+
+
 CONFIGS = [
     (b"", "line 1"),
     (b"{", "line 1"),
