@@ -374,22 +374,35 @@ static const char *words_take(const char *at, char *word)
 	return *at ? at + 1 : NULL;
 }
 
+/* Adds a name behind those that end at *end. Not one that is there already. */
+static int words_note(const char *names, char **end, const char *name)
+{
+	for (; names < *end; names += strlen(names) + 1)
+		if (strcmp(names, name) == 0)
+			return failf(EINVAL, "key '%s': given twice; give it once", name);
+	*end = stpcpy(*end, name) + 1;
+	return 0;
+}
+
 int keys_each_word(const char *words, int (*set)(void *opaque, const char *key, const char *value),
 		   void *opaque)
 {
-	char *word = malloc(strlen(words) + 1), *value;
+	size_t size = strlen(words) + 1;
+	char *names = malloc(2 * size), *end = names, *word = names + size, *value;
 	int ret = 0;
 
-	if (!word)
+	if (!names)
 		return failf(ENOMEM, "out of memory");
 	while (ret == 0 && words) {
 		words = words_take(words, word);
 		value = strchr(word, '=');
 		if (value)
 			*value++ = 0;
-		ret = set(opaque, word, value);
+		ret = words_note(names, &end, word);
+		if (ret == 0)
+			ret = set(opaque, word, value);
 	}
-	free(word);
+	free(names);
 	return ret;
 }
 

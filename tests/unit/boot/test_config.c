@@ -267,6 +267,7 @@ static void test_devices(void **state)
 		{ "serial,", EINVAL, "device serial: '' is not of the form" },
 		{ "serial,speed=9", EINVAL, "device serial: it has no key 'speed'" },
 		{ "serial,to=wheel", EINVAL, "device serial: serial 'wheel': stdio, none" },
+		{ "serial,to=none,to=pty", EINVAL, "key 'to': given twice" },
 		{ "none,to=x", EINVAL, "device none: takes no keys" },
 		{ "park,name=a b", EINVAL, "device park: 'a b' is no name" },
 		{ "park,name=123456789012345678901234", EINVAL, "is no name: up to 23 letters" },
