@@ -160,11 +160,15 @@ static struct machine_options run_base(const struct options *options)
 /* What the options say of devices is said of devices that the snapshot's machine has. */
 static int run_match_devices(const struct options *options, const struct snapshot *snapshot)
 {
+	const struct config *config = &options->config;
 	struct device_list list;
-	int ret = snapshot_devices(snapshot, &list);
+	int ret;
 
+	if (!config->devices_only && !config->devices.count && !config->serial && !config->vsock)
+		return 0;
+	ret = snapshot_devices(snapshot, &list);
 	if (ret == 0)
-		ret = boot_devices_match(&options->config, &list);
+		ret = boot_devices_match(config, &list);
 	device_list_fini(&list);
 	return ret;
 }
