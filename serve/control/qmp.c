@@ -159,9 +159,9 @@ void qmp_complete(struct qmp *q, uint64_t ticket, int error)
 	qmp_take(q);
 }
 
-void qmp_init(struct qmp *q, const struct qmp_machine *machine)
+void qmp_init(struct qmp *q, const struct view *view)
 {
-	*q = (struct qmp){ .machine = machine };
+	*q = (struct qmp){ .view = view };
 	qmp_send(q, json_pack("{s:{s:o,s:[]}}", "QMP", "version", qmp_version(), "capabilities"));
 }
 

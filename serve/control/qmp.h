@@ -13,45 +13,17 @@
 #include <stdint.h>
 
 #include "arch/base/blob.h"
+#include "serve/control/view.h"
 
 #define QMP_COMMAND_MAX (64u << 10) /* bytes of one command */
 #define QMP_OUTPUT_MAX  (64u << 10) /* bytes that wait for a client that does not read */
 #define QMP_DEPTH_MAX   32          /* nested objects and arrays in a command */
 #define QMP_GARBAGE_MAX 16          /* unreadable commands until the session is closed */
-#define QMP_CPUS_MAX    16
 
 struct json_t;
 
-enum qmp_state { QMP_PRELAUNCH, QMP_RUNNING, QMP_PAUSED, QMP_SAVE_VM, QMP_SHUTDOWN };
-
-enum qmp_request { QMP_STOP, QMP_CONT, QMP_QUIT, QMP_MIGRATE };
-
-enum qmp_migration { QMP_MIGRATION_NONE, QMP_ACTIVE, QMP_COMPLETED, QMP_FAILED };
-
-/* What the query commands tell. */
-struct qmp_machine {
-	const char *name; /* NULL when it has none */
-	enum qmp_state state;
-	bool ready;
-	unsigned cpu_count;
-	uint32_t threads[QMP_CPUS_MAX];
-	struct {
-		enum qmp_migration status;
-		uint64_t total_us;
-		uint64_t pause_us;
-		char error[512];
-	} migration;
-	/*
-	 * Carries out a request; uri is that of QMP_MIGRATE, else NULL. 0: done or on its way.
-	 * -EINPROGRESS: *ticket is set and qmp_complete() with it will follow. Other -errno: refused,
-	 * with a sentence.
-	 */
-	int (*request)(void *opaque, enum qmp_request request, const char *uri, uint64_t *ticket);
-	void *opaque;
-};
-
 struct qmp {
-	const struct qmp_machine *machine;
+	const struct view *view;
 	struct blob out; /* bytes for the client; the owner sends and removes them */
 	bool closing;    /* to be closed once `out` is sent; nothing more is read */
 	bool dropped;    /* to be closed now: it does not read what it is sent */
@@ -70,8 +42,8 @@ struct qmp {
 	} scan;
 };
 
-/* Begins a session: the greeting is in q->out. machine must outlive it. */
-void qmp_init(struct qmp *q, const struct qmp_machine *machine);
+/* Begins a session: the greeting is in q->out. view must outlive it. */
+void qmp_init(struct qmp *q, const struct view *view);
 void qmp_fini(struct qmp *q);
 
 /* Takes bytes from the client, in any pieces, and answers every whole command among them. */

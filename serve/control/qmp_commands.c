@@ -24,8 +24,8 @@ struct qmp_entry {
 };
 
 static const char *const qmp_state_names[] = {
-	[QMP_PRELAUNCH] = "prelaunch", [QMP_RUNNING] = "running",   [QMP_PAUSED] = "paused",
-	[QMP_SAVE_VM] = "save-vm",     [QMP_SHUTDOWN] = "shutdown",
+	[VIEW_PRELAUNCH] = "prelaunch", [VIEW_RUNNING] = "running", [VIEW_PAUSED] = "paused",
+	[VIEW_SAVING] = "save-vm",      [VIEW_ENDED] = "shutdown",
 };
 
 /* --- Queries --- */
@@ -51,17 +51,17 @@ static json_t *qmp_query_version(struct qmp *q, const json_t *arguments)
 
 static json_t *qmp_query_status(struct qmp *q, const json_t *arguments)
 {
-	const struct qmp_machine *m = q->machine;
+	const struct view *view = q->view;
 
 	(void)arguments;
-	return json_pack("{s:s,s:b,s:b,s:b}", "status", qmp_state_names[m->state], "running",
-			 m->state == QMP_RUNNING, "singlestep", false, "ready", m->ready);
+	return json_pack("{s:s,s:b,s:b,s:b}", "status", qmp_state_names[view->state], "running",
+			 view->state == VIEW_RUNNING, "singlestep", false, "ready", view->ready);
 }
 
 static json_t *qmp_query_name(struct qmp *q, const json_t *arguments)
 {
 	(void)arguments;
-	return q->machine->name ? json_pack("{s:s}", "name", q->machine->name) : json_object();
+	return q->view->name ? json_pack("{s:s}", "name", q->view->name) : json_object();
 }
 
 static json_t *qmp_query_cpus_fast(struct qmp *q, const json_t *arguments)
@@ -69,13 +69,13 @@ static json_t *qmp_query_cpus_fast(struct qmp *q, const json_t *arguments)
 	json_t *list = json_array();
 
 	(void)arguments;
-	for (unsigned i = 0; list && i < q->machine->cpu_count; i++) {
+	for (unsigned i = 0; list && i < q->view->cpu_count; i++) {
 		char path[32];
 
 		snprintf(path, sizeof(path), "/machine/cpu[%u]", i);
 		json_array_append_new(list, json_pack("{s:I,s:s,s:I,s:s,s:{}}", "cpu-index",
 						      (json_int_t)i, "qom-path", path, "thread-id",
-						      (json_int_t)q->machine->threads[i], "target",
+						      (json_int_t)q->view->threads[i], "target",
 						      "x86_64", "props"));
 	}
 	return list;
@@ -83,30 +83,30 @@ static json_t *qmp_query_cpus_fast(struct qmp *q, const json_t *arguments)
 
 static json_t *qmp_query_migrate(struct qmp *q, const json_t *arguments)
 {
-	const struct qmp_machine *m = q->machine;
+	const struct view *view = q->view;
 
 	(void)arguments;
-	switch (m->migration.status) {
-	case QMP_MIGRATION_NONE:
+	switch (view->snapshot.status) {
+	case VIEW_SNAPSHOT_NONE:
 		return json_object();
-	case QMP_ACTIVE:
+	case VIEW_SNAPSHOT_ACTIVE:
 		return json_pack("{s:s}", "status", "active");
-	case QMP_COMPLETED:
+	case VIEW_SNAPSHOT_DONE:
 		return json_pack("{s:s,s:I,s:I,s:I}", "status", "completed", "total-time",
-				 (json_int_t)(m->migration.total_us / 1000), "downtime",
-				 (json_int_t)(m->migration.pause_us / 1000), "pause-us",
-				 (json_int_t)m->migration.pause_us);
-	case QMP_FAILED:
+				 (json_int_t)(view->snapshot.total_us / 1000), "downtime",
+				 (json_int_t)(view->snapshot.pause_us / 1000), "pause-us",
+				 (json_int_t)view->snapshot.pause_us);
+	case VIEW_SNAPSHOT_FAILED:
 		break;
 	}
-	return json_pack("{s:s,s:s}", "status", "failed", "error-desc", m->migration.error);
+	return json_pack("{s:s,s:s}", "status", "failed", "error-desc", view->snapshot.error);
 }
 
 /* --- Requests --- */
 
-static json_t *qmp_request(struct qmp *q, enum qmp_request request, const char *uri)
+static json_t *qmp_request(struct qmp *q, enum view_request request, const char *uri)
 {
-	int ret = q->machine->request(q->machine->opaque, request, uri, &q->ticket);
+	int ret = q->view->request(q->view->opaque, request, uri, &q->ticket);
 
 	if (ret == 0)
 		return json_object();
@@ -120,19 +120,19 @@ static json_t *qmp_request(struct qmp *q, enum qmp_request request, const char *
 static json_t *qmp_stop(struct qmp *q, const json_t *arguments)
 {
 	(void)arguments;
-	return qmp_request(q, QMP_STOP, NULL);
+	return qmp_request(q, VIEW_STOP, NULL);
 }
 
 static json_t *qmp_cont(struct qmp *q, const json_t *arguments)
 {
 	(void)arguments;
-	return qmp_request(q, QMP_CONT, NULL);
+	return qmp_request(q, VIEW_CONT, NULL);
 }
 
 static json_t *qmp_quit(struct qmp *q, const json_t *arguments)
 {
 	(void)arguments;
-	return qmp_request(q, QMP_QUIT, NULL);
+	return qmp_request(q, VIEW_QUIT, NULL);
 }
 
 static json_t *qmp_migrate(struct qmp *q, const json_t *arguments)
@@ -143,7 +143,7 @@ static json_t *qmp_migrate(struct qmp *q, const json_t *arguments)
 		qmp_fail(q, NULL, "migrate needs the argument 'uri', a string: file:DIR");
 		return NULL;
 	}
-	return qmp_request(q, QMP_MIGRATE, json_string_value(uri));
+	return qmp_request(q, VIEW_SNAPSHOT, json_string_value(uri));
 }
 
 static json_t *qmp_capabilities(struct qmp *q, const json_t *arguments)

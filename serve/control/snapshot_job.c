@@ -17,10 +17,10 @@
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
 
-void snapshot_job_init(struct snapshot_job *job, struct loop *loop, struct qmp_machine *machine)
+void snapshot_job_init(struct snapshot_job *job, struct loop *loop, struct view *view)
 {
 	*job = (struct snapshot_job){
-		.machine = machine,
+		.view = view,
 		.loop = loop,
 		.dir = { .dir_fd = -1, .state_fd = -1, .memory_fd = -1 },
 		.done_fd = -1,
@@ -114,22 +114,22 @@ int snapshot_job_start(struct snapshot_job *job, const char *uri, const char *co
 	}
 	job->stage = SNAPSHOT_SAVING;
 	job->start_us = monotonic_us();
-	job->machine->migration.status = QMP_ACTIVE;
-	job->machine->migration.pause_us = 0;
+	job->view->snapshot.status = VIEW_SNAPSHOT_ACTIVE;
+	job->view->snapshot.pause_us = 0;
 	return 0;
 }
 
 /* The end of it, good or bad; error "" is good. */
 static void snapshot_job_end(struct snapshot_job *job, const char *error)
 {
-	struct qmp_machine *m = job->machine;
+	struct view *view = job->view;
 
 	job->stage = SNAPSHOT_IDLE;
-	m->migration.total_us = monotonic_us() - job->start_us;
-	m->migration.status = *error ? QMP_FAILED : QMP_COMPLETED;
-	snprintf(m->migration.error, sizeof(m->migration.error), "%s", error);
+	view->snapshot.total_us = monotonic_us() - job->start_us;
+	view->snapshot.status = *error ? VIEW_SNAPSHOT_FAILED : VIEW_SNAPSHOT_DONE;
+	snprintf(view->snapshot.error, sizeof(view->snapshot.error), "%s", error);
 	/* What goes into JSON is UTF-8, a path in a sentence may be anything. */
-	for (char *p = m->migration.error; *p; p++) {
+	for (char *p = view->snapshot.error; *p; p++) {
 		if ((unsigned char)*p < 0x20 || (unsigned char)*p > 0x7e)
 			*p = '?';
 	}
@@ -207,7 +207,7 @@ void snapshot_job_saved(struct snapshot_job *job, uint64_t pause_us)
 		return;
 	snapshot_job_unwatch(job);
 	job->stage = SNAPSHOT_COMMITTING;
-	job->machine->migration.pause_us = pause_us;
+	job->view->snapshot.pause_us = pause_us;
 	if (snapshot_job_spawn(job))
 		return;
 	/* No thread to be had: the control socket waits rather than the snapshot fails. */

@@ -12,7 +12,7 @@
 
 #include "arch/base/loop.h"
 #include "boot/snapshot/dir.h"
-#include "serve/control/qmp.h"
+#include "serve/control/view.h"
 
 #define SNAPSHOT_SILENCE_S 30 /* without a byte written or an answer: the snapshot has failed */
 
@@ -26,7 +26,7 @@ enum snapshot_stage {
 struct snapshot_job {
 	enum snapshot_stage stage;
 	struct snapshot_dir dir;
-	struct qmp_machine *machine; /* its `migration` tells how it goes */
+	struct view *view; /* its `snapshot` tells how it goes */
 	struct loop *loop;
 	uint64_t start_us;
 	int timer_fd; /* while saving: expires to see whether anything was written since `written` */
@@ -36,10 +36,10 @@ struct snapshot_job {
 	int done_fd; /* eventfd: the thread has finished */
 	struct loop_watch *watch;
 	int result; /* the thread's: 0 or -errno, with its sentence */
-	char error[sizeof(((struct qmp_machine *)0)->migration.error)];
+	char error[sizeof(((struct view *)0)->snapshot.error)];
 };
 
-void snapshot_job_init(struct snapshot_job *job, struct loop *loop, struct qmp_machine *machine);
+void snapshot_job_init(struct snapshot_job *job, struct loop *loop, struct view *view);
 
 /*
  * Makes the directory for uri ("file:" and an absolute path) with `config` in it; the caller then

@@ -144,7 +144,7 @@ static int control_add(struct control *c, int fd)
 	client->next = c->clients;
 	c->clients = client;
 	c->client_count++;
-	qmp_init(&client->qmp, c->machine);
+	qmp_init(&client->qmp, c->view);
 	control_client_update(client);
 	return 0;
 }
@@ -181,9 +181,9 @@ static void control_accept(void *opaque, uint32_t events)
 	control_sweep(c);
 }
 
-int control_init(struct control *c, struct loop *loop, int fd, const struct qmp_machine *machine)
+int control_init(struct control *c, struct loop *loop, int fd, const struct view *view)
 {
-	*c = (struct control){ .loop = loop, .machine = machine, .fd = fd, .spare_fd = -1 };
+	*c = (struct control){ .loop = loop, .view = view, .fd = fd, .spare_fd = -1 };
 	if (fd < 0)
 		return 0;
 	c->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -17,7 +17,7 @@ struct control_client;
 
 struct control {
 	struct loop *loop;
-	const struct qmp_machine *machine;
+	const struct view *view;
 	int fd;       /* listening, owned; -1 for none */
 	int spare_fd; /* given up for a moment to turn a client away when descriptors run out */
 	struct loop_watch *watch;
@@ -26,9 +26,9 @@ struct control {
 };
 
 /* Serves the listening socket fd; -1 for none. 0 or -errno with a sentence (fd closed). */
-int control_init(struct control *c, struct loop *loop, int fd, const struct qmp_machine *machine);
+int control_init(struct control *c, struct loop *loop, int fd, const struct view *view);
 
-/* For all clients; see qmp_event() and qmp_complete(). Not from within qmp_machine.request(). */
+/* For all clients; see qmp_event() and qmp_complete(). Not from within view.request(). */
 void control_event(struct control *c, const char *name, const struct json_t *data);
 void control_complete(struct control *c, uint64_t ticket, int error);
 

@@ -89,7 +89,7 @@ static int supervisor_init(struct supervisor *s, const struct supervisor_options
 	pthread_mutex_init(&s->lock, NULL);
 	loop_init(&s->loop);
 	ret = remote_init(&s->remote, &s->loop, &s->control, config, options->child, options->fd);
-	if (control_init(&s->control, &s->loop, options->control_fd, &s->remote.machine) < 0)
+	if (control_init(&s->control, &s->loop, options->control_fd, &s->remote.view) < 0)
 		ret = -ENOMEM;
 	if (options->control_fd >= 0)
 		s->control_path = config->control;

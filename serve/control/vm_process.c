@@ -83,9 +83,9 @@ static void remote_shutdown(struct remote *r, uint64_t reason)
 						     : "host-error";
 	json_t *data;
 
-	if (r->machine.state == QMP_SHUTDOWN)
+	if (r->view.state == VIEW_ENDED)
 		return;
-	r->machine.state = QMP_SHUTDOWN;
+	r->view.state = VIEW_ENDED;
 	snapshot_job_failed(&r->job, "the machine has ended");
 	control_complete_all(r->control, failf(ESRCH, "the machine has ended"));
 	data = json_pack("{s:b,s:s}", "guest", !strncmp(name, "guest", 5), "reason", name);
@@ -109,8 +109,8 @@ static void remote_started(struct remote *r)
 	if (r->started)
 		return;
 	r->started = true;
-	if (r->machine.state == QMP_PRELAUNCH)
-		r->machine.state = QMP_RUNNING;
+	if (r->view.state == VIEW_PRELAUNCH)
+		r->view.state = VIEW_RUNNING;
 }
 
 static void remote_threads(struct remote *r, const char *text)
@@ -118,31 +118,31 @@ static void remote_threads(struct remote *r, const char *text)
 	char *end;
 
 	remote_started(r);
-	for (r->machine.cpu_count = 0; r->machine.cpu_count < QMP_CPUS_MAX; text = end) {
+	for (r->view.cpu_count = 0; r->view.cpu_count < VIEW_CPUS_MAX; text = end) {
 		unsigned long id = strtoul(text, &end, 10);
 
 		if (end == text)
 			return;
-		r->machine.threads[r->machine.cpu_count++] = (uint32_t)id;
+		r->view.threads[r->view.cpu_count++] = (uint32_t)id;
 	}
 }
 
 static void remote_ready(struct remote *r)
 {
 	remote_started(r);
-	if (r->machine.ready)
+	if (r->view.ready)
 		return;
-	r->machine.ready = true;
+	r->view.ready = true;
 	control_event(r->control, "VIRGA_READY", NULL);
 }
 
 /* STOPPED and RUNNING: an event when something changed, then the reply to who asked. */
-static void remote_changed(struct remote *r, enum qmp_state state, uint64_t ticket)
+static void remote_changed(struct remote *r, enum view_state state, uint64_t ticket)
 {
 	remote_started(r);
-	if (r->machine.state != state && r->machine.state != QMP_SHUTDOWN) {
-		r->machine.state = state;
-		control_event(r->control, state == QMP_PAUSED ? "STOP" : "RESUME", NULL);
+	if (r->view.state != state && r->view.state != VIEW_ENDED) {
+		r->view.state = state;
+		control_event(r->control, state == VIEW_PAUSED ? "STOP" : "RESUME", NULL);
 	}
 	control_complete(r->control, ticket, 0);
 }
@@ -151,8 +151,8 @@ static void remote_snapshot_done(struct remote *r, struct message *m)
 {
 	unsigned long long pause_us = 0;
 
-	if (r->machine.state == QMP_SAVE_VM)
-		r->machine.state = QMP_RUNNING;
+	if (r->view.state == VIEW_SAVING)
+		r->view.state = VIEW_RUNNING;
 	if (m->value)
 		snapshot_job_failed(&r->job, m->text);
 	else if (sscanf(m->text, "pause_us %llu", &pause_us) == 1)
@@ -201,10 +201,10 @@ static void remote_handle(struct remote *r, struct message *m)
 	remote_clean(m->text);
 	switch (m->type) {
 	case MESSAGE_STOPPED:
-		remote_changed(r, QMP_PAUSED, m->id);
+		remote_changed(r, VIEW_PAUSED, m->id);
 		break;
 	case MESSAGE_RUNNING:
-		remote_changed(r, QMP_RUNNING, m->id);
+		remote_changed(r, VIEW_RUNNING, m->id);
 		break;
 	case MESSAGE_READY:
 		remote_ready(r);
@@ -298,29 +298,30 @@ static int remote_snapshot(struct remote *r, const char *uri)
 		if (message_try(r->fd, &m) < 0) {
 			ret = failf(EIO, "the VM process does not listen");
 			snapshot_job_failed(&r->job, error_text());
-		} else if (r->machine.state == QMP_RUNNING) {
-			r->machine.state = QMP_SAVE_VM;
+		} else if (r->view.state == VIEW_RUNNING) {
+			r->view.state = VIEW_SAVING;
 		}
 	}
 	free(config);
 	return ret;
 }
 
-static int remote_request(void *opaque, enum qmp_request request, const char *uri, uint64_t *ticket)
+static int remote_request(void *opaque, enum view_request request, const char *uri,
+			  uint64_t *ticket)
 {
 	struct remote *r = opaque;
 
-	if (r->machine.state == QMP_SHUTDOWN)
+	if (r->view.state == VIEW_ENDED)
 		return failf(ESRCH, "the machine has ended");
 	switch (request) {
-	case QMP_STOP:
+	case VIEW_STOP:
 		return remote_ask(r, MESSAGE_STOP, ticket);
-	case QMP_CONT:
+	case VIEW_CONT:
 		return remote_ask(r, MESSAGE_CONT, ticket);
-	case QMP_QUIT:
+	case VIEW_QUIT:
 		remote_quit(r, 0);
 		return 0;
-	case QMP_MIGRATE:
+	case VIEW_SNAPSHOT:
 		return remote_snapshot(r, uri);
 	}
 	return failf(EINVAL, "unknown request");
@@ -334,10 +335,10 @@ int remote_init(struct remote *r, struct loop *loop, struct control *control,
 	*r = (struct remote){
 		.config = config, .loop = loop, .control = control, .child = child, .fd = fd
 	};
-	r->machine.name = config->name;
-	r->machine.request = remote_request;
-	r->machine.opaque = r;
-	snapshot_job_init(&r->job, loop, &r->machine);
+	r->view.name = config->name;
+	r->view.request = remote_request;
+	r->view.opaque = r;
+	snapshot_job_init(&r->job, loop, &r->view);
 	r->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (r->timer_fd < 0)
 		return failf(errno, "cannot make a timer: %s", strerror(errno));

@@ -13,9 +13,9 @@
 
 #include "arch/base/loop.h"
 #include "boot/config.h"
-#include "serve/control/qmp.h"
 #include "serve/control/snapshot_job.h"
 #include "serve/control/socket.h"
+#include "serve/control/view.h"
 
 #define REMOTE_GRACE_S 10  /* for a VM process that was told to end, or has hung up */
 #define REMOTE_FAILED  125 /* the exit status when virga itself failed */
@@ -29,7 +29,7 @@ struct remote {
 	struct loop_watch *watch; /* NULL once it has hung up */
 	int timer_fd;             /* expires when the grace is over; owned */
 	struct loop_watch *timer_watch;
-	struct qmp_machine machine;
+	struct view view;
 	struct snapshot_job job;
 	uint64_t tickets;  /* given out to commands that are answered later */
 	bool started;      /* the machine runs, or ran */

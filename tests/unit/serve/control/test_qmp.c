@@ -20,15 +20,15 @@
 #include "arch/base/error.h"
 
 struct fixture {
-	struct qmp_machine machine;
+	struct view view;
 	struct qmp qmp;
 	unsigned requests;
-	enum qmp_request last;
+	enum view_request last;
 	char uri[64];
 	int answer; /* of the next request */
 };
 
-static int fixture_request(void *opaque, enum qmp_request request, const char *uri,
+static int fixture_request(void *opaque, enum view_request request, const char *uri,
 			   uint64_t *ticket)
 {
 	struct fixture *f = opaque;
@@ -44,14 +44,14 @@ static int fixture_setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	f->machine.request = fixture_request;
-	f->machine.opaque = f;
-	f->machine.name = "first";
-	f->machine.state = QMP_RUNNING;
-	f->machine.cpu_count = 2;
-	f->machine.threads[0] = 100;
-	f->machine.threads[1] = 101;
-	qmp_init(&f->qmp, &f->machine);
+	f->view.request = fixture_request;
+	f->view.opaque = f;
+	f->view.name = "first";
+	f->view.state = VIEW_RUNNING;
+	f->view.cpu_count = 2;
+	f->view.threads[0] = 100;
+	f->view.threads[1] = 101;
+	qmp_init(&f->qmp, &f->view);
 	*state = f;
 	return 0;
 }
@@ -219,17 +219,17 @@ static void test_queries(void **state)
 	json_decref(message);
 	feed(f, "{\"execute\": \"query-migrate\"}");
 	expect(f, "{\"return\": {}}");
-	f->machine.migration.status = QMP_ACTIVE;
+	f->view.snapshot.status = VIEW_SNAPSHOT_ACTIVE;
 	feed(f, "{\"execute\": \"query-migrate\"}");
 	expect(f, "{\"return\": {\"status\": \"active\"}}");
-	f->machine.migration.status = QMP_COMPLETED;
-	f->machine.migration.total_us = 12345;
-	f->machine.migration.pause_us = 2345;
+	f->view.snapshot.status = VIEW_SNAPSHOT_DONE;
+	f->view.snapshot.total_us = 12345;
+	f->view.snapshot.pause_us = 2345;
 	feed(f, "{\"execute\": \"query-migrate\"}");
 	expect(f, "{\"return\": {\"status\": \"completed\", \"total-time\": 12, \"downtime\": 2,"
 		  " \"pause-us\": 2345}}");
-	f->machine.migration.status = QMP_FAILED;
-	strcpy(f->machine.migration.error, "no room");
+	f->view.snapshot.status = VIEW_SNAPSHOT_FAILED;
+	strcpy(f->view.snapshot.error, "no room");
 	feed(f, "{\"execute\": \"query-migrate\"}");
 	expect(f, "{\"return\": {\"status\": \"failed\", \"error-desc\": \"no room\"}}");
 }
@@ -241,13 +241,13 @@ static void test_requests(void **state)
 	negotiate(f);
 	feed(f, "{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"file:/a\"}}");
 	expect(f, "{\"return\": {}}");
-	assert_int_equal(f->last, QMP_MIGRATE);
+	assert_int_equal(f->last, VIEW_SNAPSHOT);
 	assert_string_equal(f->uri, "file:/a");
 	f->answer = -EIO;
 	feed(f, "{\"execute\": \"quit\", \"id\": 7}");
 	expect(f, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"as \\\"told\\\"\"},"
 		  " \"id\": 7}");
-	assert_int_equal(f->last, QMP_QUIT);
+	assert_int_equal(f->last, VIEW_QUIT);
 }
 
 /* What comes behind a command that is answered later waits for that answer. */
