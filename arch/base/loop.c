@@ -75,6 +75,15 @@ void loop_fini(struct loop *l)
 	loop_init(l);
 }
 
+/* The set itself is shared with the parent: nothing may be taken out of it. */
+void loop_abandon(struct loop *l)
+{
+	for (struct loop_watch *w = l->watches; w; w = w->next)
+		if (!w->removed)
+			close(w->fd);
+	loop_fini(l);
+}
+
 struct loop_watch *loop_add(struct loop *l, int fd, uint32_t events, loop_handler handler,
 			    void *opaque)
 {

@@ -27,6 +27,12 @@ struct loop {
 void loop_init(struct loop *l);
 void loop_fini(struct loop *l);
 
+/*
+ * In a process that was forked off the loop's: closes the set and every descriptor that is watched.
+ * Those of the loop's own process stay as they are.
+ */
+void loop_abandon(struct loop *l);
+
 /* Watches fd (not owned) for events. Returns the watch, or NULL with a sentence. VM lock held. */
 struct loop_watch *loop_add(struct loop *l, int fd, uint32_t events, loop_handler handler,
 			    void *opaque);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * `virga run` and `virga restore`, and what all commands have in common that start machines
- * (serve/cli/run.h). The fork into supervisor and VM process happens here, before anything of KVM is
- * opened.
+ * (serve/cli/run.h). Nothing of KVM is opened before the supervisor has forked.
  */
 #include "serve/cli/run.h"
 
@@ -10,8 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "arch/base/error.h"
@@ -43,16 +40,13 @@ static bool supervisor_needed(const struct machine_options *machine)
 	       (serial_on_stdio(machine) && isatty(STDIN_FILENO));
 }
 
-/* In the child: the VM process, which must not outlive its supervisor. */
-static int supervised_child(const struct machine_options *machine, int fd, pid_t parent)
+/* The VM process of a machine that has a supervisor. */
+static int supervised_vm(void *opaque, int fd)
 {
-	struct machine_options own = *machine;
+	struct machine_options *machine = opaque;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		return STATUS_VIRGA;
-	own.supervisor_fd = fd;
-	return machine_main(&own);
+	machine->supervisor_fd = fd;
+	return machine_main(machine);
 }
 
 int run_override(struct config *config, const struct config *now)
@@ -91,54 +85,31 @@ static int supervised_config(const struct machine_options *machine, struct confi
 
 int run_supervised(const struct machine_options *machine)
 {
+	struct machine_options own = *machine;
 	struct supervisor_options options = {
 		.config = machine->config,
 		.terminal = serial_on_stdio(machine),
 		.control_fd = -1,
+		.vm = supervised_vm,
+		.opaque = &own,
 	};
-	const pid_t parent = getpid();
 	struct config config;
-	int pair[2], status = STATUS_VIRGA;
+	int status = STATUS_VIRGA, ret = 0;
 
 	if (!supervisor_needed(machine))
 		return machine_main(machine);
 	vm_block_signals();
 	config_init(&config);
 	if (machine->snapshot) {
-		if (supervised_config(machine, &config) < 0)
-			goto say;
+		ret = supervised_config(machine, &config);
 		options.config = &config;
 	}
-	if (machine->config->control) {
-		options.control_fd = supervisor_listen(machine->config->control);
-		if (options.control_fd < 0)
-			goto say;
-	}
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-		failf(errno, "cannot make a socket pair: %s", strerror(errno));
-		goto say;
-	}
-	options.child = fork();
-	if (options.child < 0) {
-		failf(errno, "cannot fork: %s", strerror(errno));
-		goto say;
-	}
-	if (options.child == 0) {
-		close(pair[0]);
-		if (options.control_fd >= 0)
-			close(options.control_fd);
-		status = supervised_child(machine, pair[1], parent);
-		config_fini(&config);
-		return status;
-	}
-	close(pair[1]);
-	options.fd = pair[0];
-	status = supervisor_run(&options);
-	config_fini(&config);
-	return status;
-
-say:
-	notef("%s", error_text());
+	if (ret == 0 && machine->config->control)
+		ret = options.control_fd = supervisor_listen(machine->config->control);
+	if (ret < 0)
+		notef("%s", error_text());
+	else
+		status = supervisor_run(&options);
 	config_fini(&config);
 	return status;
 }

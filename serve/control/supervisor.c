@@ -21,8 +21,10 @@
 #include "serve/control/socket.h"
 #include "serve/control/terminal.h"
 #include "serve/control/vm_process.h"
+#include "vmm.h"
 
 struct supervisor {
+	const struct supervisor_options *options;
 	struct loop loop;
 	pthread_mutex_t lock; /* the loop's; nobody else takes it */
 	struct control control;
@@ -72,9 +74,9 @@ static int supervisor_watch_signals(struct supervisor *s)
 	return loop_add(&s->loop, s->signal_fd, EPOLLIN, supervisor_signal, s) ? 0 : -ENOMEM;
 }
 
-static int supervisor_watch_child(struct supervisor *s, pid_t child)
+static int supervisor_watch_child(struct supervisor *s)
 {
-	s->pid_fd = (int)syscall(SYS_pidfd_open, child, 0);
+	s->pid_fd = (int)syscall(SYS_pidfd_open, s->remote.child, 0);
 	if (s->pid_fd < 0)
 		return failf(errno, "cannot watch the VM process (Linux 5.3 or later can): %s",
 			     strerror(errno));
@@ -88,18 +90,33 @@ static int supervisor_init(struct supervisor *s, const struct supervisor_options
 
 	pthread_mutex_init(&s->lock, NULL);
 	loop_init(&s->loop);
-	ret = remote_init(&s->remote, &s->loop, &s->control, config, options->child, options->fd);
+	ret = remote_init(&s->remote, &s->loop, &s->control, config);
 	if (control_init(&s->control, &s->loop, options->control_fd, &s->remote.view) < 0)
 		ret = -ENOMEM;
 	if (options->control_fd >= 0)
 		s->control_path = config->control;
 	if (ret == 0)
 		ret = supervisor_watch_signals(s);
-	if (ret == 0)
-		ret = supervisor_watch_child(s, options->child);
 	if (ret == 0 && options->terminal)
 		terminal_raw(&s->terminal);
 	return ret;
+}
+
+/* The VM process: nothing of its supervisor's is left open in it but its end of the pair. */
+static int supervisor_vm(void *opaque, int fd)
+{
+	struct supervisor *s = opaque;
+
+	if (s->control.spare_fd >= 0)
+		close(s->control.spare_fd);
+	return s->options->vm(s->options->opaque, fd);
+}
+
+static int supervisor_start(struct supervisor *s)
+{
+	int ret = remote_start(&s->remote, supervisor_vm, s);
+
+	return ret < 0 ? ret : supervisor_watch_child(s);
 }
 
 static void supervisor_fini(struct supervisor *s)
@@ -120,10 +137,12 @@ static int supervisor_verdict(const struct remote *r)
 {
 	int how = 0;
 
-	while (waitpid(r->child, &how, 0) < 0 && errno == EINTR)
+	while (r->child && waitpid(r->child, &how, 0) < 0 && errno == EINTR)
 		;
 	if (r->ended && r->verdict[0])
 		notef("%s", r->verdict);
+	if (!r->child && !r->ended)
+		return STATUS_VIRGA;
 	if (r->ended && (r->killed || !WIFSIGNALED(how)))
 		return r->status;
 	if (WIFSIGNALED(how) && WTERMSIG(how) == SIGSYS)
@@ -133,19 +152,22 @@ static int supervisor_verdict(const struct remote *r)
 		      strsignal(WTERMSIG(how)));
 	else
 		notef("the VM process ended with status %d and did not say why", WEXITSTATUS(how));
-	return REMOTE_FAILED;
+	return STATUS_VIRGA;
 }
 
 int supervisor_run(const struct supervisor_options *options)
 {
-	struct supervisor s = { .pid_fd = -1, .signal_fd = -1 };
+	struct supervisor s = { .options = options, .pid_fd = -1, .signal_fd = -1 };
 	int ret = supervisor_init(&s, options);
 
+	if (ret == 0)
+		ret = supervisor_start(&s);
 	if (ret == 0)
 		ret = loop_run(&s.loop, &s.lock);
 	if (ret < 0) {
 		notef("the supervisor failed: %s", error_text());
-		kill(options->child, SIGKILL);
+		if (s.remote.child)
+			kill(s.remote.child, SIGKILL);
 	}
 	supervisor_fini(&s);
 	return supervisor_verdict(&s.remote);

@@ -8,16 +8,19 @@
 #define VIRGA_SERVE_CONTROL_SUPERVISOR_H
 
 #include <stdbool.h>
-#include <sys/types.h>
 
 #include "boot/config.h"
 
 struct supervisor_options {
 	const struct config *config; /* control, vsock, name; stored in snapshots */
 	bool terminal;               /* the serial port is on standard input and output */
-	pid_t child;                 /* the VM process, forked by the caller */
-	int fd;                      /* our end of its SOCK_SEQPACKET pair, owned from here on */
 	int control_fd; /* listening control socket from supervisor_listen, or -1; owned */
+	/*
+	 * What the VM process does: it is forked for that, has its end of a SOCK_SEQPACKET pair to
+	 * say how it goes (serve/ipc/message.h; owned), and exits with what this returns.
+	 */
+	int (*vm)(void *opaque, int fd);
+	void *opaque;
 };
 
 /*
@@ -27,7 +30,8 @@ struct supervisor_options {
 int supervisor_listen(const char *path);
 
 /*
- * Serves until the VM process is gone, reaps it, removes the socket paths and restores the terminal.
+ * Starts the VM process, serves until it is gone, reaps it, removes the socket paths and restores the
+ * terminal.
  * SIGTERM, SIGINT, SIGHUP (blocked by the caller) end the VM. Prints the sentence that says how it
  * ended. Returns the exit status.
  */

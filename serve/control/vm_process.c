@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@
 #include "arch/base/unix_path.h"
 #include "arch/vm.h"
 #include "serve/ipc/message.h"
+#include "vmm.h"
 
 #define REMOTE_PATH_MAX 256 /* more than a unix socket's path can have */
 
@@ -28,7 +31,7 @@ static void remote_kill(struct remote *r, const char *sentence)
 {
 	if (!r->ended) {
 		r->ended = true;
-		r->status = REMOTE_FAILED;
+		r->status = STATUS_VIRGA;
 		snprintf(r->verdict, sizeof(r->verdict), "%s", sentence);
 	}
 	if (!r->killed)
@@ -57,20 +60,6 @@ static void remote_grace_over(void *opaque, uint32_t events)
 	remote_kill(r, text);
 }
 
-void remote_quit(struct remote *r, int signal)
-{
-	struct message m;
-
-	if (r->quitting)
-		return;
-	r->quitting = true;
-	remote_grace(r);
-	message_init(&m, MESSAGE_QUIT);
-	m.value = (uint32_t)signal;
-	if (message_try(r->fd, &m) == -EAGAIN)
-		remote_kill(r, "the VM process read no messages and was killed");
-}
-
 /* The machine runs no more: nobody needs to wait for it. */
 static void remote_shutdown(struct remote *r, uint64_t reason)
 {
@@ -91,6 +80,26 @@ static void remote_shutdown(struct remote *r, uint64_t reason)
 	data = json_pack("{s:b,s:s}", "guest", !strncmp(name, "guest", 5), "reason", name);
 	control_event(r->control, "SHUTDOWN", data);
 	json_decref(data);
+}
+
+void remote_quit(struct remote *r, int signal)
+{
+	struct message m;
+
+	if (r->quitting)
+		return;
+	r->quitting = true;
+	if (!r->child) {
+		r->ended = true;
+		remote_shutdown(r, signal ? VM_END_SIGNAL : VM_END_QUIT);
+		loop_stop(r->loop);
+		return;
+	}
+	remote_grace(r);
+	message_init(&m, MESSAGE_QUIT);
+	m.value = (uint32_t)signal;
+	if (message_try(r->fd, &m) == -EAGAIN)
+		remote_kill(r, "the VM process read no messages and was killed");
 }
 
 /* --- What it says --- */
@@ -188,7 +197,7 @@ static void remote_ended(struct remote *r, struct message *m)
 {
 	if (!r->ended) {
 		r->ended = true;
-		r->status = m->value <= 255 ? (int)m->value : REMOTE_FAILED;
+		r->status = m->value <= 255 ? (int)m->value : STATUS_VIRGA;
 		snprintf(r->verdict, sizeof(r->verdict), "%.*s", (int)sizeof(r->verdict) - 1,
 			 m->text);
 	}
@@ -313,6 +322,8 @@ static int remote_request(void *opaque, enum view_request request, const char *u
 
 	if (r->view.state == VIEW_ENDED)
 		return failf(ESRCH, "the machine has ended");
+	if (!r->child && request != VIEW_QUIT)
+		return failf(ESRCH, "the machine has not been started");
 	switch (request) {
 	case VIEW_STOP:
 		return remote_ask(r, MESSAGE_STOP, ticket);
@@ -330,11 +341,9 @@ static int remote_request(void *opaque, enum view_request request, const char *u
 /* --- Life --- */
 
 int remote_init(struct remote *r, struct loop *loop, struct control *control,
-		const struct config *config, pid_t child, int fd)
+		const struct config *config)
 {
-	*r = (struct remote){
-		.config = config, .loop = loop, .control = control, .child = child, .fd = fd
-	};
+	*r = (struct remote){ .config = config, .loop = loop, .control = control, .fd = -1 };
 	r->view.name = config->name;
 	r->view.request = remote_request;
 	r->view.opaque = r;
@@ -343,8 +352,41 @@ int remote_init(struct remote *r, struct loop *loop, struct control *control,
 	if (r->timer_fd < 0)
 		return failf(errno, "cannot make a timer: %s", strerror(errno));
 	r->timer_watch = loop_add(loop, r->timer_fd, EPOLLIN, remote_grace_over, r);
-	r->watch = loop_add(loop, fd, EPOLLIN, remote_event, r);
-	return r->timer_watch && r->watch ? 0 : -ENOMEM;
+	return r->timer_watch ? 0 : -ENOMEM;
+}
+
+/* In the child: it must not outlive its supervisor. */
+static int remote_vm(struct remote *r, pid_t parent, int (*vm)(void *opaque, int fd), void *opaque,
+		     int fd)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		return STATUS_VIRGA;
+	loop_abandon(r->loop);
+	return vm(opaque, fd);
+}
+
+int remote_start(struct remote *r, int (*vm)(void *opaque, int fd), void *opaque)
+{
+	const pid_t parent = getpid();
+	int pair[2], ret;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return failf(errno, "cannot make a socket pair: %s", strerror(errno));
+	r->child = fork();
+	if (r->child == 0) {
+		close(pair[0]);
+		_exit(remote_vm(r, parent, vm, opaque, pair[1]));
+	}
+	ret = r->child < 0 ? failf(errno, "cannot fork: %s", strerror(errno)) : 0;
+	close(pair[1]);
+	r->fd = pair[0];
+	if (ret < 0) {
+		r->child = 0;
+		return ret;
+	}
+	r->watch = loop_add(r->loop, r->fd, EPOLLIN, remote_event, r);
+	return r->watch ? 0 : -ENOMEM;
 }
 
 void remote_fini(struct remote *r)
@@ -354,6 +396,7 @@ void remote_fini(struct remote *r)
 	loop_remove(r->loop, r->timer_watch);
 	if (r->timer_fd >= 0)
 		close(r->timer_fd);
-	close(r->fd);
+	if (r->fd >= 0)
+		close(r->fd);
 	unix_path_remove_dead(r->config->vsock);
 }

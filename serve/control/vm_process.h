@@ -17,15 +17,14 @@
 #include "serve/control/socket.h"
 #include "serve/control/view.h"
 
-#define REMOTE_GRACE_S 10  /* for a VM process that was told to end, or has hung up */
-#define REMOTE_FAILED  125 /* the exit status when virga itself failed */
+#define REMOTE_GRACE_S 10 /* for a VM process that was told to end, or has hung up */
 
 struct remote {
 	const struct config *config;
 	struct loop *loop;
 	struct control *control;
-	pid_t child;              /* not reaped before remote_fini() */
-	int fd;                   /* owned */
+	pid_t child;              /* 0 before remote_start(); not reaped before remote_fini() */
+	int fd;                   /* owned; -1 before remote_start() */
 	struct loop_watch *watch; /* NULL once it has hung up */
 	int timer_fd;             /* expires when the grace is over; owned */
 	struct loop_watch *timer_watch;
@@ -40,14 +39,27 @@ struct remote {
 	char verdict[512]; /* sentence for stderr, or "", once ended */
 };
 
-/* Takes fd over and serves it in loop. control may be uninitialised until the loop runs. */
+/*
+ * One that is still to be started: until then what is asked of it is refused, but to quit. control
+ * may be uninitialised until the loop runs. 0 or -errno with a sentence.
+ */
 int remote_init(struct remote *r, struct loop *loop, struct control *control,
-		const struct config *config, pid_t child, int fd);
+		const struct config *config);
+
+/*
+ * Forks the VM process, in which vm() has its end of a pair and returns the exit status; serves the
+ * other end in the loop. vm() is called with the loop abandoned. 0 or -errno with a sentence; after a
+ * failure child may be set.
+ */
+int remote_start(struct remote *r, int (*vm)(void *opaque, int fd), void *opaque);
 
 /* After remote_dead(): ends a snapshot, removes the vsock socket that the VM process made. */
 void remote_fini(struct remote *r);
 
-/* Tells the machine to end, by that signal or (0) by QMP's quit; kills what does not listen. */
+/*
+ * Tells the machine to end, by that signal or (0) by QMP's quit; kills what does not listen. Of one
+ * that was not started, nothing is left to run the loop for.
+ */
 void remote_quit(struct remote *r, int signal);
 
 /* The child is dead: hears what it said last, then says SHUTDOWN if that was not said. */

@@ -116,11 +116,18 @@ void vm_dies_saving(int fd)
 
 /* --- The supervisor in a process of its own --- */
 
-static int supervisor_main(struct fixture *f, void (*vm)(int fd))
+static int supervisor_vm(void *opaque, int fd)
 {
-	struct supervisor_options options = { 0 };
+	struct fixture *f = opaque;
+
+	f->vm(fd);
+	return 77;
+}
+
+static int supervisor_main(struct fixture *f)
+{
+	struct supervisor_options options = { .vm = supervisor_vm, .opaque = f };
 	struct config config;
-	int pair[2];
 
 	config_init(&config);
 	config_set(&config, "control", f->control);
@@ -130,23 +137,15 @@ static int supervisor_main(struct fixture *f, void (*vm)(int fd))
 	options.terminal = f->terminal >= 0; /* whatever a snapshot's configuration says */
 	vm_block_signals();
 	options.control_fd = supervisor_listen(f->control);
-	if (options.control_fd < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+	if (options.control_fd < 0)
 		return 99;
-	options.child = fork();
-	if (options.child == 0) {
-		close(pair[0]);
-		close(options.control_fd);
-		vm(pair[1]);
-		_exit(77);
-	}
-	close(pair[1]);
-	options.fd = pair[0];
 	options.config = &config;
 	return supervisor_run(&options);
 }
 
 void supervisor_start(struct fixture *f, void (*vm)(int fd))
 {
+	f->vm = vm;
 	f->supervisor = fork();
 	if (f->supervisor == 0) {
 		int log = open(f->log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -154,7 +153,7 @@ void supervisor_start(struct fixture *f, void (*vm)(int fd))
 		if (f->terminal >= 0)
 			login_tty(f->terminal);
 		dup2(log, STDERR_FILENO);
-		_exit(supervisor_main(f, vm));
+		_exit(supervisor_main(f));
 	}
 	assert_true(f->supervisor > 0);
 }

@@ -20,6 +20,7 @@ struct fixture {
 	char vsock[96];
 	char snapshot[96];
 	char log[96];
+	void (*vm)(int fd); /* the VM process */
 	pid_t supervisor;
 	int terminal; /* slave of a pty for its stdin, or -1 */
 	int client;

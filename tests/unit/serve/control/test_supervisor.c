@@ -20,11 +20,14 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "arch/base/error.h"
 #include "arch/base/unix_path.h"
+#include "serve/control/vm_process.h"
+#include "tests/unit/descriptors.h"
 #include "tests/unit/serve/control/supervisor_fixture.h"
 
 /* --- Fake VM processes --- */
@@ -71,6 +74,12 @@ static void vm_reads_nothing(int fd)
 	for (unsigned i = 0; i < 2000; i++)
 		vm_say(fd, MESSAGE_CONNECT, i, 9, "");
 	vm_end_with(fd, VM_END_POWEROFF, 0, "powered off");
+}
+
+/* Says how many descriptors it has. */
+static void vm_counts_descriptors(int fd)
+{
+	vm_end_with(fd, VM_END_DEBUG_EXIT, descriptors_open(), "counted");
 }
 
 /* --- Tests --- */
@@ -203,6 +212,63 @@ static void test_terminal(void **state)
 	close(slave);
 }
 
+/* What the supervisor has open is not open in the VM process, but for its end and the test's log. */
+static void test_descriptors(void **state)
+{
+	struct fixture *f = *state;
+
+	supervisor_start(f, vm_counts_descriptors);
+	supervisor_expect_end(f, (int)descriptors_open() + 2, "counted");
+}
+
+static int prelaunch_vm(void *opaque, int fd)
+{
+	(void)opaque;
+	vm_plain(fd);
+	return 0;
+}
+
+/* Before its start a machine can be looked at and told to go, and nothing else. */
+static void test_prelaunch(void **state)
+{
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct config config = { .name = (char *)"early" };
+	struct control control;
+	struct remote r;
+	struct loop loop;
+	uint64_t ticket;
+
+	(void)state;
+	for (unsigned start = 0; start < 2; start++) {
+		loop_init(&loop);
+		assert_int_equal(remote_init(&r, &loop, &control, &config), 0);
+		assert_int_equal(control_init(&control, &loop, -1, &r.view), 0);
+		assert_int_equal(r.view.state, VIEW_PRELAUNCH);
+		assert_string_equal(r.view.name, "early");
+		for (enum view_request i = VIEW_STOP; i <= VIEW_SNAPSHOT; i++)
+			if (i != VIEW_QUIT)
+				assert_int_equal(r.view.request(&r, i, "file:/x", &ticket), -ESRCH);
+		assert_non_null(strstr(error_text(), "has not been started"));
+		if (start) {
+			assert_int_equal(remote_start(&r, prelaunch_vm, NULL), 0);
+			while (r.view.state == VIEW_PRELAUNCH)
+				assert_true(loop_step(&loop, &lock, 20000) > 0);
+			assert_int_equal(r.view.state, VIEW_RUNNING);
+			assert_int_equal(r.view.request(&r, VIEW_QUIT, NULL, &ticket), 0);
+			assert_int_equal(waitpid(r.child, NULL, 0), r.child);
+			remote_dead(&r);
+		} else {
+			assert_int_equal(r.view.request(&r, VIEW_QUIT, NULL, &ticket), 0);
+			assert_true(loop.stopping);
+			assert_int_equal(r.status, 0);
+		}
+		assert_int_equal(r.view.state, VIEW_ENDED);
+		remote_fini(&r);
+		control_fini(&control);
+		loop_fini(&loop);
+	}
+}
+
 static void test_listen(void **state)
 {
 	struct fixture *f = *state;
@@ -231,8 +297,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, supervisor_setup, supervisor_teardown)
-		TEST(test_stop_and_cont), TEST(test_sigterm),  TEST(test_ends),
-		TEST(test_bad_clients),   TEST(test_terminal), TEST(test_listen),
+		TEST(test_stop_and_cont), TEST(test_sigterm),   TEST(test_ends),
+		TEST(test_bad_clients),   TEST(test_terminal),  TEST(test_listen),
+		TEST(test_descriptors),   TEST(test_prelaunch),
 	};
 
 	return cmocka_run_group_tests_name("supervisor", tests, NULL, NULL);
