@@ -14,6 +14,7 @@
 
 #include "arch/base/error.h"
 #include "arch/base/rename.h"
+#include "boot/snapshot/files.h"
 #include "boot/snapshot/state.h"
 
 #define DIR_ATTEMPTS 16 /* at a directory that others make and remove meanwhile */
@@ -215,7 +216,7 @@ static int snapshot_dir_sync_all(const struct snapshot_dir *dir, int *parent_fd)
 	sync_file_range(dir->memory_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 	sync_file_range(dir->state_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 	for (size_t i = 0; i < SNAPSHOT_FILES && ret == 0; i++)
-		ret = snapshot_dir_sync(dir, snapshot_files[i], i >= SNAPSHOT_FILES_ALWAYS);
+		ret = snapshot_dir_sync(dir, snapshot_files[i].name, snapshot_files[i].optional);
 	if (ret == 0)
 		ret = snapshot_dir_sync(dir, ".", false);
 	if (ret < 0)
@@ -325,7 +326,7 @@ void snapshot_dir_abort(struct snapshot_dir *dir)
 	/* The sentence that is stored says why it came to this: keep it. */
 	if (dir->dir_fd >= 0 && dir->tmp_path) {
 		for (size_t i = 0; i < SNAPSHOT_FILES; i++)
-			unlinkat(dir->dir_fd, snapshot_files[i], 0);
+			unlinkat(dir->dir_fd, snapshot_files[i].name, 0);
 		if (snapshot_dir_same(dir->dir_fd, dir->tmp_path))
 			rmdir(dir->tmp_path);
 	}

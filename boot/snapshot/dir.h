@@ -68,17 +68,9 @@ int snapshot_dir_sweep(const char *path);
  */
 int snapshot_dir_delete(const char *path);
 
-/* --- Between the files of this module: snapshot_dir_name.c is the lowest, _remove.c above it --- */
+/* --- Between the files of this module: dir_name.c is the lowest, dir_remove.c above it --- */
 
-/* Its presence says that the directory can go, though it may look complete. */
-#define SNAPSHOT_UNFINISHED   "unfinished"
-
-/* The names of all files that a snapshot can have; the first three it always has. */
-#define SNAPSHOT_FILES        6
-#define SNAPSHOT_FILES_ALWAYS 3
-
-#define SNAPSHOT_FILE_MODE    0600
-extern const char *const snapshot_files[SNAPSHOT_FILES];
+#define SNAPSHOT_FILE_MODE 0600
 
 /* Fills in both names of a struct without descriptors. -errno with a sentence; close it anyway. */
 int snapshot_dir_name(struct snapshot_dir *dir, const char *path);

@@ -15,13 +15,9 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "boot/snapshot/files.h"
 
 #define DIR_SUFFIX ".tmp"
-
-/* The mark goes last: what is removed half-way still has it. */
-const char *const snapshot_files[SNAPSHOT_FILES] = {
-	"config", "state", "memory", "working-set", "template", SNAPSHOT_UNFINISHED
-};
 
 /* Bytes of path without the slashes at its end. */
 static size_t snapshot_dir_len(const char *path)

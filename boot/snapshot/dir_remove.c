@@ -13,6 +13,7 @@
 
 #include "arch/base/error.h"
 #include "arch/base/rename.h"
+#include "boot/snapshot/files.h"
 #include "boot/snapshot/snapshot.h"
 
 /* --- Left-overs --- */
@@ -20,7 +21,7 @@
 static bool snapshot_dir_knows(const char *name)
 {
 	for (size_t i = 0; i < SNAPSHOT_FILES; i++)
-		if (strcmp(name, snapshot_files[i]) == 0)
+		if (strcmp(name, snapshot_files[i].name) == 0)
 			return true;
 	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
@@ -69,9 +70,9 @@ static int snapshot_dir_check_partial(const struct snapshot_dir *dir)
 int snapshot_dir_remove(const struct snapshot_dir *dir)
 {
 	for (size_t i = 0; i < SNAPSHOT_FILES; i++)
-		if (unlinkat(dir->dir_fd, snapshot_files[i], 0) < 0 && errno != ENOENT)
+		if (unlinkat(dir->dir_fd, snapshot_files[i].name, 0) < 0 && errno != ENOENT)
 			return failf(errno, "%s/%s: cannot be removed: %s", dir->tmp_path,
-				     snapshot_files[i], strerror(errno));
+				     snapshot_files[i].name, strerror(errno));
 	if (rmdir(dir->tmp_path) < 0 && errno != ENOENT)
 		return failf(errno, "%s: cannot be removed: %s", dir->tmp_path, strerror(errno));
 	return 0;

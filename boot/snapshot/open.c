@@ -15,28 +15,15 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "boot/snapshot/files.h"
 #include "boot/snapshot/format.h"
 #include "boot/snapshot/memory.h"
 
 #define OPEN_ATTEMPTS 16 /* at a directory that is replaced again and again */
 
-/* The files in the order in which they are opened; the last two need not be there. */
-enum { FILE_STATE, FILE_CONFIG, FILE_MEMORY, FILE_WORKING_SET, FILE_TEMPLATE, FILE_COUNT };
-
-struct snapshot_file {
+struct snapshot_opened {
 	int fd; /* -1: not there */
 	uint64_t len;
-};
-
-static const struct {
-	const char *name;
-	uint64_t max; /* bytes of one that is read whole; 0: it is not */
-} snapshot_files[FILE_COUNT] = {
-	[FILE_STATE] = { "state", STATE_SIZE_MAX },
-	[FILE_CONFIG] = { "config", SNAPSHOT_CONFIG_MAX },
-	[FILE_MEMORY] = { "memory", 0 },
-	[FILE_WORKING_SET] = { "working-set", WORKING_SET_SIZE_MAX },
-	[FILE_TEMPLATE] = { "template", TEMPLATE_FACTS_SIZE_MAX },
 };
 
 /* What is read and is no part of struct snapshot. */
@@ -78,11 +65,10 @@ static bool snapshot_replaced(int fd, const char *path)
 }
 
 /*
- * Opens the first count of them. The caller closes what was opened, after a failure too. -EAGAIN when
+ * Opens those that there are, `template` only for the facts. The caller closes what was opened, after a failure too. -EAGAIN when
  * the directory was replaced, and so emptied, under our hands.
  */
-static int snapshot_open_files(const struct snapshot *s, struct snapshot_file *files,
-			       unsigned count)
+static int snapshot_open_files(const struct snapshot *s, struct snapshot_opened *files, bool facts)
 {
 	int dir_fd = open(s->path, O_PATH | O_DIRECTORY | O_CLOEXEC), ret = 0;
 
@@ -90,12 +76,14 @@ static int snapshot_open_files(const struct snapshot *s, struct snapshot_file *f
 		return errno == ENOTDIR
 			       ? failf(ENOTDIR, "%s: not a snapshot, which is a directory", s->path)
 			       : failf(errno, "%s: cannot be opened: %s", s->path, strerror(errno));
-	for (unsigned i = 0; i < count && ret >= 0; i++) {
+	for (unsigned i = 0; i < SNAPSHOT_PARTS && ret >= 0; i++) {
+		if (i == SNAPSHOT_TEMPLATE && !facts)
+			continue;
 		ret = files[i].fd =
 			snapshot_open_file(s, dir_fd, snapshot_files[i].name, &files[i].len);
 		if (ret == -ENOENT && snapshot_replaced(dir_fd, s->path))
 			ret = -EAGAIN;
-		else if (ret == -ENOENT && i >= FILE_WORKING_SET)
+		else if (ret == -ENOENT && snapshot_files[i].optional)
 			ret = 0;
 	}
 	close(dir_fd);
@@ -104,7 +92,7 @@ static int snapshot_open_files(const struct snapshot *s, struct snapshot_file *f
 
 /* Reads a small file whole, with a NUL beyond its end. */
 static int snapshot_read_file(const struct snapshot *s, unsigned which,
-			      const struct snapshot_file *file, struct blob *out)
+			      const struct snapshot_opened *file, struct blob *out)
 {
 	const char *name = snapshot_files[which].name;
 	ssize_t n;
@@ -127,40 +115,40 @@ static int snapshot_read_file(const struct snapshot *s, unsigned which,
 	return 0;
 }
 
-/* Where they come from a disk, they come together. */
-static void snapshot_expect_files(const struct snapshot_file *files)
+/* Where they come from a disk, they come together; `config` is read next. */
+static void snapshot_expect_files(const struct snapshot_opened *files)
 {
-	for (unsigned i = 0; i < FILE_COUNT; i++)
-		if (i != FILE_STATE && i != FILE_MEMORY && files[i].fd >= 0)
+	for (unsigned i = 0; i < SNAPSHOT_PARTS; i++)
+		if (i != SNAPSHOT_CONFIG && i != SNAPSHOT_MEMORY && files[i].fd >= 0)
 			posix_fadvise(files[i].fd, 0, 0, POSIX_FADV_WILLNEED);
 }
 
 /* Opens and reads all but `memory`, whose descriptor becomes the snapshot's. */
 static int snapshot_read_files(struct snapshot *s, struct snapshot_input *in, bool facts)
 {
-	struct blob *const parts[FILE_COUNT] = {
-		[FILE_STATE] = &s->raw,
-		[FILE_CONFIG] = &s->config,
-		[FILE_WORKING_SET] = &in->working_set,
-		[FILE_TEMPLATE] = &in->facts,
+	struct blob *const parts[SNAPSHOT_PARTS] = {
+		[SNAPSHOT_STATE] = &s->raw,
+		[SNAPSHOT_CONFIG] = &s->config,
+		[SNAPSHOT_WORKING_SET] = &in->working_set,
+		[SNAPSHOT_TEMPLATE] = &in->facts,
 	};
-	struct snapshot_file files[FILE_COUNT];
+	struct snapshot_opened files[SNAPSHOT_PARTS];
 	int ret;
 
-	for (unsigned i = 0; i < FILE_COUNT; i++)
-		files[i] = (struct snapshot_file){ .fd = -1 };
-	ret = snapshot_open_files(s, files, facts ? FILE_COUNT : FILE_TEMPLATE);
+	for (unsigned i = 0; i < SNAPSHOT_PARTS; i++)
+		files[i] = (struct snapshot_opened){ .fd = -1 };
+	ret = snapshot_open_files(s, files, facts);
 	if (ret == 0)
 		snapshot_expect_files(files);
-	for (unsigned i = 0; i < FILE_COUNT; i++) {
+	for (unsigned i = 0; i < SNAPSHOT_PARTS; i++) {
 		if (!parts[i] || files[i].fd < 0)
 			continue;
 		if (ret == 0)
 			ret = snapshot_read_file(s, i, &files[i], parts[i]);
 		close(files[i].fd);
 	}
-	s->memory_fd = files[FILE_MEMORY].fd;
-	in->memory_len = files[FILE_MEMORY].len;
+	s->memory_fd = files[SNAPSHOT_MEMORY].fd;
+	in->memory_len = files[SNAPSHOT_MEMORY].len;
 	return ret;
 }
 

@@ -15,6 +15,7 @@
 
 #include "arch/base/error.h"
 #include "arch/base/io.h"
+#include "boot/snapshot/files.h"
 #include "serve/template/pack_check.h"
 #include "serve/template/program.h"
 
@@ -137,7 +138,7 @@ static void pack_fini(struct pack *p)
 /* --- To and fro --- */
 
 /* The options that make equal archives of equal files, and the files that are there. */
-static void pack_tar_args(int dir_fd, const char *argv[PACK_TAR_ARGS + PACK_MEMBERS + 1])
+static void pack_tar_args(int dir_fd, const char *argv[PACK_TAR_ARGS + SNAPSHOT_PARTS + 1])
 {
 	static const char *const options[] = {
 		"tar",         "--create",  "--file=-",        "--format=gnu",
@@ -149,17 +150,17 @@ static void pack_tar_args(int dir_fd, const char *argv[PACK_TAR_ARGS + PACK_MEMB
 
 	_Static_assert(sizeof(options) / sizeof(options[0]) <= PACK_TAR_ARGS, "room for options");
 	memcpy(argv, options, sizeof(options));
-	for (unsigned i = 0; i < PACK_MEMBERS; i++)
-		if (!pack_members[i].optional ||
-		    faccessat(dir_fd, pack_members[i].name, F_OK, 0) == 0)
-			argv[count++] = pack_members[i].name;
+	for (unsigned i = 0; i < SNAPSHOT_PARTS; i++)
+		if (!snapshot_files[i].optional ||
+		    faccessat(dir_fd, snapshot_files[i].name, F_OK, 0) == 0)
+			argv[count++] = snapshot_files[i].name;
 	argv[count] = NULL;
 }
 
 int pack_write(int dir_fd, int out_fd, const char *name, struct progress *progress)
 {
 	static const char *const zstd[] = { "zstd", "--quiet", "--threads=0", "--stdout", NULL };
-	const char *tar[PACK_TAR_ARGS + PACK_MEMBERS + 1];
+	const char *tar[PACK_TAR_ARGS + SNAPSHOT_PARTS + 1];
 	struct pack p = {
 		.name = name,
 		.verb = "packed",

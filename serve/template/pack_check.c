@@ -13,9 +13,8 @@
 
 #include "arch/base/error.h"
 #include "boot/config.h"
-#include "boot/pages/working_set.h"
+#include "boot/snapshot/files.h"
 #include "boot/snapshot/format.h"
-#include "boot/snapshot/snapshot.h"
 #include "boot/snapshot/state.h"
 
 #define PACK_END_MIN       (2ull * PACK_BLOCK)
@@ -27,17 +26,6 @@
 #define PACK_SPARSE_RUNS   21u  /* in a block of PACK_SPARSE */
 #define PACK_SPARSE_MORE   504u /* offset in it: another follows */
 #define PACK_NAME_SAID_MAX 40
-
-const struct pack_member pack_members[PACK_MEMBERS] = {
-	{ "config", false, SNAPSHOT_CONFIG_MAX },
-	{ "state", false, STATE_SIZE_MAX },
-	{ "working-set", true, WORKING_SET_SIZE_MAX },
-	{ "template", true, TEMPLATE_FACTS_SIZE_MAX },
-	{ "memory", false, 0 },
-};
-
-#define PACK_STATE  1u
-#define PACK_MEMORY 4u
 
 /* A header in GNU format, as it lies in the block. */
 struct pack_header {
@@ -130,23 +118,23 @@ static int pack_find(const struct pack_check *c, const struct pack_header *h)
 	unsigned found = 0;
 
 	memcpy(name, h->name, sizeof(h->name));
-	while (found < PACK_MEMBERS && strcmp(pack_members[found].name, name) != 0)
+	while (found < SNAPSHOT_PARTS && strcmp(snapshot_files[found].name, name) != 0)
 		found++;
-	if (found == PACK_MEMBERS ||
+	if (found == SNAPSHOT_PARTS ||
 	    !pack_is_zero(h->name + strlen(name), sizeof(h->name) - strlen(name)))
 		return failf(EINVAL, "%s: holds '%.*s', which is no part of a template", c->name,
 			     PACK_NAME_SAID_MAX, name);
 	for (unsigned i = c->next; i < found; i++)
-		if (!pack_members[i].optional)
+		if (!snapshot_files[i].optional)
 			return failf(EINVAL, "%s: holds '%s' before '%s'", c->name, name,
-				     pack_members[i].name);
+				     snapshot_files[i].name);
 	if (found < c->next)
 		return failf(EINVAL, "%s: holds '%s' twice, or not in its place", c->name, name);
 	return (int)found;
 }
 
 /* Lengths: in the archive, and as a file. */
-static int pack_check_size(const struct pack_check *c, const struct pack_member *member,
+static int pack_check_size(const struct pack_check *c, const struct snapshot_file_kind *member,
 			   uint64_t size, uint64_t real_size)
 {
 	uint64_t max = member->max ? member->max : c->memory_size;
@@ -212,14 +200,14 @@ static int pack_take_header(struct pack_check *c)
 	    !(h.type == PACK_HOLES ? pack_number(h.real_size, &real_size)
 				   : pack_number(h.size, &real_size)))
 		return pack_refuse(c, "a length in it is no number");
-	ret = pack_check_size(c, &pack_members[found], size, real_size);
+	ret = pack_check_size(c, &snapshot_files[found], size, real_size);
 	if (ret < 0)
 		return ret;
 	c->next = (unsigned)found + 1;
-	c->in_state = found == PACK_STATE;
+	c->in_state = found == SNAPSHOT_STATE;
 	c->left = size;
 	c->pad = (PACK_BLOCK - size % PACK_BLOCK) % PACK_BLOCK;
-	if (found == PACK_MEMORY)
+	if (found == SNAPSHOT_MEMORY)
 		c->memory_total = size;
 	c->sparse_max = real_size / PACK_BLOCK / PACK_SPARSE_RUNS + 1;
 	if (h.type == PACK_HOLES && h.more)
@@ -241,7 +229,7 @@ static int pack_take_block(struct pack_check *c)
 	}
 	if (!pack_is_zero(c->block, sizeof(c->block)))
 		return pack_take_header(c);
-	if (c->next != PACK_MEMBERS)
+	if (c->next != SNAPSHOT_PARTS)
 		return failf(EINVAL, "%s: has no 'memory' in it: it is no template", c->name);
 	c->stage = PACK_END;
 	c->end_len = PACK_BLOCK;
@@ -283,7 +271,7 @@ static int pack_take_data(struct pack_check *c, const void *data, size_t *len)
 	*left -= *len;
 	if (left == &c->left && c->in_state)
 		blob_put(&c->state, data, *len);
-	else if (left == &c->left && c->next == PACK_MEMBERS)
+	else if (left == &c->left && c->next == SNAPSHOT_PARTS)
 		c->memory_done += *len;
 	if (c->left == 0 && c->in_state)
 		ret = pack_read_state(c);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Whether a tar archive is what `virga template export` writes, told while it streams
- * past, before tar sees it: GNU format (tar's manual, "Basic Tar Format"), the members
- * below in this order, each once, each a regular file of at most its size. Nothing of the
- * contents is believed but the `state`, which says how large `memory` may be.
+ * past, before tar sees it: GNU format (tar's manual, "Basic Tar Format"), the files of a snapshot
+ * in the order of boot/snapshot/files.h, each once, each a regular file of at most its size. Nothing
+ * of the contents is believed but the `state`, which says how large `memory` may be.
  */
 #ifndef VIRGA_SERVE_TEMPLATE_PACK_CHECK_H
 #define VIRGA_SERVE_TEMPLATE_PACK_CHECK_H
@@ -15,15 +15,6 @@
 #include "arch/base/blob.h"
 
 #define PACK_BLOCK 512u
-
-struct pack_member {
-	const char *name;
-	bool optional;
-	uint64_t max; /* bytes; 0: what the state says */
-};
-
-#define PACK_MEMBERS 5u
-extern const struct pack_member pack_members[PACK_MEMBERS];
 
 enum pack_stage {
 	PACK_HEADER, /* of a member, or the end */
