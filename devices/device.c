@@ -260,11 +260,12 @@ void devices_describe(const struct devices *devices, struct aml *a)
 	}
 }
 
-int device_ask(const struct device *dev, uint64_t id, uint32_t port)
+int device_ask(const struct device *dev, uint64_t id, enum device_question kind, uint32_t value)
 {
-	return dev->ask ? dev->ask(dev->ask_opaque, (uint64_t)dev->number << DEVICE_ASK_BITS | id,
-				   port)
-			: -ENOTCONN;
+	if (!dev->ask)
+		return -ENOTCONN;
+	return dev->ask(dev->ask_opaque, (uint64_t)dev->number << DEVICE_ASK_BITS | id, kind,
+			value);
 }
 
 void devices_answered(struct devices *devices, uint64_t id, int error, int fd)

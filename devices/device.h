@@ -17,15 +17,21 @@
 #include "arch/base/field.h"
 #include "arch/vm.h"
 
+/* What a device can ask its supervisor for. */
+enum device_question {
+	DEVICE_CONNECT, /* value: a port of the vsock path; the answer is a connected socket */
+	DEVICE_QUESTIONS,
+};
+
 /* Host things a device is made from: already opened, or named; plain data, never saved. */
 struct device_host {
 	const char *serial; /* "stdio", "none", "pty", "file:PATH" */
 	const char *vsock;  /* unix socket path for connections from the host; NULL for none */
 	/*
-	 * Asks the supervisor for a connection to the vsock path's `port`; the answer is
-	 * devices_answered() with the same id. 0 or -errno. NULL: nobody to ask.
+	 * Asks the supervisor; the answer is devices_answered() with the same id. 0 or -errno. NULL:
+	 * nobody to ask.
 	 */
-	int (*ask)(void *opaque, uint64_t id, uint32_t port);
+	int (*ask)(void *opaque, uint64_t id, enum device_question kind, uint32_t value);
 	void *ask_opaque;
 	struct channel *channel; /* the host end of the function channel; never NULL */
 };
@@ -39,8 +45,8 @@ struct device {
 	char name[DEVICE_NAME_MAX]; /* of its own in the machine */
 	uint32_t instance;          /* of its class, from 0 in the order of the machine's list */
 	uint32_t number;            /* in the machine, from 0 */
-	int (*ask)(void *opaque, uint64_t id, uint32_t port); /* the host's */
-	void *ask_opaque;
+	int (*ask)(void *opaque, uint64_t id, enum device_question kind, uint32_t value);
+	void *ask_opaque; /* both the host's */
 };
 
 /* When a machine that is booted has a device that nobody named. */
@@ -84,7 +90,7 @@ struct device_class {
 	/* Says to the guest's ACPI where the device is. Optional. */
 	void (*describe)(const struct device *dev, struct aml *a);
 
-	/* The answer to device_ask(): error 0 and fd, owned from here on, or error and -1. Optional. */
+	/* The answer to device_ask(): an errno or 0; fd, owned from here on, or -1. Optional. */
 	void (*answered)(struct device *dev, uint64_t id, int error, int fd);
 
 	/* State beyond the fields, appended after them. Optional. Machine paused, VM lock held. */
@@ -149,10 +155,10 @@ void devices_clear(struct devices *devices);
 void devices_describe(const struct devices *devices, struct aml *a);
 
 /*
- * Asks the supervisor for a connection, as struct device_host says; id is below 2^48 and comes
- * back in class->answered. 0 or -errno; -ENOTCONN: nobody to ask.
+ * Asks the supervisor; id, the question's number, is below 2^48 and comes back in class->answered.
+ * Does not wait. 0 or -errno; -ENOTCONN: nobody to ask. VM lock held.
  */
-int device_ask(const struct device *dev, uint64_t id, uint32_t port);
+int device_ask(const struct device *dev, uint64_t id, enum device_question kind, uint32_t value);
 
 /* Passes an answer to the device that has asked. fd is owned from here on. VM lock held. */
 void devices_answered(struct devices *devices, uint64_t id, int error, int fd);

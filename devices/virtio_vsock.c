@@ -211,7 +211,7 @@ static bool virtio_vsock_connect(void *opaque, struct vsock_conn *c)
 	if (vv->unanswered == VSOCK_QUESTIONS_MAX)
 		return false;
 	c->id = ++vv->questions * VSOCK_CONNS_MAX + vsock_conn_index(c);
-	if (device_ask(vv->dev, c->id, c->host_port) < 0)
+	if (device_ask(vv->dev, c->id, DEVICE_CONNECT, c->host_port) < 0)
 		return false;
 	c->state = VSOCK_ASKING;
 	vv->unanswered++;

@@ -170,20 +170,13 @@ static void remote_snapshot_done(struct remote *r, struct message *m)
 		remote_kill(r, "the VM process did not say how long it paused and was killed");
 }
 
-/* The guest connects to a port of the host: that is the unix socket VSOCK_PORT. */
-static void remote_connect(struct remote *r, const struct message *request)
+/* What a device asked for: a descriptor, which is closed here, or -errno. */
+static void remote_answer(struct remote *r, uint64_t id, int fd)
 {
-	char path[REMOTE_PATH_MAX];
 	struct message m;
-	int fd = -ECONNREFUSED;
 
-	if (r->config->vsock) {
-		int len = snprintf(path, sizeof(path), "%s_%u", r->config->vsock, request->value);
-
-		fd = len < (int)sizeof(path) ? unix_path_connect(path, true) : -ENAMETOOLONG;
-	}
-	message_init(&m, MESSAGE_CONNECTED);
-	m.id = request->id;
+	message_init(&m, MESSAGE_DEVICE_ANSWER);
+	m.id = id;
 	m.value = fd < 0 ? (uint32_t)-fd : 0;
 	m.fd_count = fd >= 0;
 	m.fds[0] = fd;
@@ -191,6 +184,18 @@ static void remote_connect(struct remote *r, const struct message *request)
 	message_try(r->fd, &m);
 	if (fd >= 0)
 		close(fd);
+}
+
+/* The guest connects to a port of the host: that is the unix socket VSOCK_PORT. */
+static int remote_connect(const struct remote *r, uint32_t port)
+{
+	char path[REMOTE_PATH_MAX];
+	int len;
+
+	if (!r->config->vsock)
+		return -ECONNREFUSED;
+	len = snprintf(path, sizeof(path), "%s_%u", r->config->vsock, port);
+	return len < (int)sizeof(path) ? unix_path_connect(path, true) : -ENAMETOOLONG;
 }
 
 static void remote_ended(struct remote *r, struct message *m)
@@ -222,7 +227,7 @@ static void remote_handle(struct remote *r, struct message *m)
 		remote_snapshot_done(r, m);
 		break;
 	case MESSAGE_CONNECT:
-		remote_connect(r, m);
+		remote_answer(r, m->id, remote_connect(r, m->value));
 		break;
 	case MESSAGE_THREADS:
 		remote_threads(r, m->text);

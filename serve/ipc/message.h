@@ -17,7 +17,7 @@ enum message_type {
 	MESSAGE_CONT,     /* run on; answered by MESSAGE_RUNNING with the same id */
 	MESSAGE_QUIT,     /* end; value: the signal that asks for it, or 0 for QMP quit */
 	MESSAGE_SNAPSHOT, /* fds: state, memory; text: the config; answered by MESSAGE_SNAPSHOT_DONE */
-	MESSAGE_CONNECTED, /* id: of MESSAGE_CONNECT; value: 0 and one fd, or an errno */
+	MESSAGE_DEVICE_ANSWER, /* id: of a device's question; value: 0 or an errno; a fd, if any */
 	MESSAGE_REQUEST, /* id; value: ms the guest has; text: the request; answered by MESSAGE_ANSWER */
 	MESSAGE_QUIESCE, /* answered by MESSAGE_QUIESCED when the guest has */
 	/* front -> spawner (serve/pool/spawner.h) */
@@ -32,10 +32,10 @@ enum message_type {
 	MESSAGE_RUNNING,
 	MESSAGE_READY,
 	MESSAGE_SNAPSHOT_DONE, /* value: 0 or an errno; text: its sentence, or "pause_us N" */
-	MESSAGE_CONNECT,       /* id; value: vsock port the guest connects to */
-	MESSAGE_THREADS,       /* it runs; text: the vCPU thread ids, space-separated */
-	MESSAGE_ANSWER, /* value: channel type; id: us from start; text, or a memfd: the payload */
-	MESSAGE_ENDED,  /* id: vm_end_reason; value: exit status; text: sentence */
+	MESSAGE_CONNECT, /* a device asks: id; value: vsock port; answered by MESSAGE_DEVICE_ANSWER */
+	MESSAGE_THREADS, /* it runs; text: the vCPU thread ids, space-separated */
+	MESSAGE_ANSWER,  /* value: channel type; id: us from start; text, or a memfd: the payload */
+	MESSAGE_ENDED,   /* id: vm_end_reason; value: exit status; text: sentence */
 	MESSAGE_QUIESCED,
 	/* of a shell: it waits for MESSAGE_INVOKE; value: 0, or an errno and text; id: 1 after a reset
 	 * that had to forget translations */

@@ -17,7 +17,6 @@
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "boot/snapshot/snapshot.h"
-#include "devices/vsock/unix.h"
 #include "serve/ipc/message.h"
 #include "serve/ipc/payload.h"
 
@@ -169,27 +168,29 @@ static void link_quiesce(struct link *link)
 		notef("%s", error_text());
 }
 
-/* --- Connections that the guest asked for --- */
+/* --- What devices ask --- */
 
-int link_connect(void *opaque, uint64_t id, uint32_t port)
+int link_ask(void *opaque, uint64_t id, enum device_question kind, uint32_t value)
 {
+	static const enum message_type types[DEVICE_QUESTIONS] = {
+		[DEVICE_CONNECT] = MESSAGE_CONNECT,
+	};
 	struct link *link = opaque;
 	struct message m;
 
-	message_init(&m, MESSAGE_CONNECT);
+	message_init(&m, types[kind]);
 	m.id = id;
-	m.value = port;
+	m.value = value;
 	return message_try(link->fd, &m);
 }
 
-static void link_connected(struct link *link, struct message *m)
+static void link_device_answer(struct link *link, struct message *m)
 {
-	int fd = m->value == 0 && m->fd_count ? m->fds[0] : -1;
-	int error = m->value ? (int)m->value : fd < 0 ? EPROTO : 0;
+	int fd = m->fd_count ? m->fds[0] : -1;
 
 	if (fd >= 0)
 		m->fds[0] = -1;
-	devices_answered(link->devices, m->id, error, fd);
+	devices_answered(link->devices, m->id, (int)m->value, fd);
 }
 
 /* --- Messages --- */
@@ -209,8 +210,8 @@ static void link_handle(struct link *link, struct message *m)
 	case MESSAGE_SNAPSHOT:
 		link_snapshot(link, m);
 		break;
-	case MESSAGE_CONNECTED:
-		link_connected(link, m);
+	case MESSAGE_DEVICE_ANSWER:
+		link_device_answer(link, m);
 		break;
 	case MESSAGE_REQUEST:
 		link_request(link, m);

@@ -45,11 +45,11 @@ void link_broken(struct link *link, const char *why);
 void link_quiesced(struct link *link);
 
 /*
- * Asks for a connection to the host's end of vsock port `port`; it is a struct device_host's
- * ask, with the link as opaque. The answer comes through devices_answered(). 0, or -errno
- * when it cannot be asked for now (no sentence). VM lock held; does not wait.
+ * Asks the supervisor for a device; it is a struct device_host's ask, with the link as opaque. The
+ * answer comes through devices_answered(). 0, or -errno when nothing can be asked now (no sentence).
+ * VM lock held; does not wait.
  */
-int link_connect(void *opaque, uint64_t id, uint32_t port);
+int link_ask(void *opaque, uint64_t id, enum device_question kind, uint32_t value);
 
 void link_fini(struct link *link);
 

@@ -234,7 +234,7 @@ static int process_make(struct process *p)
 			.serial = config->serial ? config->serial
 				  : options->snapshot ? "none" : "stdio",
 			.vsock = config->vsock,
-			.ask = options->supervisor_fd >= 0 ? link_connect : NULL,
+			.ask = options->supervisor_fd >= 0 ? link_ask : NULL,
 			.ask_opaque = &p->link,
 		},
 		.events = &events,

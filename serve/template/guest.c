@@ -88,7 +88,7 @@ static int template_guest_refuse(const struct template_guest *g, uint64_t id)
 {
 	struct message m;
 
-	message_init(&m, MESSAGE_CONNECTED);
+	message_init(&m, MESSAGE_DEVICE_ANSWER);
 	m.id = id;
 	m.value = ECONNREFUSED;
 	return message_send(g->fd, &m);

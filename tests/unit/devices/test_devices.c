@@ -299,9 +299,10 @@ static void fake_answered(struct device *dev, uint64_t id, int error, int fd)
 	answer.fd = fd;
 }
 
-static int fake_ask(void *opaque, uint64_t id, uint32_t port)
+static int fake_ask(void *opaque, uint64_t id, enum device_question kind, uint32_t value)
 {
-	assert_int_equal(port, 77);
+	assert_int_equal(kind, DEVICE_CONNECT);
+	assert_int_equal(value, 77);
 	*(uint64_t *)opaque = id;
 	return 0;
 }
@@ -317,13 +318,13 @@ static void test_ask(void **state)
 	struct device_list list = { 0 };
 
 	(void)state;
-	assert_int_equal(device_ask(&devices.list[0], 1, 77), -ENOTCONN);
+	assert_int_equal(device_ask(&devices.list[0], 1, DEVICE_CONNECT, 77), -ENOTCONN);
 	devices_destroy(&devices);
 	assert_int_equal(device_list_add(&list, &asks, NULL), 0);
 	assert_int_equal(device_list_add(&list, &asks, NULL), 0);
 	assert_int_equal(devices_create(&devices, &vm, &list, &host), 0);
 	device_list_fini(&list);
-	assert_int_equal(device_ask(&devices.list[1], 0x123456789abull, 77), 0);
+	assert_int_equal(device_ask(&devices.list[1], 0x123456789abull, DEVICE_CONNECT, 77), 0);
 	devices_answered(&devices, asked, EIO, -1);
 	assert_true(answer.id == 0x123456789abull);
 	assert_int_equal(answer.error, EIO);

@@ -26,15 +26,16 @@ static void must(bool ok)
 		abort();
 }
 
-static int guest_asked(void *opaque, uint64_t id, uint32_t port)
+static int guest_asked(void *opaque, uint64_t id, enum device_question kind, uint32_t value)
 {
 	struct vsock_guest *g = opaque;
 
 	if (g->on_question)
 		g->on_question(g);
+	must(kind == DEVICE_CONNECT);
 	g->questions++;
 	g->question_id = id;
-	g->question_port = port;
+	g->question_port = value;
 	return g->refuse;
 }
 

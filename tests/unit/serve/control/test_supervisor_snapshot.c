@@ -98,13 +98,13 @@ static void vm_connects(int fd)
 
 	vm_say(fd, MESSAGE_CONNECT, 71, 5000, "");
 	vm_next(fd, &m);
-	if (m.type != MESSAGE_CONNECTED || m.id != 71 || m.value || m.fd_count != 1 ||
+	if (m.type != MESSAGE_DEVICE_ANSWER || m.id != 71 || m.value || m.fd_count != 1 ||
 	    fcntl(m.fds[0], F_SETFL, 0) < 0 || write(m.fds[0], "?", 1) != 1 ||
 	    read(m.fds[0], &byte, 1) != 1 || byte != '!')
 		_exit(6);
 	vm_say(fd, MESSAGE_CONNECT, 72, 5001, "");
 	vm_next(fd, &m);
-	if (m.type != MESSAGE_CONNECTED || m.id != 72 || m.value != ENOENT || m.fd_count)
+	if (m.type != MESSAGE_DEVICE_ANSWER || m.id != 72 || m.value != ENOENT || m.fd_count)
 		_exit(7);
 	vm_end_with(fd, VM_END_POWEROFF, 0, "connected");
 }
