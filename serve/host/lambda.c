@@ -6,14 +6,11 @@
 #include "serve/host/lambda.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
@@ -24,7 +21,7 @@
 
 /* --- Request ids: UUIDs of random numbers (RFC 9562, 5.4) --- */
 
-static void api_new_id(struct api *api, char id[API_ID_LEN + 1])
+static void api_new_id(struct api *api, char id[HTTP_ID_LEN + 1])
 {
 	const uint8_t *r;
 	char *p = id;
@@ -56,70 +53,29 @@ static bool api_wants_tail(const struct http_conn *c)
 	return type && http_is(type, "tail");
 }
 
-/* What kind of invocation it is: 0 to run it, else it has been answered. */
-static int api_check_type(struct http_conn *c, const char *id)
+/* What kind of invocation it is: *dry, or one to run. */
+static enum lambda_refusal api_check_type(struct http_conn *c, bool *dry)
 {
 	const struct http_text *type = http_header(c, "x-amz-invocation-type");
-	char head[128];
 
-	if (!type || http_is(type, "requestresponse"))
-		return 0;
-	if (http_is(type, "dryrun")) {
-		snprintf(head, sizeof(head), "x-amzn-RequestId: %s\r\n", id);
-		http_respond(c, 204, head, NULL, 0);
-	} else if (http_is(type, "event")) {
-		api_refuse(c, id, 400, "InvalidParameterValueException",
-			   "invocations of type Event are not offered: they would have to outlive "
-			   "this host, and nothing here keeps them; use RequestResponse");
-	} else {
-		api_refuse(c, id, 400, "InvalidParameterValueException",
-			   "X-Amz-Invocation-Type: RequestResponse and DryRun are allowed");
-	}
-	return -EINVAL;
-}
-
-/* The function that the request names; NULL when it has been refused. */
-static struct function *api_find(struct api *api, struct http_conn *c, const char *id,
-				 const char *name, size_t len)
-{
-	const char *qualifier;
-	struct function_name parsed;
-	struct function *f;
-	char text[256];
-	size_t q_len;
-
-	if (!function_name_parse(&parsed, name, len)) {
-		api_refuse(c, id, 400, "InvalidParameterValueException",
-			   "no name of a function: NAME (letters, digits, - and _, 64 at most), "
-			   "NAME:QUALIFIER or an ARN");
-		return NULL;
-	}
-	if (query_value(c->target.data, c->target.len, "Qualifier", &qualifier, &q_len) &&
-	    q_len > 384) {
-		api_refuse(c, id, 400, "InvalidParameterValueException",
-			   "the qualifier is too long");
-		return NULL;
-	}
-	f = function_find(api->pool, parsed.name, parsed.name_len);
-	if (f && f->version)
-		return f;
-	snprintf(text, sizeof(text), "Function not found: %s%s", parsed.name,
-		 f ? " (its template is being loaded, or could not be)" : "");
-	api_refuse(c, id, 404, "ResourceNotFoundException", text);
-	return NULL;
+	*dry = type && http_is(type, "dryrun");
+	if (!type || *dry || http_is(type, "requestresponse"))
+		return REFUSE_NOT;
+	return http_is(type, "event") ? REFUSE_EVENT : REFUSE_TYPE;
 }
 
 static void api_throttle(struct api_call *call)
 {
 	const struct function *f = call->inv.function;
 	struct http_conn *c = call->conn;
+	unsigned status;
 	char text[160];
 
 	call->inv.function->stats.results[RESULT_THROTTLED]++;
 	snprintf(text, sizeof(text), "Rate exceeded: %u requests run and %u wait for %s", f->active,
 		 f->waiting, f->config.name);
-	api_refuse(c, call->id, 429, "TooManyRequestsException", text);
-	api_log(call, NULL, 429, RESULT_THROTTLED, 0, monotonic_ns());
+	status = api_refuse(c, REFUSE_RATE, text);
+	api_log(call, NULL, status, RESULT_THROTTLED, 0, monotonic_ns());
 	free(call);
 }
 
@@ -130,19 +86,12 @@ static bool api_is_wrong(const struct api_call *call)
 	       !json_text_valid(call->inv.payload, call->inv.payload_len);
 }
 
-static void api_invoke(struct api *api, struct http_conn *c, const char *name, size_t len)
+static void api_invoke(struct api *api, struct http_conn *c, struct function *f)
 {
-	char id[API_ID_LEN + 1];
-	struct api_call *call;
-	struct function *f;
+	struct api_call *call = malloc(sizeof(*call));
 
-	api_new_id(api, id);
-	f = api_find(api, c, id, name, len);
-	if (!f || api_check_type(c, id) < 0)
-		return;
-	call = malloc(sizeof(*call));
 	if (!call) {
-		api_refuse(c, id, 500, "ServiceException", "out of memory");
+		api_refuse(c, REFUSE_HOST_FAILED, "out of memory");
 		return;
 	}
 	*call = (struct api_call){
@@ -159,7 +108,7 @@ static void api_invoke(struct api *api, struct http_conn *c, const char *name, s
 		.first_ns = c->first_ns,
 		.tail = api_wants_tail(c),
 	};
-	memcpy(call->id, id, sizeof(id));
+	memcpy(call->id, c->id, sizeof(call->id));
 	if (f->config.json && !c->body.len) { /* what an SDK sends when it is given nothing */
 		call->inv.payload = "{}";
 		call->inv.payload_len = 2;
@@ -169,34 +118,6 @@ static void api_invoke(struct api *api, struct http_conn *c, const char *name, s
 		api_done(&call->inv, &(struct invocation_end){ .outcome = OUTCOME_NOT_JSON });
 	else if (!pool_invoke(api->pool, &call->inv))
 		api_throttle(call);
-}
-
-static const struct {
-	unsigned status;
-	const char *type;
-	const char *message;
-} api_refusals[] = {
-	{ 413, "RequestTooLargeException", "the request's payload is larger than 6291456 bytes" },
-	{ 431, "RequestHeaderFieldsTooLargeException",
-	  "the request line and headers are larger than 16 KiB or more than 64" },
-	{ 408, "RequestTimeoutException", "the request did not come in time" },
-	{ 503, "ServiceUnavailableException", "no memory for the request's payload" },
-	{ 501, "NotImplementedException",
-	  "CONNECT is not offered, nor a transfer coding but chunked" },
-	{ 505, "HTTPVersionNotSupportedException", "HTTP/1.1 is spoken here" },
-	{ 400, "BadRequestException", "this is no HTTP/1.1 request with one Host" },
-};
-
-/* What the server could not read as a request. */
-static void api_refuse_bad(struct api *api, struct http_conn *c)
-{
-	char id[API_ID_LEN + 1];
-	size_t i = 0;
-
-	api_new_id(api, id);
-	while (api_refusals[i].status != c->refuse && api_refusals[i].status != 400)
-		i++;
-	api_refuse(c, id, api_refusals[i].status, api_refusals[i].type, api_refusals[i].message);
 }
 
 /* Whether a host, with a port or without, is this machine by a name that nobody else can give it. */
@@ -217,7 +138,7 @@ static bool api_is_local(const char *host, size_t len)
  * A page in a browser must not use a host that trusts whoever reaches it: neither as itself (RFC 6454,
  * 6.2) nor under a name of its own that it has made lead here.
  */
-static const char *api_foreign(const struct http_conn *c)
+static enum lambda_refusal api_foreign(const struct http_conn *c)
 {
 	static const char scheme[] = "http://";
 	const size_t at = sizeof(scheme) - 1;
@@ -225,45 +146,67 @@ static const char *api_foreign(const struct http_conn *c)
 
 	if (origin && (origin->len < at || memcmp(origin->data, scheme, at) != 0 ||
 		       !api_is_local(origin->data + at, origin->len - at)))
-		return "a page of another machine may not use this host";
+		return REFUSE_ORIGIN;
 	if (c->tcp && host && !api_is_local(host->data, host->len))
-		return "a Host other than 127.0.0.1, [::1] or localhost is not served here";
-	return NULL;
+		return REFUSE_HOST;
+	return REFUSE_NOT;
+}
+
+/* What the request names, or why it is refused whatever it names. */
+static enum lambda_refusal api_check(const struct http_conn *c, struct lambda_name *name)
+{
+	enum lambda_refusal no = c->refuse ? api_refusal_of(c->refuse) : api_foreign(c);
+	enum lambda_target target;
+
+	if (no)
+		return no;
+	target = lambda_target_parse(name, c->target.data, c->target.len);
+	if (target == LAMBDA_ANOTHER_TARGET)
+		return REFUSE_TARGET;
+	if (c->parser.method != HTTP_POST)
+		return REFUSE_METHOD;
+	return target == LAMBDA_NO_NAME        ? REFUSE_NAME
+	       : target == LAMBDA_NO_QUALIFIER ? REFUSE_QUALIFIER
+					       : REFUSE_NOT;
+}
+
+static void api_refuse_function(struct http_conn *c, const char *name, const struct function *f)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "Function not found: %s%s", name,
+		 f ? " (its template is being loaded, or could not be)" : "");
+	api_refuse(c, REFUSE_FUNCTION, text);
 }
 
 void api_request(void *opaque, struct http_conn *c)
 {
 	struct api *api = opaque;
-	char id[API_ID_LEN + 1];
-	const char *name, *foreign;
-	size_t len;
+	struct function *f = NULL;
+	struct lambda_name name;
+	enum lambda_refusal no;
+	char head[128];
+	bool dry;
 
 	api->requests++;
-	if (c->refuse) {
-		api_refuse_bad(api, c);
+	api_new_id(api, c->id);
+	no = api_check(c, &name);
+	if (no == REFUSE_TARGET && report_request(api, c))
 		return;
+	if (!no) {
+		f = function_find(api->pool, name.name, name.name_len);
+		no = f && f->version ? api_check_type(c, &dry) : REFUSE_FUNCTION;
 	}
-	foreign = api_foreign(c);
-	if (foreign) {
-		api_new_id(api, id);
-		api_refuse(c, id, 403, "AccessDeniedException", foreign);
-		return;
+	if (no == REFUSE_FUNCTION) {
+		api_refuse_function(c, name.name, f);
+	} else if (no) {
+		api_refuse(c, no, NULL);
+	} else if (dry) {
+		snprintf(head, sizeof(head), "x-amzn-RequestId: %s\r\n", c->id);
+		http_respond(c, 204, head, NULL, 0);
+	} else {
+		api_invoke(api, c, f);
 	}
-	if (!invoke_target(c->target.data, c->target.len, &name, &len)) {
-		if (report_request(api, c))
-			return;
-		api_new_id(api, id);
-		api_refuse(c, id, 404, "ResourceNotFoundException",
-			   "there is nothing here; POST /2015-03-31/functions/NAME/invocations "
-			   "invokes, GET / shows how the host is");
-		return;
-	}
-	if (c->parser.method == HTTP_POST) {
-		api_invoke(api, c, name, len);
-		return;
-	}
-	api_new_id(api, id);
-	api_refuse(c, id, 405, "MethodNotAllowedException", "a function is invoked by POST");
 }
 
 void api_gone(void *opaque, struct http_conn *c)

@@ -10,8 +10,6 @@
 #include "serve/http/http.h"
 #include "serve/pool/pool.h"
 
-#define API_ID_LEN 36u /* a UUID */
-
 struct api {
 	struct http_server *http;
 	struct pool *pool;

@@ -91,12 +91,70 @@ static json_t *api_text(const char *data, size_t len)
 	return json_stringn(clean, len);
 }
 
-void api_refuse(struct http_conn *c, const char *id, unsigned status, const char *type,
-		const char *message)
+static const struct {
+	unsigned status;
+	const char *type;
+	const char *message; /* NULL: it is always another */
+} api_refusals[] = {
+	[REFUSE_TOO_LARGE] = { 413, "RequestTooLargeException",
+			       "the request's payload is larger than 6291456 bytes" },
+	[REFUSE_HEAD_TOO_LARGE] = { 431, "RequestHeaderFieldsTooLargeException",
+				    "the request line and headers are larger than 16 KiB or more "
+				    "than 64" },
+	[REFUSE_TOO_SLOW] = { 408, "RequestTimeoutException", "the request did not come in time" },
+	[REFUSE_NO_MEMORY] = { 503, "ServiceUnavailableException",
+			       "no memory for the request's payload" },
+	[REFUSE_NOT_OFFERED] = { 501, "NotImplementedException",
+				 "CONNECT is not offered, nor a transfer coding but chunked" },
+	[REFUSE_HTTP_VERSION] = { 505, "HTTPVersionNotSupportedException",
+				  "HTTP/1.1 is spoken here" },
+	[REFUSE_MALFORMED] = { 400, "BadRequestException",
+			       "this is no HTTP/1.1 request with one Host" },
+	[REFUSE_ORIGIN] = { 403, "AccessDeniedException",
+			    "a page of another machine may not use this host" },
+	[REFUSE_HOST] = { 403, "AccessDeniedException",
+			  "a Host other than 127.0.0.1, [::1] or localhost is not served here" },
+	[REFUSE_TARGET] = { 404, "ResourceNotFoundException",
+			    "there is nothing here; POST "
+			    "/2015-03-31/functions/NAME/invocations invokes, GET / shows how the "
+			    "host is" },
+	[REFUSE_METHOD] = { 405, "MethodNotAllowedException", "a function is invoked by POST" },
+	[REFUSE_NAME] = { 400, "InvalidParameterValueException",
+			  "no name of a function: NAME (letters, digits, - and _, 64 at most), "
+			  "NAME:QUALIFIER or an ARN" },
+	[REFUSE_QUALIFIER] = { 400, "InvalidParameterValueException", "the qualifier is too long" },
+	[REFUSE_FUNCTION] = { 404, "ResourceNotFoundException", NULL },
+	[REFUSE_EVENT] = { 400, "InvalidParameterValueException",
+			   "invocations of type Event are not offered: they would have to "
+			   "outlive this host, and nothing here keeps them; use RequestResponse" },
+	[REFUSE_TYPE] = { 400, "InvalidParameterValueException",
+			  "X-Amz-Invocation-Type: RequestResponse and DryRun are allowed" },
+	[REFUSE_RATE] = { 429, "TooManyRequestsException", NULL },
+	[REFUSE_WAITED] = { 429, "TooManyRequestsException",
+			    "the request waited for a machine until its time was over" },
+	[REFUSE_PAYLOAD] = { 400, "InvalidRequestContentException",
+			     "the request's payload is not JSON, and this function takes nothing "
+			     "else" },
+	[REFUSE_HOST_FAILED] = { 500, "ServiceException", NULL },
+};
+
+enum lambda_refusal api_refusal_of(unsigned status)
 {
+	enum lambda_refusal i = REFUSE_TOO_LARGE;
+
+	while (i < REFUSE_MALFORMED && api_refusals[i].status != status)
+		i++;
+	return i;
+}
+
+unsigned api_refuse(struct http_conn *c, enum lambda_refusal refusal, const char *message)
+{
+	const unsigned status = api_refusals[refusal].status;
 	json_t *body = json_object();
 	char head[256], *text;
 
+	if (!message)
+		message = api_refusals[refusal].message;
 	json_object_set_new(body, "Type", json_string(status < 500 ? "User" : "Service"));
 	json_object_set_new(body, "Message", api_text(message, strlen(message)));
 	text = json_dumps(body, JSON_COMPACT);
@@ -104,12 +162,13 @@ void api_refuse(struct http_conn *c, const char *id, unsigned status, const char
 	snprintf(head, sizeof(head),
 		 "Content-Type: application/json\r\nx-amzn-ErrorType: %s\r\n"
 		 "x-amzn-RequestId: %s\r\n%s",
-		 type, id,
+		 api_refusals[refusal].type, c->id,
 		 status == 405                    ? "Allow: POST\r\n"
 		 : status == 429 || status == 503 ? "Retry-After: " API_RETRY_S "\r\n"
 						  : "");
 	http_respond(c, status, head, text ? text : "{}", text ? strlen(text) : 2);
 	free(text);
+	return status;
 }
 
 /* What went wrong inside the guest, as the names of AWS Lambda's runtimes have it. */
@@ -214,21 +273,15 @@ static void api_answer(struct api_call *call, const struct invocation_end *end, 
 		free(body);
 		break;
 	case RESULT_THROTTLED:
-		*status = 429;
-		api_refuse(c, call->id, 429, "TooManyRequestsException",
-			   "the request waited for a machine until its time was over");
+		*status = api_refuse(c, REFUSE_WAITED, NULL);
 		break;
 	case RESULT_BAD_REQUEST:
-		*status = 400;
-		api_refuse(
-			c, call->id, 400, "InvalidRequestContentException",
-			"the request's payload is not JSON, and this function takes nothing else");
+		*status = api_refuse(c, REFUSE_PAYLOAD, NULL);
 		break;
 	default:
-		*status = 500;
 		snprintf(text, sizeof(text), "%.*s", (int)(end->len < 1000 ? end->len : 1000),
 			 (const char *)end->data);
-		api_refuse(c, call->id, 500, "ServiceException", text);
+		*status = api_refuse(c, REFUSE_HOST_FAILED, text);
 	}
 }
 

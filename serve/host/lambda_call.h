@@ -11,14 +11,47 @@ struct api_call {
 	struct invocation inv;
 	struct api *api;
 	struct http_conn *conn;
-	uint64_t first_ns; /* its first bytes */
-	bool tail;         /* the log is wanted */
-	char id[API_ID_LEN + 1];
+	uint64_t first_ns;        /* its first bytes */
+	bool tail;                /* the log is wanted */
+	char id[HTTP_ID_LEN + 1]; /* the request's number, for when the connection has gone on */
 };
 
-/* An error of the interface: its name in a header, what happened in the body. id: the request's. */
-void api_refuse(struct http_conn *c, const char *id, unsigned status, const char *type,
-		const char *message);
+/* What a request can be refused for. */
+enum lambda_refusal {
+	REFUSE_NOT, /* it is not */
+	/* The server could not read it (struct http_conn, refuse). */
+	REFUSE_TOO_LARGE,
+	REFUSE_HEAD_TOO_LARGE,
+	REFUSE_TOO_SLOW,
+	REFUSE_NO_MEMORY,
+	REFUSE_NOT_OFFERED,
+	REFUSE_HTTP_VERSION,
+	REFUSE_MALFORMED,
+	/* Nobody may ask for that, or there is no such thing. */
+	REFUSE_ORIGIN,
+	REFUSE_HOST,
+	REFUSE_TARGET,
+	REFUSE_METHOD,
+	REFUSE_NAME,
+	REFUSE_QUALIFIER,
+	REFUSE_FUNCTION,
+	REFUSE_EVENT,
+	REFUSE_TYPE,
+	/* The invocation came to nothing. */
+	REFUSE_RATE,
+	REFUSE_WAITED,
+	REFUSE_PAYLOAD,
+	REFUSE_HOST_FAILED,
+};
+
+/*
+ * Answers with an error of the interface: its name in a header, what happened in the body. message:
+ * NULL for what there is to say in general. Returns the status. c may be gone afterwards.
+ */
+unsigned api_refuse(struct http_conn *c, enum lambda_refusal refusal, const char *message);
+
+/* That of a status of struct http_conn's refuse. */
+enum lambda_refusal api_refusal_of(unsigned status);
 
 /* struct invocation's done: answers, logs, counts, frees the call. */
 void api_done(struct invocation *inv, const struct invocation_end *end);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names of functions in requests (serve/host/lambda_name.h).
+ * Targets and the names in them (serve/host/lambda_name.h).
  */
 #include "serve/host/lambda_name.h"
 
@@ -21,7 +21,7 @@ static int hex_digit(char c)
 }
 
 /* Bytes decoded, or -1. */
-static int name_decode(char *out, size_t size, const char *text, size_t len)
+static int lambda_name_decode(char *out, size_t size, const char *text, size_t len)
 {
 	size_t at = 0;
 
@@ -44,7 +44,7 @@ static int name_decode(char *out, size_t size, const char *text, size_t len)
 	return (int)at;
 }
 
-bool qualifier_valid(const char *text, size_t len)
+bool lambda_qualifier_valid(const char *text, size_t len)
 {
 	static const char latest[] = "$LATEST";
 
@@ -57,7 +57,7 @@ bool qualifier_valid(const char *text, size_t len)
 }
 
 /* Fields between colons, at most max; how many, or max + 1. */
-static unsigned name_split(char *text, char *fields[], unsigned max)
+static unsigned lambda_name_split(char *text, char *fields[], unsigned max)
 {
 	unsigned count = 0;
 
@@ -78,7 +78,7 @@ static unsigned name_split(char *text, char *fields[], unsigned max)
  * Which field is the name: of NAME[:QUALIFIER], ACCOUNT:function:NAME[:QUALIFIER] and
  * arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]. -1: it is none of these.
  */
-static int name_place(char *const fields[], unsigned count)
+static int lambda_name_place(char *const fields[], unsigned count)
 {
 	if (count == 1 || count == 2)
 		return 0;
@@ -92,17 +92,17 @@ static int name_place(char *const fields[], unsigned count)
 	return -1;
 }
 
-bool function_name_parse(struct function_name *out, const char *text, size_t len)
+bool lambda_name_parse(struct lambda_name *out, const char *text, size_t len)
 {
-	int decoded = name_decode(out->text, NAME_MAX_LEN, text, len), place;
+	int decoded = lambda_name_decode(out->text, LAMBDA_NAME_MAX, text, len), place;
 	char *fields[8] = { NULL };
 	unsigned count;
 
 	if (decoded <= 0)
 		return false;
 	out->text[decoded] = '\0';
-	count = name_split(out->text, fields, 8);
-	place = name_place(fields, count);
+	count = lambda_name_split(out->text, fields, 8);
+	place = lambda_name_place(fields, count);
 	if (place < 0)
 		return false;
 	out->name = fields[place];
@@ -111,41 +111,40 @@ bool function_name_parse(struct function_name *out, const char *text, size_t len
 	out->qualifier_len = strlen(out->qualifier);
 	return function_name_valid(out->name, out->name_len) &&
 	       ((unsigned)place + 1 == count ||
-		qualifier_valid(out->qualifier, out->qualifier_len));
+		lambda_qualifier_valid(out->qualifier, out->qualifier_len));
 }
 
-bool invoke_target(const char *target, size_t len, const char **name, size_t *name_len)
+/* Bytes of the value of a parameter in a query, undecoded; 0: there is none. */
+static size_t lambda_query_len(const char *query, const char *end, const char *key)
 {
-	const char *query = memchr(target, '?', len);
-	size_t prefix = sizeof(invoke_prefix) - 1, suffix = sizeof(invoke_suffix) - 1;
-
-	if (query)
-		len = (size_t)(query - target);
-	if (len < prefix + suffix || memcmp(target, invoke_prefix, prefix) != 0 ||
-	    memcmp(target + len - suffix, invoke_suffix, suffix) != 0)
-		return false;
-	*name = target + prefix;
-	*name_len = len - prefix - suffix;
-	return !memchr(*name, '/', *name_len);
-}
-
-bool query_value(const char *target, size_t len, const char *key, const char **value,
-		 size_t *value_len)
-{
-	const char *end = target + len, *at = memchr(target, '?', len);
 	size_t key_len = strlen(key);
 
-	while (at && ++at < end) {
-		const char *next = memchr(at, '&', (size_t)(end - at));
-		const char *stop = next ? next : end;
-
-		if ((size_t)(stop - at) > key_len && memcmp(at, key, key_len) == 0 &&
-		    at[key_len] == '=') {
-			*value = at + key_len + 1;
-			*value_len = (size_t)(stop - *value);
-			return true;
-		}
-		at = next;
+	for (const char *at = query, *next; at < end; at = next + (next < end)) {
+		next = memchr(at, '&', (size_t)(end - at));
+		if (!next)
+			next = end;
+		if ((size_t)(next - at) > key_len && memcmp(at, key, key_len) == 0 &&
+		    at[key_len] == '=')
+			return (size_t)(next - at) - key_len - 1;
 	}
-	return false;
+	return 0;
+}
+
+enum lambda_target lambda_target_parse(struct lambda_name *out, const char *target, size_t len)
+{
+	const size_t prefix = sizeof(invoke_prefix) - 1, suffix = sizeof(invoke_suffix) - 1;
+	const char *end = target + len, *query = memchr(target, '?', len), *name = target + prefix;
+	size_t path_len = query ? (size_t)(query - target) : len, name_len;
+
+	if (path_len < prefix + suffix || memcmp(target, invoke_prefix, prefix) != 0 ||
+	    memcmp(target + path_len - suffix, invoke_suffix, suffix) != 0)
+		return LAMBDA_ANOTHER_TARGET;
+	name_len = path_len - prefix - suffix;
+	if (memchr(name, '/', name_len))
+		return LAMBDA_ANOTHER_TARGET;
+	if (!lambda_name_parse(out, name, name_len))
+		return LAMBDA_NO_NAME;
+	if (query && lambda_query_len(query + 1, end, "Qualifier") > LAMBDA_QUALIFIER_MAX)
+		return LAMBDA_NO_QUALIFIER;
+	return LAMBDA_INVOKE;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a caller names a function: NAME, NAME:QUALIFIER, an ARN, or the end of one (AWS Lambda API
- * reference, Invoke, FunctionName).
+ * What the target of a request asks for: Invoke (AWS Lambda API reference), and of which function. A
+ * caller names it NAME, NAME:QUALIFIER, by an ARN, or by the end of one (the same, FunctionName).
  */
 #ifndef VIRGA_SERVE_HOST_LAMBDA_NAME_H
 #define VIRGA_SERVE_HOST_LAMBDA_NAME_H
@@ -9,33 +9,32 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define NAME_MAX_LEN 170u /* of all forms, decoded */
+#define LAMBDA_NAME_MAX      170u /* of all forms, decoded */
+#define LAMBDA_QUALIFIER_MAX 384u /* of one in the query, undecoded */
 
 /* Parts of a caller's text; the qualifier may be empty. */
-struct function_name {
-	char text[NAME_MAX_LEN + 1];
+struct lambda_name {
+	char text[LAMBDA_NAME_MAX + 1];
 	const char *name;
 	size_t name_len;
 	const char *qualifier;
 	size_t qualifier_len;
 };
 
-/*
- * Decodes %XX and takes the parts. False when it is none of the forms.
- */
-bool function_name_parse(struct function_name *out, const char *text, size_t len);
+enum lambda_target {
+	LAMBDA_INVOKE,        /* the name is filled in */
+	LAMBDA_NO_NAME,       /* Invoke, of what is no name */
+	LAMBDA_NO_QUALIFIER,  /* Invoke, with a Qualifier in the query that is too long */
+	LAMBDA_ANOTHER_TARGET /* anything else */
+};
 
-/*
- * The part of a request's target (without its query) between the prefix and the suffix of Invoke:
- * /2015-03-31/functions/NAME/invocations. False: it is another target.
- */
-bool invoke_target(const char *target, size_t len, const char **name, size_t *name_len);
+/* Takes a target apart: /2015-03-31/functions/NAME/invocations and a query, which may say more. */
+enum lambda_target lambda_target_parse(struct lambda_name *out, const char *target, size_t len);
+
+/* Decodes %XX and takes the parts. False when it is none of the forms. */
+bool lambda_name_parse(struct lambda_name *out, const char *text, size_t len);
 
 /* Whether a qualifier may look like that: a version, an alias or $LATEST. */
-bool qualifier_valid(const char *text, size_t len);
-
-/* The value of a parameter in the query of a target, undecoded. False: there is none. */
-bool query_value(const char *target, size_t len, const char *key, const char **value,
-		 size_t *value_len);
+bool lambda_qualifier_valid(const char *text, size_t len);
 
 #endif

@@ -27,6 +27,7 @@
 #define HTTP_WRITE_MS        60000u /* of an answer, until the client has taken it */
 #define HTTP_DROP_MAX        (64u << 20) /* bytes of a body that is too large, read to be polite */
 #define HTTP_SCRATCH         65536u
+#define HTTP_ID_LEN          36u /* bytes of a request's number: a UUID's */
 
 struct http_server;
 struct http_conn;
@@ -60,9 +61,10 @@ struct http_conn {
 	http_parser parser; /* method, version */
 	struct http_text target;
 	struct http_text body;
-	unsigned refuse;   /* 0, or the status that the request is to be refused with */
-	uint64_t first_ns; /* CLOCK_MONOTONIC when its first bytes were there */
-	void *opaque;      /* the handler's own */
+	unsigned refuse;          /* 0, or the status that the request is to be refused with */
+	uint64_t first_ns;        /* CLOCK_MONOTONIC when its first bytes were there */
+	void *opaque;             /* the handler's own, */
+	char id[HTTP_ID_LEN + 1]; /* and its number for the request */
 
 	/* The server's. */
 	struct http_server *server;

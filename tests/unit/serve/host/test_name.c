@@ -66,9 +66,9 @@ static void test_good(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
-		struct function_name n;
+		struct lambda_name n;
 
-		if (!function_name_parse(&n, good[i].text, strlen(good[i].text)))
+		if (!lambda_name_parse(&n, good[i].text, strlen(good[i].text)))
 			fail_msg("'%s' is a name", good[i].text);
 		assert_string_equal(n.name, good[i].name);
 		assert_string_equal(n.qualifier, good[i].qualifier);
@@ -79,33 +79,33 @@ static void test_good(void **state)
 
 static void test_bad(void **state)
 {
-	struct function_name n;
+	struct lambda_name n;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		if (function_name_parse(&n, bad[i], strlen(bad[i])))
+		if (lambda_name_parse(&n, bad[i], strlen(bad[i])))
 			fail_msg("'%s' is no name", bad[i]);
-	assert_false(function_name_parse(&n, "f\0g", 3));
-	assert_false(function_name_parse(&n, "\0", 1));
+	assert_false(lambda_name_parse(&n, "f\0g", 3));
+	assert_false(lambda_name_parse(&n, "\0", 1));
 }
 
 /* All forms together may have 170 bytes, decoded. */
 static void test_length(void **state)
 {
-	char text[3 * NAME_MAX_LEN + 4] = "";
-	struct function_name n;
+	char text[3 * LAMBDA_NAME_MAX + 4] = "";
+	struct lambda_name n;
 	size_t first;
 
 	(void)state;
 	first = (size_t)sprintf(text, "%sf:", "arn:aws:lambda:eu-west-1:123456789012:function:");
-	memset(text + first, 'q', NAME_MAX_LEN + 1 - first);
-	assert_true(function_name_parse(&n, text, NAME_MAX_LEN));
-	assert_int_equal(n.qualifier_len, NAME_MAX_LEN - first);
-	assert_false(function_name_parse(&n, text, NAME_MAX_LEN + 1));
-	for (unsigned i = 0; i <= NAME_MAX_LEN; i++)
+	memset(text + first, 'q', LAMBDA_NAME_MAX + 1 - first);
+	assert_true(lambda_name_parse(&n, text, LAMBDA_NAME_MAX));
+	assert_int_equal(n.qualifier_len, LAMBDA_NAME_MAX - first);
+	assert_false(lambda_name_parse(&n, text, LAMBDA_NAME_MAX + 1));
+	for (unsigned i = 0; i <= LAMBDA_NAME_MAX; i++)
 		memcpy(text + 3 * i, i == 1 ? "%3a" : "%61", 3);
-	assert_false(function_name_parse(&n, text, 3 * NAME_MAX_LEN)); /* a qualifier of 168 */
-	assert_true(function_name_parse(&n, text, 3 * 130));
+	assert_false(lambda_name_parse(&n, text, 3 * LAMBDA_NAME_MAX)); /* a qualifier of 168 */
+	assert_true(lambda_name_parse(&n, text, 3 * 130));
 	assert_int_equal(n.qualifier_len, 128);
 }
 
@@ -118,7 +118,7 @@ static void test_random(void **state)
 
 	(void)state;
 	for (unsigned round = 0; round < 200000; round++) {
-		struct function_name n;
+		struct lambda_name n;
 		size_t len = seed_below(&seed, round % 2 ? 8 : 64);
 		/* On the heap, so that a sanitizer sees a byte too many. */
 		char *exact = malloc(len + 1);
@@ -126,13 +126,13 @@ static void test_random(void **state)
 		for (size_t i = 0; i < len; i++)
 			exact[i] = letters[seed_below(&seed, sizeof(letters))];
 		exact = realloc(exact, len ? len : 1);
-		if (function_name_parse(&n, exact, len)) {
+		if (lambda_name_parse(&n, exact, len)) {
 			taken++;
 			assert_true(n.name >= n.text &&
-				    n.name + n.name_len <= n.text + NAME_MAX_LEN);
+				    n.name + n.name_len <= n.text + LAMBDA_NAME_MAX);
 			assert_true(function_name_valid(n.name, n.name_len));
 			assert_true(!n.qualifier_len ||
-				    qualifier_valid(n.qualifier, n.qualifier_len));
+				    lambda_qualifier_valid(n.qualifier, n.qualifier_len));
 		}
 		free(exact);
 	}
@@ -142,67 +142,75 @@ static void test_random(void **state)
 /* --- Targets --- */
 
 struct target {
-	const char *text, *name; /* NULL: it is another */
+	const char *text;
+	enum lambda_target wanted;
+	const char *name; /* of LAMBDA_INVOKE */
 };
 
 static void test_targets(void **state)
 {
 	static const struct target targets[] = {
-		{ "/2015-03-31/functions/f/invocations", "f" },
-		{ "/2015-03-31/functions/f/invocations?Qualifier=1/invocations", "f" },
-		{ "/2015-03-31/functions/a%3Ab/invocations?", "a%3Ab" },
-		{ "/2015-03-31/functions//invocations", "" },
-		{ "/2015-03-31/functions/invocations", NULL },
-		{ "/2015-03-31/functions/a/b/invocations", NULL },
-		{ "/2015-03-31/functions/f/invocations/", NULL },
-		{ "/2015-03-31/functions/f/invocation", NULL },
-		{ "/2015-03-31/functions/f", NULL },
-		{ "/2015-03-31/functions?/f/invocations", NULL },
-		{ "/2014-11-13/functions/f/invocations", NULL },
-		{ "2015-03-31/functions/f/invocations", NULL },
-		{ "/", NULL },
-		{ "?", NULL },
-		{ "", NULL },
+		{ "/2015-03-31/functions/f/invocations", LAMBDA_INVOKE, "f" },
+		{ "/2015-03-31/functions/f/invocations?x=/invocations", LAMBDA_INVOKE, "f" },
+		{ "/2015-03-31/functions/a%3Ab/invocations?", LAMBDA_INVOKE, "a" },
+		{ "/2015-03-31/functions//invocations", LAMBDA_NO_NAME, NULL },
+		{ "/2015-03-31/functions/./invocations", LAMBDA_NO_NAME, NULL },
+		{ "/2015-03-31/functions/invocations", LAMBDA_ANOTHER_TARGET, NULL },
+		{ "/2015-03-31/functions/a/b/invocations", LAMBDA_ANOTHER_TARGET, NULL },
+		{ "/2015-03-31/functions/f/invocations/", LAMBDA_ANOTHER_TARGET, NULL },
+		{ "/2015-03-31/functions/f/invocation", LAMBDA_ANOTHER_TARGET, NULL },
+		{ "/2015-03-31/functions/f", LAMBDA_ANOTHER_TARGET, NULL },
+		{ "/2015-03-31/functions?/f/invocations", LAMBDA_ANOTHER_TARGET, NULL },
+		{ "/2014-11-13/functions/f/invocations", LAMBDA_ANOTHER_TARGET, NULL },
+		{ "2015-03-31/functions/f/invocations", LAMBDA_ANOTHER_TARGET, NULL },
+		{ "/", LAMBDA_ANOTHER_TARGET, NULL },
+		{ "?", LAMBDA_ANOTHER_TARGET, NULL },
+		{ "", LAMBDA_ANOTHER_TARGET, NULL },
 	};
-	const char *name;
-	size_t len;
+	struct lambda_name n;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
 		const struct target *t = &targets[i];
 
-		assert_int_equal(invoke_target(t->text, strlen(t->text), &name, &len),
-				 t->name != NULL);
-		if (!t->name)
-			continue;
-		assert_int_equal(len, strlen(t->name));
-		assert_memory_equal(name, t->name, len);
+		if (lambda_target_parse(&n, t->text, strlen(t->text)) != t->wanted)
+			fail_msg("'%s' is taken for something else", t->text);
+		if (t->name)
+			assert_string_equal(n.name, t->name);
 	}
 }
 
+/* A query with %s in it, and whether that is a Qualifier. */
 static void test_queries(void **state)
 {
-	static const struct target queries[] = {
-		{ "/f?Q=1", "1" },        { "/f?Q=", "" },       { "/f?a=b&Q=c%20d&Q=e", "c%20d" },
-		{ "/f?&&Q=x&", "x" },     { "/f?Q=a=b", "a=b" }, { "/f?Q=?", "?" },
-		{ "/Q=1", NULL },         { "/f", NULL },        { "/f?", NULL },
-		{ "/f?Q", NULL },         { "/f?q=1", NULL },    { "/f?QQ=1", NULL },
-		{ "/f?aQ=1&Q2=3", NULL }, { "", NULL },
+	static const struct {
+		const char *query;
+		bool qualifier;
+	} queries[] = {
+		{ "Qualifier=%s", true },      { "a=b&Qualifier=%s&c=d", true },
+		{ "&&Qualifier=%s&", true },   { "Qualifier=%s&Qualifier=1", true },
+		{ "Qualifier=?=%s", true },    { "Qualifier=1&Qualifier=%s", false },
+		{ "Qualifier%s", false },      { "qualifier=%s", false },
+		{ "QQualifier=%s", false },    { "aQualifier=%s&Qualifier2=%s", false },
+		{ "Qualifier=&%s", false },    { "%s", false },
+		{ "Qualifier=1&a=%s", false }, { "%s&Qualifier=", false },
 	};
-	const char *value;
-	size_t len;
+	char value[LAMBDA_QUALIFIER_MAX + 2], query[1024], target[1200];
+	struct lambda_name n;
 
 	(void)state;
+	memset(value, 'q', sizeof(value));
+	value[LAMBDA_QUALIFIER_MAX + 1] = '\0';
 	for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++) {
-		const struct target *t = &queries[i];
-
-		assert_int_equal(query_value(t->text, strlen(t->text), "Q", &value, &len),
-				 t->name != NULL);
-		if (!t->name)
-			continue;
-		assert_int_equal(len, strlen(t->name));
-		assert_memory_equal(value, t->name, len);
+		snprintf(query, sizeof(query), queries[i].query, value, value);
+		snprintf(target, sizeof(target), "/2015-03-31/functions/f/invocations?%s", query);
+		if (lambda_target_parse(&n, target, strlen(target)) !=
+		    (queries[i].qualifier ? LAMBDA_NO_QUALIFIER : LAMBDA_INVOKE))
+			fail_msg("'%s' is taken for something else", queries[i].query);
 	}
+	snprintf(target, sizeof(target), "/2015-03-31/functions/f/invocations?Qualifier=%s",
+		 value + 1);
+	assert_int_equal(lambda_target_parse(&n, target, strlen(target)), LAMBDA_INVOKE);
 }
 
 /* --- What a caller is told --- */
@@ -336,7 +344,7 @@ static void test_origins(void **state)
 static void test_ids(void **state)
 {
 	struct client c = client_open(bed);
-	char ids[300][API_ID_LEN + 1];
+	char ids[300][HTTP_ID_LEN + 1];
 
 	(void)state;
 	for (unsigned i = 0; i < 300; i++) {
@@ -346,9 +354,9 @@ static void test_ids(void **state)
 		client_say(&c, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
 		at = strstr(c.in, "x-amzn-RequestId: ");
 		assert_non_null(at);
-		memcpy(ids[i], at + 18, API_ID_LEN);
-		ids[i][API_ID_LEN] = '\0';
-		for (unsigned k = 0; k < API_ID_LEN; k++)
+		memcpy(ids[i], at + 18, HTTP_ID_LEN);
+		ids[i][HTTP_ID_LEN] = '\0';
+		for (unsigned k = 0; k < HTTP_ID_LEN; k++)
 			if (k == 8 || k == 13 || k == 18 || k == 23)
 				assert_int_equal(ids[i][k], '-');
 			else
