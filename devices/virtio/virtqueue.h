@@ -14,6 +14,23 @@
  * ring (push) and moves used.idx on (publish). Nobody needs a lock: an entry is written before
  * the index that shows it.
  *
+ * A queue of eight at work. The guest has shown seven chains so far, entries 0 to 6; the device has
+ * popped six of them and given five back:
+ *
+ *     available ring          descriptors                                 used ring
+ *     idx 7                   0 | address | length | WRITE      |         idx 5
+ *      ...                    1 | address | length | NEXT       | 3 --.    ...
+ *     [4] 2  given back       2 | address | length | WRITE      |     |   [4] {2, 60}
+ *     [5] 0  at work          3 | address | length | NEXT WRITE | 4 <-'   [5]
+ *     [6] 1  to be popped     4 | address | length | WRITE      | <---'   [6]
+ *     [7]                      ...                                         ...
+ *
+ *     avail_next is 6: entry 6 is popped next. used_next is 5: what comes back is written there.
+ *
+ * Head 2 came back with 60 bytes written. Entry 6 is the chain 1, 3, 4: of it the device reads what
+ * descriptor 1 describes and writes to what 3 and 4 do. The device may give chains back in another
+ * order than it popped them, and used_next runs ahead of used.idx between push and publish.
+ *
  * Two questions remain. Does the guest want an interrupt for used buffers? Does the device want
  * a kick for available ones? Without EVENT_IDX each side has a flag that says "no" (2.7.7, 2.7.10).
  * With it each side names the index at which it wants to hear again: used_event and avail_event.
