@@ -2,6 +2,28 @@
 /*
  * The VM process gives up what it no longer needs (seccomp/confine.h). The filters'
  * instructions are in the program; docs/decisions/filter-at-build-time.md says why.
+ *
+ * Theory of operation. A VM process, and a shell of the function host is one, goes through these
+ * stages (serve/machine/ calls them), each of which only takes away:
+ *
+ *  1. Everything is opened, with the rights of who started it: kernel or snapshot, /dev/kvm, guest
+ *     memory, back ends. Files are checked as they are read. The rings of a saved machine are not
+ *     looked at yet. Whoever keeps the paths (a supervisor, the front) stands at a socket.
+ *  2. confine_privileges(): execve() could gain nothing any more; no core file, no debugger of the
+ *     same user; no capabilities. Those belong to a thread and are inherited by the threads that
+ *     it makes: so there is one at this moment.
+ *  3. The threads of further vCPUs and of the event loop are made, and wait. Not later, since the
+ *     filter knows no clone().
+ *  4. confine_process(): the filter of the process's role, for all threads at once (TSYNC). It
+ *     stands as long as the process; a call that it does not know ends it by SIGSYS. It knows no
+ *     open, socket, connect, exec, fork or ptrace, and lets no memory become executable.
+ *  5. Only now what the guest wrote is acted upon: devices start and read their rings, vCPUs enter
+ *     the guest. A shell reports to the front before, and hears of its first request now.
+ *
+ * What is needed after that comes as a descriptor over the socket: connections, files to save a
+ * machine into, a sealed template. Only the role shell may map one, and privately.
+ *
+ * Not here: namespaces, chroot, cgroups, a user of its own.
  */
 #include "seccomp/confine.h"
 
