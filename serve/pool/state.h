@@ -1,8 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of the pool share with each other and with nobody else. The lowest first, each
- * calls only those before it: pool_shell.c, pool_request.c, function.c, pool_build.c,
- * pool_events.c, pool_refill.c, pool.c.
+ * calls only those before it: shell.c, request.c, function.c, build.c, events.c, refill.c, pool.c.
+ *
+ * The states of a shell:
+ *
+ *           pool_build()              MESSAGE_SHELL
+ *     FREE --------------> BUILDING ---------+---------> BARE
+ *      ^                                     v            |
+ *      |     .---------------------------> ARMED          |
+ *      |     | reset                         |            |
+ *      |     |                MESSAGE_INVOKE +<-----------'
+ *      |     |                               v
+ *      |  TURNING <----------------------- RUNNING -----> HELD
+ *      |     |         MESSAGE_ANSWER        ^            ^ |
+ *      |     | keep           MESSAGE_INVOKE |            | |
+ *      |     '---------------------------> KEPT ----------' |
+ *      | reaped                               idle_timeout  |
+ *      '------ GOING <--------------------------------------'
+ *
+ * An answer leads to TURNING by policy reset or keep when the guest stands, else to HELD. BUILDING
+ * and TURNING lead to HELD, too, when template or settings changed meanwhile. HELD ends when it is
+ * quiet, when there are too many or when room is needed. Any but FREE may become GOING: let go when
+ * nobody wants it (BARE, ARMED, KEPT), killed when it is late, dies, says what it must not or its
+ * request is given up; and GOING itself is killed when it takes too long. With the spawner all end.
  */
 #ifndef VIRGA_SERVE_POOL_STATE_H
 #define VIRGA_SERVE_POOL_STATE_H
