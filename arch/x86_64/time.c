@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A vCPU's time: the TSC, relative to the machine's clock (arch/clock.c), the local
+ * A vCPU's time: the TSC, relative to the machine's clock (arch/x86_64/clock.c), the local
  * APIC's timer, and kvmclock's flag that it stood still.
  */
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The host end of the function channel (docs/function-channel.md): its life, what
- * goes to the guest, save and load. What comes from the guest: channel_parse.c.
+ * goes to the guest, save and load. What comes from the guest: parse.c.
  */
 #include "devices/channel/channel.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inside of a function channel, between channel.c and channel_parse.c. The
+ * The inside of a function channel, between channel.c and parse.c. The
  * guest may be hostile: what it can make this hold is one answer of
  * CHANNEL_PAYLOAD_MAX and one piece of log.
  */

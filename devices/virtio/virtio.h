@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The core of a virtio device (virtio 1.2, 2.1-2.5 and 3.1): status, features,
- * queues, interrupts. Below it lies a transport (virtio_mmio.h) that turns register
+ * queues, interrupts. Below it lies a transport (mmio.h) that turns register
  * accesses into these calls, above it a device that gives the queues a meaning.
  * Everything runs under the VM lock.
  */

@@ -221,7 +221,7 @@ bool vsock_wants_data(const struct vsock_conn *c);
 
 unsigned vsock_conn_index(const struct vsock_conn *c);
 
-/* --- Between vsock.c and vsock_packet.c; these wake nobody: packets are being moved --- */
+/* --- Between vsock.c and packet.c; these wake nobody: packets are being moved --- */
 
 /* The connection of these ports, unless it is free; NULL when there is none. */
 struct vsock_conn *vsock_find(struct vsock *v, uint32_t host_port, uint32_t guest_port);

@@ -9,7 +9,7 @@
 
 #include "serve/http/http.h"
 
-/* --- http_conn.c --- */
+/* --- conn.c --- */
 
 /* The list of connections: out of it, and in at its end as the one used last. */
 void http_unlink(struct http_conn *c);
@@ -42,7 +42,7 @@ void http_wait(struct http_conn *c, unsigned ms);
 /* The epoll events that it waits for. */
 void http_expect_events(struct http_conn *c, uint32_t events);
 
-/* --- http_request.c --- */
+/* --- request.c --- */
 
 /* Forgets the request before. */
 void http_request_begin(struct http_conn *c);

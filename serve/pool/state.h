@@ -71,7 +71,7 @@ struct pool_shell {
 	uint64_t since_us;             /* in this state */
 };
 
-/* --- pool_shell.c --- */
+/* --- shell.c --- */
 
 /* Into another state, and the list that goes with it. */
 void pool_set_state(struct pool_shell *s, enum pool_state state);
@@ -91,7 +91,7 @@ void pool_want_work(struct pool *pool);
 /* Lets those go that have answered, all or half: ends at the same time wait for the kernel together. */
 void pool_end_held(struct pool *pool, bool all);
 
-/* --- pool_request.c --- */
+/* --- request.c --- */
 
 /* The end of those that wait for its function. */
 void pool_queue(struct invocation *inv);
@@ -117,7 +117,7 @@ void pool_assign(struct pool_shell *s, struct function *f);
 /* One that shells of that shape can be made after; NULL: there is none. */
 struct version *shape_model(const struct pool *pool, const struct shape *shape);
 
-/* --- pool_build.c --- */
+/* --- build.c --- */
 
 /* The shell is no more, and what it used has a user less. */
 void pool_free(struct pool_shell *s);
@@ -137,7 +137,7 @@ void pool_make_room(struct pool *pool, const struct function *f);
 /* Gives waiting requests of f to shells that are ready; has some made for those that are left. */
 void pool_dispatch(struct pool *pool, struct function *f);
 
-/* --- pool_events.c --- */
+/* --- events.c --- */
 
 /* Has shells and the spawner heard. */
 void pool_events_init(struct pool *pool);
@@ -145,7 +145,7 @@ void pool_events_init(struct pool *pool);
 /* It said or did what it must not, or ended. */
 void pool_died(struct pool_shell *s, const char *why);
 
-/* --- pool_refill.c --- */
+/* --- refill.c --- */
 
 void refill_init(struct pool *pool);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot/snapshot/snapshot.c, snapshot_open.c, snapshot_load.c and inspect.c on a machine whose
+ * boot/snapshot/snapshot.c, open.c, load.c and the command inspect on a machine whose
  * vCPUs and clock are stand-ins: what belongs together, what is refused with which words,
  * that nothing of the machine changes before all is checked, the restore order, and
  * what happens to a reader under whom the directory is replaced.
