@@ -237,7 +237,7 @@ static void filter_add_comment(scmp_filter_ctx ctx, const struct role *role, con
 	wanted = strtok(text, " ");
 	if (wanted && !filter_is_role(wanted))
 		filter_say(file, "no role", wanted);
-	if (wanted && strcmp(wanted, role->name))
+	if (wanted && strcmp(wanted, role->name) != 0)
 		return;
 	for (name = strtok(names, " "); name; name = strtok(NULL, " ")) {
 		number = seccomp_syscall_resolve_name(name);

@@ -46,7 +46,7 @@ struct key {
 /* NOLINTBEGIN(bugprone-macro-parentheses) */
 /* The member's offset, if it is of that type; else it does not compile. */
 #define KEY_PLACE(owner, member, type) \
-	.offset = _Generic(((owner *)0)->member, type: offsetof(owner, member))
+	.offset = _Generic((__typeof__(((owner *)0)->member) *)NULL, type *: offsetof(owner, member))
 
 #define KEY_COUNT(owner, member, key, least, most) \
 	{ .name = key, .type = KEY_COUNT, KEY_PLACE(owner, member, uint32_t), .min = least, .max = most }
@@ -68,7 +68,7 @@ struct key {
 	{ .name = key, .type = KEY_WORD, KEY_PLACE(owner, member, uint32_t), .words = list }
 #define KEY_LIST(owner, member, counter, key) \
 	{ .name = key, .type = KEY_LIST, .offset = offsetof(owner, member), \
-	  .count = _Generic(((owner *)0)->counter, uint32_t: offsetof(owner, counter)), \
+	  .count = _Generic((__typeof__(((owner *)0)->counter) *)NULL, uint32_t *: offsetof(owner, counter)), \
 	  .max = sizeof(((owner *)0)->member) / sizeof(char *) }
 #define KEY_OTHER(key, setter) { .name = key, .type = KEY_OTHER, .set = setter }
 #define KEY_END { .name = NULL }

@@ -183,10 +183,10 @@ void api_request(void *opaque, struct http_conn *c)
 {
 	struct api *api = opaque;
 	struct function *f = NULL;
-	struct lambda_name name;
+	struct lambda_name name = { 0 };
 	enum lambda_refusal no;
 	char head[128];
-	bool dry;
+	bool dry = false;
 
 	api->requests++;
 	api_new_id(api, c->id);
