@@ -53,20 +53,21 @@ static int set_environment(void *object, const char *where, const json_t *value)
 	return 0;
 }
 
+static const struct key pool_keys[] = {
+	KEY_COUNT(struct function_config, pool_min, "min", 0, 4096),
+	KEY_COUNT(struct function_config, pool_max, "max", 0, 4096),
+	KEY_COUNT(struct function_config, pool_refill, "refill", 1, 100000),
+	KEY_END,
+};
+
 static int set_function_pool(void *object, const char *where, const json_t *value)
 {
-	static const struct key keys[] = {
-		KEY_COUNT(struct function_config, pool_min, "min", 0, 4096),
-		KEY_COUNT(struct function_config, pool_max, "max", 0, 4096),
-		KEY_COUNT(struct function_config, pool_refill, "refill", 1, 100000),
-		KEY_END,
-	};
 	struct function_config *f = object;
 	char place[256];
 	int ret;
 
 	snprintf(place, sizeof(place), "%s: pool", where);
-	ret = keys_set_json(keys, f, place, value);
+	ret = keys_set_json(pool_keys, f, place, value);
 	if (ret == 0 && f->pool_max < f->pool_min)
 		ret = failf(EINVAL, "%s: 'max' is %u, less than 'min', %u", place, f->pool_max,
 			    f->pool_min);
