@@ -388,11 +388,12 @@ int keys_each_word(const char *words, int (*set)(void *opaque, const char *key, 
 		   void *opaque)
 {
 	size_t size = strlen(words) + 1;
-	char *names = malloc(2 * size), *end = names, *word = names + size, *value;
+	char *names = malloc(2 * size), *end = names, *word, *value;
 	int ret = 0;
 
 	if (!names)
 		return failf(ENOMEM, "out of memory");
+	word = names + size;
 	while (ret == 0 && words) {
 		words = words_take(words, word);
 		value = strchr(word, '=');
