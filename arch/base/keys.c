@@ -26,8 +26,12 @@ struct key_source {
 /* The refusal; allowed says what is. */
 static int key_refuse(const struct key_source *from, const char *allowed)
 {
+	bool none = !from->text || !from->text[0];
+
 	if (from->where)
-		return failf(EINVAL, "%s: key '%s': %s", from->where, from->key->name, allowed);
+		return failf(EINVAL, "%s: key '%s': %s%s%.40s%s", from->where, from->key->name,
+			     allowed, none ? "" : ", not '", none ? "" : from->text,
+			     none ? "" : "'");
 	return failf(EINVAL, "%s '%.200s': %s", from->key->name, from->text, allowed);
 }
 
@@ -161,8 +165,9 @@ static int key_check_text(const struct key_source *from)
 		return 0;
 	if (from->where)
 		return failf(EINVAL,
-			     "%s: key '%s': must be a text of %" PRIu64 " to %" PRIu64 " bytes",
-			     from->where, key->name, key->min, key->max);
+			     "%s: key '%s': must be a text of %" PRIu64 " to %" PRIu64
+			     " bytes, not %zu",
+			     from->where, key->name, key->min, key->max, len);
 	return failf(EINVAL, "%s '%.40s%s' has %zu bytes; %" PRIu64 " to %" PRIu64 " are allowed",
 		     key->name, from->text, len > 40 ? "..." : "", len, key->min, key->max);
 }

@@ -184,12 +184,12 @@ BAD = [
     ('{"listn": 1}', "there is no key 'listn'"),
     ('{"shells": 0}', "'shells': a whole number from 1 to 8192"),
     ('{"bare": "x"}', "'bare': a whole number"),
-    ('{"listen": 1}', "'listen': an address"),
+    ('{"listen": 1}', "'listen': a text or up to 8"),
     ('{"functions": []}', "functions"),
     ('{"functions": {"a b": {}}}', "letters, digits, '-' and '_'"),
     ('{"functions": {"f": {"timeout": 0}}}', "function 'f': key 'timeout': seconds from 0.001"),
     ('{"functions": {"f": {"policy": "never"}}}', "once, reset and keep"),
-    ('{"functions": {"f": {"memory": "1K"}}}', "'memory': a size like"),
+    ('{"functions": {"f": {"memory": "1K"}}}', "'memory': 4M to 512G are allowed"),
     ('{"functions": {"f": {"pool": {"min": 3, "max": 2}}}}', "'max' is 2, less than 'min', 3"),
     ('{"functions": {"f": {"environment": {"a=b": "c"}}}}', "'environment'"),
     ('{"functions": {"f": {"environment": {"a": "%s"}}}}' % (4096 * "x"), "more than 4096 bytes"),
@@ -197,7 +197,7 @@ BAD = [
     ('{"functions": {"builtin": {"template": "x"}}}', "is the embedded guest and has no template"),
     ('{"functions": {"f": {"template": "nothing"}}}', "nothing"),
     ('{"functions": {"f": {}}}', "/f"),
-    ('{"functions": {"builtin": {"memory": "1M"}}}', "4 MiB"),
+    ('{"functions": {"builtin": {"memory": "1M"}}}', "4M to 512G"),
 ]
 
 

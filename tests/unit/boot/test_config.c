@@ -195,8 +195,9 @@ static void test_json_errors(void **state)
 		{ "{\"kernel\": null}", "key 'kernel': must be a text of 1 to 4095 bytes" },
 		{ "{\"cpus\": true}", "key 'cpus'" },
 		{ "{\"cpus\": 1, \"cpus\": 2}", "duplicate" },
-		{ "{\"cpus\": -1}", "key 'cpus': a whole number from 1 to 16" },
-		{ "{\"memory\": \"1M\"}", "key 'memory': 4M to 512G" },
+		{ "{\"cpus\": -1}",
+		  "key 'cpus': a whole number from 1 to 16 is allowed, not '-1'" },
+		{ "{\"memory\": \"1M\"}", "in whole pages of 4096 bytes, not '1M'" },
 		{ "{\"kernel\": \"a\\u0000b\"}", "line 1" },
 		{ "{} {}", "line 1" },
 	};

@@ -225,7 +225,7 @@ static void test_json(void **state)
 		  "F: part: there is no key 'tex'; there are: count, seconds, size, yes, "
 		  "text, checked, bytes, word, list, other" },
 		{ "{\"count\": 1}",
-		  "F: part: key 'count': a whole number from 2 to 4000000000 is allowed" },
+		  "F: part: key 'count': a whole number from 2 to 4000000000 is allowed, not '1'" },
 		{ "{\"count\": 2.5}",
 		  "F: part: key 'count': a whole number from 2 to 4000000000 is allowed" },
 		{ "{\"seconds\": \"1\"}",
@@ -235,14 +235,14 @@ static void test_json(void **state)
 		{ "{\"yes\": \"true\"}", "F: part: key 'yes': true or false are allowed" },
 		{ "{\"text\": 1}", "F: part: key 'text': must be a text of 1 to 8 bytes" },
 		{ "{\"text\": \"123456789\"}",
-		  "F: part: key 'text': must be a text of 1 to 8 bytes" },
+		  "F: part: key 'text': must be a text of 1 to 8 bytes, not 9" },
 		{ "{\"bytes\": \"x\"}",
 		  "F: part: key 'bytes': it can be said on the command line only" },
 		{ "{\"word\": 1}", "F: part: key 'word': red, green and blue are allowed" },
 		{ "{\"list\": [\"a\", 1]}",
 		  "F: part: key 'list': a text or up to 3 of them are allowed" },
 		{ "{\"list\": [\"a\", \"b\", \"c\", \"d\"]}",
-		  "F: part: key 'list': a text or up to 3 of them are allowed" },
+		  "F: part: key 'list': a text or up to 3 of them are allowed, not 'd'" },
 		{ "{\"other\": \"x\"}", "F: part: other: a number" },
 	};
 	json_t *printed;
