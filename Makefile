@@ -121,8 +121,9 @@ $B/obj/devices_table.o: $B/devices_table.c $B/flags | $(DEPS)/stamp
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 guest_sources := $(wildcard guest/builtin/*.S guest/builtin/*.c)
+layout        := arch/layout.h arch/$(ARCH)/layout.h
 
-$B/guest.elf: $(guest_sources) guest/builtin/guest.ld $(wildcard guest/*.h guest/builtin/*.h)
+$B/guest.elf: $(guest_sources) guest/builtin/guest.ld $(wildcard guest/*.h guest/builtin/*.h) $(layout)
 	$(call say,GUEST,$@)
 	@mkdir -p $(@D)
 	$(Q)gcc $(guest_flags) -s -o $@ -Wl,-T,guest/builtin/guest.ld $(guest_sources)

@@ -62,7 +62,8 @@ $B/asan/virga: $B/asan/test-obj/vmm.o $B/asan/test-obj/tests/asan_confine.o \
 guest_tests := $(patsubst tests/guest/%,$B/tests/guest/%.elf,$(basename \
 	$(wildcard tests/guest/*.S tests/guest/*.c)))
 guest_lib   := $(wildcard tests/guest/lib/*.S tests/guest/lib/*.c)
-guest_needs := $(guest_lib) tests/guest/guest.ld $(wildcard tests/guest/*.h tests/guest/lib/*.h)
+guest_needs := $(guest_lib) tests/guest/guest.ld $(wildcard tests/guest/*.h tests/guest/lib/*.h) \
+	$(layout)
 
 define guest_test
 	$(call say,GUEST,$@)

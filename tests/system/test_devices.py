@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which devices a machine has: by options, through templates and snapshots, and what is refused."""
+
+import json
+
+import pytest
+from helpers import Running, run
+from templates import SMALL, take_snapshot
+
+USUAL = "serial debug_exit power park virtio_vsock"
+
+# options, the devices of the machine in their order
+SETS = {
+    "usual": ([], USUAL),
+    "more": (["--device", "virtio_rng", "--device", "virtio_rng,name=second"],
+             f"{USUAL} virtio_rng virtio_rng"),
+    "vsock in the last slot": (
+        ["--device", "none", *("--device", "virtio_rng") * 31, "--device", "virtio_vsock",
+         "--device", "park"],
+        " ".join(["virtio_rng"] * 31) + " virtio_vsock park"),
+}
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize("options, devices", SETS.values(), ids=SETS)
+def test_template_has_the_list(virga, tmp_path, options, devices):
+    """31 more than one usual virtio device: the interrupt controller has more pins, too."""
+    template = tmp_path / "template"
+    done = run(virga, "template", "build", template, *SMALL, *options)
+    assert done.returncode == 0, done.stderr
+    shown = run(virga, "inspect", template).stdout
+    assert f"\ndevices   {devices}\n" in shown
+    done = run(virga, "invoke", template, "--data", "echo hello")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello", "")
+
+
+def test_snapshot_of_a_restored_machine_has_it_too(virga, tmp_path):
+    words = ["--device", "virtio_rng", "--control", tmp_path / "a"]
+    with Running(virga, "run", "--serial", "none", *SMALL, *words) as machine:
+        first = take_snapshot(virga, tmp_path / "a", tmp_path / "first")
+        assert machine.stop() == 0
+    with Running(virga, "restore", first, "--control", tmp_path / "b") as machine:
+        second = take_snapshot(virga, tmp_path / "b", tmp_path / "second")
+        assert machine.stop() == 0
+    for snapshot in (first, second):
+        shown = json.loads(run(virga, "inspect", snapshot, "--json").stdout)
+        assert [d["name"] for d in shown["devices"]] == [*USUAL.split(), "virtio_rng"]
+        assert shown["virtio_slots"] == 2
+        assert {"type": "virtio_rng", "name": "virtio_rng"} in shown["config"]["devices"]
+        assert run(virga, "invoke", snapshot, "--data", "echo on").stdout == "on"
+
+
+REFUSED = [
+    (["run", "--device", "wheel"], "there is no device 'wheel'; 'virga devices' lists"),
+    (["run", "--device", "serial,speed=9600"], "device serial: it has no key 'speed'"),
+    (["run", "--device", "serial,to=wheel"], "device serial: serial 'wheel'"),
+    (["run", "--device", "none"], "needs device virtio_vsock"),
+    (["run", *("--device", "virtio_rng") * 32], "virtio_rng: all 32 virtio slots are taken"),
+    (["clone", "TEMPLATE", "--device", "virtio_rng"], "device virtio_rng: a snapshot's machine has"),
+    (["invoke", "TEMPLATE", "--device", "none"], "device none: a snapshot's machine has"),
+]
+
+
+@pytest.fixture(scope="module")
+def template(virga, tmp_path_factory):
+    path = tmp_path_factory.mktemp("devices") / "template"
+    assert run(virga, "template", "build", path, *SMALL).returncode == 0
+    return path
+
+
+@pytest.mark.parametrize("words, sentence", REFUSED, ids=[str(i) for i in range(len(REFUSED))])
+def test_refused(virga, template, words, sentence):
+    done = run(virga, *[template if word == "TEMPLATE" else word for word in words])
+    assert done.returncode == 125
+    assert sentence in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_options_by_the_long_form(virga, template, tmp_path):
+    output = tmp_path / "serial"
+    done = run(virga, "invoke", template, "--device", f"serial,to=file:{output}")
+    assert done.returncode == 0 and output.exists()
+
+
+def test_devices_lists_keys(virga):
+    shown = run(virga, "devices").stdout
+    assert "virtio_rng" in shown and "to=WHERE" in shown and "path=PATH" in shown
+    lines = run(virga, "devices", "--json").stdout.splitlines()
+    assert [json.loads(line)["name"] for line in lines] == [*USUAL.split(), "virtio_rng"]
