@@ -48,7 +48,7 @@ struct snapshot {
  */
 int snapshot_open(struct snapshot *s, const char *path);
 
-/* The same, and what `template` says, which no start wants to know. */
+/* The same, and what `template` says, which is not read at a start. */
 int snapshot_open_template(struct snapshot *s, struct template_facts *facts, const char *path);
 void snapshot_close(struct snapshot *s);
 
