@@ -37,7 +37,7 @@ struct front {
 	struct http_server http;
 	struct http_handler handler;
 	struct pool pool;
-	struct api api;
+	struct lambda lambda;
 	struct log log;
 	struct catalog catalog;
 	int signal_fd;
@@ -174,9 +174,9 @@ static int front_init(struct front *f)
 
 	pthread_mutex_init(&f->lock, NULL);
 	loop_init(&f->loop);
-	f->handler = (struct http_handler){ .request = api_request,
-					    .gone = api_gone,
-					    .opaque = &f->api };
+	f->handler = (struct http_handler){ .request = lambda_request,
+					    .gone = lambda_gone,
+					    .opaque = &f->lambda };
 	ret = timers_reserve(&f->timers, 2 * HTTP_CONNECTIONS_MAX + config->shells + 64);
 	if (ret == 0)
 		ret = front_watch_signals(f);
@@ -189,7 +189,7 @@ static int front_init(struct front *f)
 		ret = http_init(&f->http, &f->loop, &f->timers, &f->handler);
 	if (ret < 0)
 		return ret;
-	api_init(&f->api, &f->http, &f->pool, &f->log);
+	lambda_init(&f->lambda, &f->http, &f->pool, &f->log);
 	f->catalog = (struct catalog){
 		.named_store = f->options->options->store,
 		.config_file = f->options->options->config_file,

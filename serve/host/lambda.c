@@ -21,18 +21,18 @@
 
 /* --- Request ids: UUIDs of random numbers (RFC 9562, 5.4) --- */
 
-static void api_new_id(struct api *api, char id[HTTP_ID_LEN + 1])
+static void lambda_new_id(struct lambda *lambda, char id[HTTP_ID_LEN + 1])
 {
 	const uint8_t *r;
 	char *p = id;
 
-	if (api->random_left < 16) {
-		if (getrandom(api->random, sizeof(api->random), 0) < 0)
-			memset(api->random, 0, sizeof(api->random));
-		api->random_left = sizeof(api->random);
+	if (lambda->random_left < 16) {
+		if (getrandom(lambda->random, sizeof(lambda->random), 0) < 0)
+			memset(lambda->random, 0, sizeof(lambda->random));
+		lambda->random_left = sizeof(lambda->random);
 	}
-	api->random_left -= 16;
-	r = api->random + api->random_left;
+	lambda->random_left -= 16;
+	r = lambda->random + lambda->random_left;
 	for (unsigned i = 0; i < 16; i++) {
 		uint8_t byte = i == 6 ? (r[i] & 0x0f) | 0x40 : i == 8 ? (r[i] & 0x3f) | 0x80 : r[i];
 
@@ -46,7 +46,7 @@ static void api_new_id(struct api *api, char id[HTTP_ID_LEN + 1])
 
 /* --- A request --- */
 
-static bool api_wants_tail(const struct http_conn *c)
+static bool lambda_wants_tail(const struct http_conn *c)
 {
 	const struct http_text *type = http_header(c, "x-amz-log-type");
 
@@ -54,7 +54,7 @@ static bool api_wants_tail(const struct http_conn *c)
 }
 
 /* What kind of invocation it is: *dry, or one to run. */
-static enum lambda_refusal api_check_type(struct http_conn *c, bool *dry)
+static enum lambda_refusal lambda_check_type(struct http_conn *c, bool *dry)
 {
 	const struct http_text *type = http_header(c, "x-amz-invocation-type");
 
@@ -64,7 +64,7 @@ static enum lambda_refusal api_check_type(struct http_conn *c, bool *dry)
 	return http_is(type, "event") ? REFUSE_EVENT : REFUSE_TYPE;
 }
 
-static void api_throttle(struct api_call *call)
+static void lambda_throttle(struct lambda_call *call)
 {
 	const struct function *f = call->inv.function;
 	struct http_conn *c = call->conn;
@@ -74,39 +74,39 @@ static void api_throttle(struct api_call *call)
 	call->inv.function->stats.results[RESULT_THROTTLED]++;
 	snprintf(text, sizeof(text), "Rate exceeded: %u requests run and %u wait for %s", f->active,
 		 f->waiting, f->config.name);
-	status = api_refuse(c, REFUSE_RATE, text);
-	api_log(call, NULL, status, RESULT_THROTTLED, 0, monotonic_ns());
+	status = lambda_refuse(c, REFUSE_RATE, text);
+	lambda_log(call, NULL, status, RESULT_THROTTLED, 0, monotonic_ns());
 	free(call);
 }
 
 /* No shell is spent on a payload that is quickly seen to be wrong; nobody waits for a long look. */
-static bool api_is_wrong(const struct api_call *call)
+static bool lambda_is_wrong(const struct lambda_call *call)
 {
 	return call->inv.function->config.json && call->inv.payload_len <= INVOCATION_LOOK_MAX &&
 	       !json_text_valid(call->inv.payload, call->inv.payload_len);
 }
 
-static void api_invoke(struct api *api, struct http_conn *c, struct function *f)
+static void lambda_invoke(struct lambda *lambda, struct http_conn *c, struct function *f)
 {
-	struct api_call *call = malloc(sizeof(*call));
+	struct lambda_call *call = malloc(sizeof(*call));
 
 	if (!call) {
-		api_refuse(c, REFUSE_HOST_FAILED, "out of memory");
+		lambda_refuse(c, REFUSE_HOST_FAILED, "out of memory");
 		return;
 	}
-	*call = (struct api_call){
+	*call = (struct lambda_call){
 		.inv = {
 			.function = f,
 			.deadline_us = monotonic_us() + f->config.timeout_ms * 1000ull,
 			.payload = c->body.data,
 			.payload_len = c->body.len,
-			.done = api_done,
+			.done = lambda_done,
 			.opaque = call,
 		},
-		.api = api,
+		.lambda = lambda,
 		.conn = c,
 		.first_ns = c->first_ns,
-		.tail = api_wants_tail(c),
+		.tail = lambda_wants_tail(c),
 	};
 	memcpy(call->id, c->id, sizeof(call->id));
 	if (f->config.json && !c->body.len) { /* what an SDK sends when it is given nothing */
@@ -114,14 +114,14 @@ static void api_invoke(struct api *api, struct http_conn *c, struct function *f)
 		call->inv.payload_len = 2;
 	}
 	c->opaque = call;
-	if (api_is_wrong(call))
-		api_done(&call->inv, &(struct invocation_end){ .outcome = OUTCOME_NOT_JSON });
-	else if (!pool_invoke(api->pool, &call->inv))
-		api_throttle(call);
+	if (lambda_is_wrong(call))
+		lambda_done(&call->inv, &(struct invocation_end){ .outcome = OUTCOME_NOT_JSON });
+	else if (!pool_invoke(lambda->pool, &call->inv))
+		lambda_throttle(call);
 }
 
 /* Whether a host, with a port or without, is this machine by a name that nobody else can give it. */
-static bool api_is_local(const char *host, size_t len)
+static bool lambda_is_local(const char *host, size_t len)
 {
 	for (size_t i = len; i-- > 0 && host[i] >= '0' && host[i] <= '9';)
 		if (i && host[i - 1] == ':') {
@@ -138,24 +138,24 @@ static bool api_is_local(const char *host, size_t len)
  * A page in a browser must not use a host that trusts whoever reaches it: neither as itself (RFC 6454,
  * 6.2) nor under a name of its own that it has made lead here.
  */
-static enum lambda_refusal api_foreign(const struct http_conn *c)
+static enum lambda_refusal lambda_foreign(const struct http_conn *c)
 {
 	static const char scheme[] = "http://";
 	const size_t at = sizeof(scheme) - 1;
 	const struct http_text *origin = http_header(c, "origin"), *host = http_header(c, "host");
 
 	if (origin && (origin->len < at || memcmp(origin->data, scheme, at) != 0 ||
-		       !api_is_local(origin->data + at, origin->len - at)))
+		       !lambda_is_local(origin->data + at, origin->len - at)))
 		return REFUSE_ORIGIN;
-	if (c->tcp && host && !api_is_local(host->data, host->len))
+	if (c->tcp && host && !lambda_is_local(host->data, host->len))
 		return REFUSE_HOST;
 	return REFUSE_NOT;
 }
 
 /* What the request names, or why it is refused whatever it names. */
-static enum lambda_refusal api_check(const struct http_conn *c, struct lambda_name *name)
+static enum lambda_refusal lambda_check(const struct http_conn *c, struct lambda_name *name)
 {
-	enum lambda_refusal no = c->refuse ? api_refusal_of(c->refuse) : api_foreign(c);
+	enum lambda_refusal no = c->refuse ? lambda_refusal_of(c->refuse) : lambda_foreign(c);
 	enum lambda_target target;
 
 	if (no)
@@ -170,59 +170,62 @@ static enum lambda_refusal api_check(const struct http_conn *c, struct lambda_na
 					       : REFUSE_NOT;
 }
 
-static void api_refuse_function(struct http_conn *c, const char *name, const struct function *f)
+static void lambda_refuse_function(struct http_conn *c, const char *name, const struct function *f)
 {
 	char text[256];
 
 	snprintf(text, sizeof(text), "Function not found: %s%s", name,
 		 f ? " (its template is being loaded, or could not be)" : "");
-	api_refuse(c, REFUSE_FUNCTION, text);
+	lambda_refuse(c, REFUSE_FUNCTION, text);
 }
 
-void api_request(void *opaque, struct http_conn *c)
+void lambda_request(void *opaque, struct http_conn *c)
 {
-	struct api *api = opaque;
+	struct lambda *lambda = opaque;
 	struct function *f = NULL;
 	struct lambda_name name = { 0 };
 	enum lambda_refusal no;
 	char head[128];
 	bool dry = false;
 
-	api->requests++;
-	api_new_id(api, c->id);
-	no = api_check(c, &name);
-	if (no == REFUSE_TARGET && report_request(api, c))
+	lambda->requests++;
+	lambda_new_id(lambda, c->id);
+	no = lambda_check(c, &name);
+	if (no == REFUSE_TARGET && report_request(lambda, c))
 		return;
 	if (!no) {
-		f = function_find(api->pool, name.name, name.name_len);
-		no = f && f->version ? api_check_type(c, &dry) : REFUSE_FUNCTION;
+		f = function_find(lambda->pool, name.name, name.name_len);
+		no = f && f->version ? lambda_check_type(c, &dry) : REFUSE_FUNCTION;
 	}
 	if (no == REFUSE_FUNCTION) {
-		api_refuse_function(c, name.name, f);
+		lambda_refuse_function(c, name.name, f);
 	} else if (no) {
-		api_refuse(c, no, NULL);
+		lambda_refuse(c, no, NULL);
 	} else if (dry) {
 		snprintf(head, sizeof(head), "x-amzn-RequestId: %s\r\n", c->id);
 		http_respond(c, 204, head, NULL, 0);
 	} else {
-		api_invoke(api, c, f);
+		lambda_invoke(lambda, c, f);
 	}
 }
 
-void api_gone(void *opaque, struct http_conn *c)
+void lambda_gone(void *opaque, struct http_conn *c)
 {
-	struct api_call *call = c->opaque;
+	struct lambda_call *call = c->opaque;
 
 	(void)opaque;
 	if (!call)
 		return;
-	pool_cancel(call->api->pool, &call->inv);
+	pool_cancel(call->lambda->pool, &call->inv);
 	call->inv.function->stats.results[RESULT_CANCELLED]++;
-	api_log(call, NULL, 499, RESULT_CANCELLED, 0, monotonic_ns());
+	lambda_log(call, NULL, 499, RESULT_CANCELLED, 0, monotonic_ns());
 	free(call);
 }
 
-void api_init(struct api *api, struct http_server *http, struct pool *pool, struct log *log)
+void lambda_init(struct lambda *lambda, struct http_server *http, struct pool *pool,
+		 struct log *log)
 {
-	*api = (struct api){ .http = http, .pool = pool, .log = log, .start_us = monotonic_us() };
+	*lambda = (struct lambda){
+		.http = http, .pool = pool, .log = log, .start_us = monotonic_us()
+	};
 }

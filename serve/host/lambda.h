@@ -10,7 +10,7 @@
 #include "serve/http/http.h"
 #include "serve/pool/pool.h"
 
-struct api {
+struct lambda {
 	struct http_server *http;
 	struct pool *pool;
 	struct log *log;
@@ -20,10 +20,11 @@ struct api {
 	uint8_t random[1024]; /* for request ids */
 };
 
-void api_init(struct api *api, struct http_server *http, struct pool *pool, struct log *log);
+void lambda_init(struct lambda *lambda, struct http_server *http, struct pool *pool,
+		 struct log *log);
 
 /* struct http_handler's. */
-void api_request(void *opaque, struct http_conn *c);
-void api_gone(void *opaque, struct http_conn *c);
+void lambda_request(void *opaque, struct http_conn *c);
+void lambda_gone(void *opaque, struct http_conn *c);
 
 #endif

@@ -16,19 +16,19 @@
 #include "arch/base/base64.h"
 #include "arch/base/clock.h"
 
-#define API_RETRY_S  "1"   /* when a caller that was one too many may come again */
-#define API_TEXT_MAX 4096u /* bytes of a sentence in an answer */
+#define LAMBDA_RETRY_S  "1"   /* when a caller that was one too many may come again */
+#define LAMBDA_TEXT_MAX 4096u /* bytes of a sentence in an answer */
 
 /* --- The log line --- */
 
-static int64_t api_since_us(uint64_t from_ns, uint64_t ns)
+static int64_t lambda_since_us(uint64_t from_ns, uint64_t ns)
 {
 	return ns ? (int64_t)(ns - from_ns) / 1000 : -1;
 }
 
 /* Stages as microseconds from the request's first byte, those that there were. */
-static size_t api_log_stages(char *text, size_t size, const struct api_call *call,
-			     const struct answer_head *head, uint64_t done_ns)
+static size_t lambda_log_stages(char *text, size_t size, const struct lambda_call *call,
+				const struct answer_head *head, uint64_t done_ns)
 {
 	static const char *const names[SHELL_STAGES] = {
 		"received", "mapped", "populated", "loaded", "entered", "answered",
@@ -37,18 +37,18 @@ static size_t api_log_stages(char *text, size_t size, const struct api_call *cal
 
 	if (call->inv.sent_ns)
 		at += (size_t)snprintf(text, size, "\"sent\":%" PRId64 ",",
-				       api_since_us(call->first_ns, call->inv.sent_ns));
+				       lambda_since_us(call->first_ns, call->inv.sent_ns));
 	for (unsigned i = 0; head && i < SHELL_STAGES; i++)
 		if (head->stages_ns[i])
 			at += (size_t)snprintf(text + at, size - at, "\"%s\":%" PRId64 ",",
 					       names[i],
-					       api_since_us(call->first_ns, head->stages_ns[i]));
+					       lambda_since_us(call->first_ns, head->stages_ns[i]));
 	return at + (size_t)snprintf(text + at, size - at, "\"done\":%" PRId64,
-				     api_since_us(call->first_ns, done_ns));
+				     lambda_since_us(call->first_ns, done_ns));
 }
 
-void api_log(const struct api_call *call, const struct answer_head *head, unsigned status,
-	     enum result result, size_t response_len, uint64_t done_ns)
+void lambda_log(const struct lambda_call *call, const struct answer_head *head, unsigned status,
+		enum result result, size_t response_len, uint64_t done_ns)
 {
 	const struct function *f = call->inv.function;
 	char line[1024], stages[512], when[40], reset[40] = "";
@@ -59,7 +59,7 @@ void api_log(const struct api_call *call, const struct answer_head *head, unsign
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
-	api_log_stages(stages, sizeof(stages), call, head, done_ns);
+	lambda_log_stages(stages, sizeof(stages), call, head, done_ns);
 	if (head && head->reset_us)
 		snprintf(reset, sizeof(reset), "\"reset_us\":%u,", head->reset_us);
 	n = snprintf(line, sizeof(line),
@@ -70,15 +70,15 @@ void api_log(const struct api_call *call, const struct answer_head *head, unsign
 		     call->inv.sent_ns ? tier_name(call->inv.tier) : "none", result_name(result),
 		     status, call->inv.payload_len, response_len, reset, stages);
 	if (n > 0 && (size_t)n < sizeof(line))
-		log_add(call->api->log, line, (size_t)n);
+		log_add(call->lambda->log, line, (size_t)n);
 }
 
 /* --- Errors --- */
 
 /* A JSON text of bytes that may be anything; the caller frees. NULL: out of memory. */
-static json_t *api_text(const char *data, size_t len)
+static json_t *lambda_text(const char *data, size_t len)
 {
-	char clean[API_TEXT_MAX];
+	char clean[LAMBDA_TEXT_MAX];
 	json_t *text;
 
 	if (len > sizeof(clean))
@@ -95,7 +95,7 @@ static const struct {
 	unsigned status;
 	const char *type;
 	const char *message; /* NULL: it is always another */
-} api_refusals[] = {
+} lambda_refusals[] = {
 	[REFUSE_TOO_LARGE] = { 413, "RequestTooLargeException",
 			       "the request's payload is larger than 6291456 bytes" },
 	[REFUSE_HEAD_TOO_LARGE] = { 431, "RequestHeaderFieldsTooLargeException",
@@ -138,33 +138,33 @@ static const struct {
 	[REFUSE_HOST_FAILED] = { 500, "ServiceException", NULL },
 };
 
-enum lambda_refusal api_refusal_of(unsigned status)
+enum lambda_refusal lambda_refusal_of(unsigned status)
 {
 	enum lambda_refusal i = REFUSE_TOO_LARGE;
 
-	while (i < REFUSE_MALFORMED && api_refusals[i].status != status)
+	while (i < REFUSE_MALFORMED && lambda_refusals[i].status != status)
 		i++;
 	return i;
 }
 
-unsigned api_refuse(struct http_conn *c, enum lambda_refusal refusal, const char *message)
+unsigned lambda_refuse(struct http_conn *c, enum lambda_refusal refusal, const char *message)
 {
-	const unsigned status = api_refusals[refusal].status;
+	const unsigned status = lambda_refusals[refusal].status;
 	json_t *body = json_object();
 	char head[256], *text;
 
 	if (!message)
-		message = api_refusals[refusal].message;
+		message = lambda_refusals[refusal].message;
 	json_object_set_new(body, "Type", json_string(status < 500 ? "User" : "Service"));
-	json_object_set_new(body, "Message", api_text(message, strlen(message)));
+	json_object_set_new(body, "Message", lambda_text(message, strlen(message)));
 	text = json_dumps(body, JSON_COMPACT);
 	json_decref(body);
 	snprintf(head, sizeof(head),
 		 "Content-Type: application/json\r\nx-amzn-ErrorType: %s\r\n"
 		 "x-amzn-RequestId: %s\r\n%s",
-		 api_refusals[refusal].type, c->id,
+		 lambda_refusals[refusal].type, c->id,
 		 status == 405                    ? "Allow: POST\r\n"
-		 : status == 429 || status == 503 ? "Retry-After: " API_RETRY_S "\r\n"
+		 : status == 429 || status == 503 ? "Retry-After: " LAMBDA_RETRY_S "\r\n"
 						  : "");
 	http_respond(c, status, head, text ? text : "{}", text ? strlen(text) : 2);
 	free(text);
@@ -172,7 +172,7 @@ unsigned api_refuse(struct http_conn *c, enum lambda_refusal refusal, const char
 }
 
 /* What went wrong inside the guest, as the names of AWS Lambda's runtimes have it. */
-static const char *api_error_type(const struct invocation_end *end)
+static const char *lambda_error_type(const struct invocation_end *end)
 {
 	if (end->timed_out)
 		return "Sandbox.Timedout";
@@ -195,7 +195,7 @@ static const char *api_error_type(const struct invocation_end *end)
 }
 
 /* {"errorType", "errorMessage"}; the caller frees. */
-static char *api_error_body(const struct api_call *call, const struct invocation_end *end)
+static char *lambda_error_body(const struct lambda_call *call, const struct invocation_end *end)
 {
 	json_t *body = json_object();
 	char late[128], *text;
@@ -206,9 +206,9 @@ static char *api_error_body(const struct api_call *call, const struct invocation
 			 call->inv.function->config.timeout_ms / 1000.0);
 		json_object_set_new(body, "errorMessage", json_string(late));
 	} else {
-		json_object_set_new(body, "errorMessage", api_text(end->data, end->len));
+		json_object_set_new(body, "errorMessage", lambda_text(end->data, end->len));
 	}
-	json_object_set_new(body, "errorType", json_string(api_error_type(end)));
+	json_object_set_new(body, "errorType", json_string(lambda_error_type(end)));
 	text = json_dumps(body, JSON_COMPACT);
 	json_decref(body);
 	return text;
@@ -216,7 +216,7 @@ static char *api_error_body(const struct api_call *call, const struct invocation
 
 /* --- The end of an invocation --- */
 
-static enum result api_result(const struct invocation_end *end)
+static enum result lambda_result(const struct invocation_end *end)
 {
 	if (end->throttled)
 		return RESULT_THROTTLED;
@@ -235,8 +235,8 @@ static enum result api_result(const struct invocation_end *end)
 }
 
 /* The headers of a 200; the log's end is at most 4 KiB, 5.4 as base64. */
-static void api_head(const struct api_call *call, const struct invocation_end *end, bool error,
-		     char *head, size_t size)
+static void lambda_head(const struct lambda_call *call, const struct invocation_end *end,
+			bool error, char *head, size_t size)
 {
 	char *log = call->tail ? base64_encode(end->log ? end->log : "", end->log_len) : NULL;
 
@@ -251,45 +251,45 @@ static void api_head(const struct api_call *call, const struct invocation_end *e
 	free(log);
 }
 
-static void api_answer(struct api_call *call, const struct invocation_end *end, enum result result,
-		       unsigned *status, size_t *len)
+static void lambda_answer(struct lambda_call *call, const struct invocation_end *end,
+			  enum result result, unsigned *status, size_t *len)
 {
 	struct http_conn *c = call->conn;
-	char head[HTTP_HEAD_MAX / 2], text[API_TEXT_MAX], *body;
+	char head[HTTP_HEAD_MAX / 2], text[LAMBDA_TEXT_MAX], *body;
 
 	*status = 200;
 	*len = end->len;
 	switch (result) {
 	case RESULT_OK:
-		api_head(call, end, false, head, sizeof(head));
+		lambda_head(call, end, false, head, sizeof(head));
 		http_respond(c, 200, head, end->data, end->len);
 		break;
 	case RESULT_FUNCTION_ERROR:
 	case RESULT_TIMEOUT:
-		body = api_error_body(call, end);
+		body = lambda_error_body(call, end);
 		*len = body ? strlen(body) : 0;
-		api_head(call, end, true, head, sizeof(head));
+		lambda_head(call, end, true, head, sizeof(head));
 		http_respond(c, 200, head, body, *len);
 		free(body);
 		break;
 	case RESULT_THROTTLED:
-		*status = api_refuse(c, REFUSE_WAITED, NULL);
+		*status = lambda_refuse(c, REFUSE_WAITED, NULL);
 		break;
 	case RESULT_BAD_REQUEST:
-		*status = api_refuse(c, REFUSE_PAYLOAD, NULL);
+		*status = lambda_refuse(c, REFUSE_PAYLOAD, NULL);
 		break;
 	default:
 		snprintf(text, sizeof(text), "%.*s", (int)(end->len < 1000 ? end->len : 1000),
 			 (const char *)end->data);
-		*status = api_refuse(c, REFUSE_HOST_FAILED, text);
+		*status = lambda_refuse(c, REFUSE_HOST_FAILED, text);
 	}
 }
 
-void api_done(struct invocation *inv, const struct invocation_end *end)
+void lambda_done(struct invocation *inv, const struct invocation_end *end)
 {
-	struct api_call *call = inv->opaque;
+	struct lambda_call *call = inv->opaque;
 	struct function_stats *stats = &inv->function->stats;
-	enum result result = api_result(end);
+	enum result result = lambda_result(end);
 	struct answer_head head;
 	uint64_t done_ns;
 	unsigned status;
@@ -298,11 +298,11 @@ void api_done(struct invocation *inv, const struct invocation_end *end)
 	/* Answering may bring the connection's next request, which goes through the same buffers. */
 	if (end->head)
 		head = *end->head;
-	api_answer(call, end, result, &status, &len);
+	lambda_answer(call, end, result, &status, &len);
 	done_ns = monotonic_ns();
 	stats->results[result]++;
 	if (result == RESULT_OK)
 		histogram_add(&stats->latency[inv->tier], (done_ns - call->first_ns) / 1000);
-	api_log(call, end->head ? &head : NULL, status, result, len, done_ns);
+	lambda_log(call, end->head ? &head : NULL, status, result, len, done_ns);
 	free(call);
 }

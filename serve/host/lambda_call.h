@@ -7,9 +7,9 @@
 
 #include "serve/host/lambda.h"
 
-struct api_call {
+struct lambda_call {
 	struct invocation inv;
-	struct api *api;
+	struct lambda *lambda;
 	struct http_conn *conn;
 	uint64_t first_ns;        /* its first bytes */
 	bool tail;                /* the log is wanted */
@@ -48,16 +48,16 @@ enum lambda_refusal {
  * Answers with an error of the interface: its name in a header, what happened in the body. message:
  * NULL for what there is to say in general. Returns the status. c may be gone afterwards.
  */
-unsigned api_refuse(struct http_conn *c, enum lambda_refusal refusal, const char *message);
+unsigned lambda_refuse(struct http_conn *c, enum lambda_refusal refusal, const char *message);
 
 /* That of a status of struct http_conn's refuse. */
-enum lambda_refusal api_refusal_of(unsigned status);
+enum lambda_refusal lambda_refusal_of(unsigned status);
 
 /* struct invocation's done: answers, logs, counts, frees the call. */
-void api_done(struct invocation *inv, const struct invocation_end *end);
+void lambda_done(struct invocation *inv, const struct invocation_end *end);
 
 /* The line in the log. head: NULL when no shell answered. */
-void api_log(const struct api_call *call, const struct answer_head *head, unsigned status,
-	     enum result result, size_t response_len, uint64_t done_ns);
+void lambda_log(const struct lambda_call *call, const struct answer_head *head, unsigned status,
+		enum result result, size_t response_len, uint64_t done_ns);
 
 #endif

@@ -153,10 +153,10 @@ static void metrics_pools(const struct pool *pool, FILE *out)
 			f->config.name, f->version ? f->version->tag : "", f->version != NULL);
 }
 
-static void metrics_host(struct api *api, FILE *out)
+static void metrics_host(struct lambda *lambda, FILE *out)
 {
-	const struct pool *pool = api->pool;
-	const struct http_server *http = api->http;
+	const struct pool *pool = lambda->pool;
+	const struct http_server *http = lambda->http;
 	unsigned bare = 0;
 
 	for (const struct shape *shape = pool->shapes; shape; shape = shape->next)
@@ -181,18 +181,20 @@ static void metrics_host(struct api *api, FILE *out)
 		    http->turned_away);
 	metrics_one(out, "connections_broken_total", "counter", "Ended in the middle of something.",
 		    http->broken);
-	metrics_one(out, "requests_total", "counter", "HTTP requests of all kinds.", api->requests);
+	metrics_one(out, "requests_total", "counter", "HTTP requests of all kinds.",
+		    lambda->requests);
 	metrics_one(out, "log_lines_dropped_total", "counter", "Log lines that nobody took.",
-		    log_dropped(api->log));
+		    log_dropped(lambda->log));
 	metrics_family(out, "uptime_seconds", "gauge", "Since the front began.");
-	fprintf(out, "virga_uptime_seconds %.3f\n", (double)(monotonic_us() - api->start_us) / 1e6);
+	fprintf(out, "virga_uptime_seconds %.3f\n",
+		(double)(monotonic_us() - lambda->start_us) / 1e6);
 	metrics_family(out, "build_info", "gauge", "The program.");
 	fputs("virga_build_info{version=\"" VIRGA_VERSION "\"} 1\n", out);
 }
 
-void report_metrics(struct api *api, FILE *out)
+void report_metrics(struct lambda *lambda, FILE *out)
 {
-	metrics_requests(api->pool, out);
-	metrics_pools(api->pool, out);
-	metrics_host(api, out);
+	metrics_requests(lambda->pool, out);
+	metrics_pools(lambda->pool, out);
+	metrics_host(lambda, out);
 }

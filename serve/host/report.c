@@ -10,12 +10,12 @@
 struct report {
 	const char *path;
 	const char *head;
-	void (*write)(struct api *api, FILE *out);
+	void (*write)(struct lambda *lambda, FILE *out);
 };
 
-static void report_health(struct api *api, FILE *out)
+static void report_health(struct lambda *lambda, FILE *out)
 {
-	fputs(api->http->draining ? "draining\n" : "ok\n", out);
+	fputs(lambda->http->draining ? "draining\n" : "ok\n", out);
 }
 
 static const struct report reports[] = {
@@ -41,7 +41,7 @@ static const struct report *report_find(const struct http_conn *c)
 	return NULL;
 }
 
-bool report_request(struct api *api, struct http_conn *c)
+bool report_request(struct lambda *lambda, struct http_conn *c)
 {
 	const struct report *report = report_find(c);
 	unsigned status = 200;
@@ -53,11 +53,11 @@ bool report_request(struct api *api, struct http_conn *c)
 		return false;
 	out = open_memstream(&text, &len);
 	if (out) {
-		report->write(api, out);
+		report->write(lambda, out);
 		if (fclose(out) != 0)
 			len = 0;
 	}
-	if (report->write == report_health && api->http->draining)
+	if (report->write == report_health && lambda->http->draining)
 		status = 503;
 	http_respond(c, text && len ? status : 500, report->head, text ? text : "", len);
 	free(text);

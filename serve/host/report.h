@@ -11,11 +11,11 @@
 #include "serve/host/lambda.h"
 
 /* Answers a request for one of these. False: it is for something else. */
-bool report_request(struct api *api, struct http_conn *c);
+bool report_request(struct lambda *lambda, struct http_conn *c);
 
 /* serve/host/metrics.c, serve/host/status.c, serve/host/status_page.c: write the whole text. */
-void report_metrics(struct api *api, FILE *out);
-void report_status(struct api *api, FILE *out);
-void report_page(struct api *api, FILE *out);
+void report_metrics(struct lambda *lambda, FILE *out);
+void report_status(struct lambda *lambda, FILE *out);
+void report_page(struct lambda *lambda, FILE *out);
 
 #endif

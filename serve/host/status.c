@@ -88,9 +88,9 @@ static json_t *status_function(const struct function *f)
 	return object;
 }
 
-void report_status(struct api *api, FILE *out)
+void report_status(struct lambda *lambda, FILE *out)
 {
-	const struct pool *pool = api->pool;
+	const struct pool *pool = lambda->pool;
 	json_t *object = json_object(), *functions = json_array();
 	unsigned bare = 0;
 	char *text;
@@ -102,10 +102,10 @@ void report_status(struct api *api, FILE *out)
 			json_array_append_new(functions, status_function(f));
 	json_object_set_new(object, "version", json_string(VIRGA_VERSION));
 	json_object_set_new(object, "state",
-			    json_string(api->http->draining ? "draining" : "ready"));
+			    json_string(lambda->http->draining ? "draining" : "ready"));
 	json_object_set_new(object, "uptime_s",
-			    json_real((double)(monotonic_us() - api->start_us) / 1e6));
-	json_object_set_new(object, "connections", status_count(api->http->count));
+			    json_real((double)(monotonic_us() - lambda->start_us) / 1e6));
+	json_object_set_new(object, "connections", status_count(lambda->http->count));
 	json_object_set_new(object, "shells", status_count(pool->alive));
 	json_object_set_new(object, "shells_max", status_count(pool->limits.shells));
 	json_object_set_new(object, "bare", status_count(bare));

@@ -11,7 +11,7 @@
 
 #define PAGE_BAR_WIDTH 40u
 
-static const char page_head[] =
+static const char status_page_head[] =
 	"<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
 	"<meta http-equiv=\"refresh\" content=\"2\"><title>virga</title>\n<style>\n"
 	"body{font:15px/1.45 system-ui,sans-serif;margin:2em;max-width:72em;color:#222}\n"
@@ -22,7 +22,7 @@ static const char page_head[] =
 	".bar{display:inline-block;height:.75em;background:#3a7;min-width:1px}\n"
 	".none{color:#888}</style></head><body>\n";
 
-static void page_functions(const struct pool *pool, FILE *out)
+static void status_page_functions(const struct pool *pool, FILE *out)
 {
 	fputs("<h2>Functions</h2><table><tr><th>function</th><th>policy</th><th>version</th>"
 	      "<th>memory</th><th>armed</th><th>wanted</th><th>kept</th><th>run</th><th>wait</th>"
@@ -58,7 +58,7 @@ static void page_functions(const struct pool *pool, FILE *out)
 	fputs("</table>\n", out);
 }
 
-static void page_histogram(const struct pool *pool, FILE *out)
+static void status_page_histogram(const struct pool *pool, FILE *out)
 {
 	struct histogram all = { 0 };
 	unsigned first = 0, last = HISTOGRAM_BUCKETS;
@@ -89,19 +89,19 @@ static void page_histogram(const struct pool *pool, FILE *out)
 	fputs("</table>\n", out);
 }
 
-void report_page(struct api *api, FILE *out)
+void report_page(struct lambda *lambda, FILE *out)
 {
-	const struct pool *pool = api->pool;
+	const struct pool *pool = lambda->pool;
 
-	fputs(page_head, out);
+	fputs(status_page_head, out);
 	fprintf(out,
 		"<h1>virga " VIRGA_VERSION "</h1><p>%s, up %.0f s, %u connections, %u of %u "
 		"shells in use, %u held. <a href=\"/metrics\">metrics</a>, "
 		"<a href=\"/status\">status</a></p>\n",
-		api->http->draining ? "draining" : "ready",
-		(double)(monotonic_us() - api->start_us) / 1e6, api->http->count, pool->alive,
+		lambda->http->draining ? "draining" : "ready",
+		(double)(monotonic_us() - lambda->start_us) / 1e6, lambda->http->count, pool->alive,
 		pool->limits.shells, pool->held_count);
-	page_functions(pool, out);
-	page_histogram(pool, out);
+	status_page_functions(pool, out);
+	status_page_histogram(pool, out);
 	fputs("</body></html>\n", out);
 }

@@ -76,13 +76,13 @@ static void bed_answer_oldest(struct bed *bed)
 
 static void bed_request(void *opaque, struct http_conn *c)
 {
-	struct api api = { 0 };
+	struct lambda lambda = { 0 };
 	struct bed *bed = opaque;
 
 	bed->requests++;
 	if (c->refuse) {
 		bed->refused++;
-		api_request(&api, c);
+		lambda_request(&lambda, c);
 	} else if (bed->later) {
 		assert_true(bed->waiting_count < BED_LATER_MAX);
 		bed->waiting[bed->waiting_count++] = c;

@@ -218,7 +218,7 @@ static void test_queries(void **state)
 static struct bed *bed;
 static struct pool pool;
 static struct function function = { .config = { .name = (char *)"f" } };
-static struct api api;
+static struct lambda lambda;
 
 static int setup(void **state)
 {
@@ -226,9 +226,10 @@ static int setup(void **state)
 	bed = bed_open();
 	function.pool = &pool;
 	pool.functions = &function;
-	api_init(&api, bed->server, &pool, NULL);
-	bed->handler =
-		(struct http_handler){ .request = api_request, .gone = api_gone, .opaque = &api };
+	lambda_init(&lambda, bed->server, &pool, NULL);
+	bed->handler = (struct http_handler){ .request = lambda_request,
+					      .gone = lambda_gone,
+					      .opaque = &lambda };
 	return 0;
 }
 
@@ -387,5 +388,5 @@ int main(void)
 	};
 
 	signal(SIGPIPE, SIG_IGN);
-	return cmocka_run_group_tests_name("name", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("lambda_name", tests, NULL, NULL);
 }
