@@ -16,11 +16,11 @@
 
 #include "arch/base/error.h"
 
-#define CONTROL_READ_LEN 4096
+#define SOCKET_READ_LEN 4096
 
-struct control_client {
-	struct control *control;
-	struct control_client *next;
+struct socket_client {
+	struct control_socket *control;
+	struct socket_client *next;
 	struct qmp qmp;
 	struct loop_watch *watch;
 	int fd;
@@ -28,13 +28,13 @@ struct control_client {
 	bool gone;       /* closed by the client, or failed */
 };
 
-static const char control_full[] =
+static const char socket_full[] =
 	"{\"error\": {\"class\": \"GenericError\", \"desc\": \"too many clients\"}}\r\n";
 
 /* --- One client --- */
 
 /* Sends what it takes now. */
-static void control_client_flush(struct control_client *client)
+static void socket_client_flush(struct socket_client *client)
 {
 	struct blob *out = &client->qmp.out;
 	ssize_t sent;
@@ -53,19 +53,19 @@ static void control_client_flush(struct control_client *client)
 }
 
 /* Sends, goes on with input that waited for room, and watches for what comes next. */
-static void control_client_update(struct control_client *client)
+static void socket_client_update(struct socket_client *client)
 {
 	struct qmp *q = &client->qmp;
 	uint32_t events;
 	size_t before;
 
-	control_client_flush(client);
+	socket_client_flush(client);
 	/* Each round answers at least one command more, of input that does not grow. */
 	do {
 		before = q->in.len;
 		if (!q->out.len && !client->gone)
 			qmp_feed(q, NULL, 0);
-		control_client_flush(client);
+		socket_client_flush(client);
 	} while (!q->out.len && !client->gone && q->in.len != before);
 	events = q->out.len ? EPOLLOUT : q->waiting ? 0 : EPOLLIN;
 	if (events != client->events)
@@ -73,7 +73,7 @@ static void control_client_update(struct control_client *client)
 	client->events = events;
 }
 
-static void control_client_free(struct control_client *client)
+static void socket_client_free(struct socket_client *client)
 {
 	loop_remove(client->control->loop, client->watch);
 	shutdown(client->fd, SHUT_WR);
@@ -84,26 +84,26 @@ static void control_client_free(struct control_client *client)
 }
 
 /* Frees the clients that are finished with. */
-static void control_sweep(struct control *c)
+static void socket_sweep(struct control_socket *c)
 {
-	struct control_client **at = &c->clients;
+	struct socket_client **at = &c->clients;
 
 	while (*at) {
-		struct control_client *client = *at;
+		struct socket_client *client = *at;
 		struct qmp *q = &client->qmp;
 
 		if (client->gone || q->dropped || (q->closing && !q->out.len)) {
 			*at = client->next;
-			control_client_free(client);
+			socket_client_free(client);
 		} else {
 			at = &client->next;
 		}
 	}
 }
 
-static void control_client_read(struct control_client *client)
+static void socket_client_read(struct socket_client *client)
 {
-	char data[CONTROL_READ_LEN];
+	char data[SOCKET_READ_LEN];
 	ssize_t len = recv(client->fd, data, sizeof(data), MSG_DONTWAIT);
 
 	if (len > 0)
@@ -112,28 +112,28 @@ static void control_client_read(struct control_client *client)
 		client->gone = true;
 }
 
-static void control_client_event(void *opaque, uint32_t events)
+static void socket_client_event(void *opaque, uint32_t events)
 {
-	struct control_client *client = opaque;
-	struct control *c = client->control;
+	struct socket_client *client = opaque;
+	struct control_socket *c = client->control;
 
 	if (events & EPOLLIN & client->events)
-		control_client_read(client);
+		socket_client_read(client);
 	else if (events & (EPOLLHUP | EPOLLERR))
 		client->gone = true;
-	control_client_update(client);
-	control_sweep(c);
+	socket_client_update(client);
+	socket_sweep(c);
 }
 
 /* --- All of them --- */
 
-static int control_add(struct control *c, int fd)
+static int socket_add(struct control_socket *c, int fd)
 {
-	struct control_client *client = calloc(1, sizeof(*client));
+	struct socket_client *client = calloc(1, sizeof(*client));
 
 	if (!client)
 		return -ENOMEM;
-	client->watch = loop_add(c->loop, fd, EPOLLIN, control_client_event, client);
+	client->watch = loop_add(c->loop, fd, EPOLLIN, socket_client_event, client);
 	if (!client->watch) {
 		free(client);
 		return -ENOMEM;
@@ -145,12 +145,12 @@ static int control_add(struct control *c, int fd)
 	c->clients = client;
 	c->client_count++;
 	qmp_init(&client->qmp, c->view);
-	control_client_update(client);
+	socket_client_update(client);
 	return 0;
 }
 
 /* Out of descriptors: the spare one lets us take the client and send it away. */
-static void control_turn_away(struct control *c)
+static void socket_turn_away(struct control_socket *c)
 {
 	if (c->spare_fd < 0)
 		return;
@@ -161,75 +161,75 @@ static void control_turn_away(struct control *c)
 	c->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void control_accept(void *opaque, uint32_t events)
+static void socket_accept(void *opaque, uint32_t events)
 {
-	struct control *c = opaque;
+	struct control_socket *c = opaque;
 	int fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)events;
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE)
-			control_turn_away(c);
+			socket_turn_away(c);
 		return;
 	}
-	if (c->client_count >= CONTROL_CLIENTS_MAX) {
-		send(fd, control_full, sizeof(control_full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (c->client_count >= SOCKET_CLIENTS_MAX) {
+		send(fd, socket_full, sizeof(socket_full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 		close(fd);
-	} else if (control_add(c, fd) < 0) {
+	} else if (socket_add(c, fd) < 0) {
 		close(fd);
 	}
-	control_sweep(c);
+	socket_sweep(c);
 }
 
-int control_init(struct control *c, struct loop *loop, int fd, const struct view *view)
+int socket_init(struct control_socket *c, struct loop *loop, int fd, const struct view *view)
 {
-	*c = (struct control){ .loop = loop, .view = view, .fd = fd, .spare_fd = -1 };
+	*c = (struct control_socket){ .loop = loop, .view = view, .fd = fd, .spare_fd = -1 };
 	if (fd < 0)
 		return 0;
 	c->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	c->watch = loop_add(loop, fd, EPOLLIN, control_accept, c);
+	c->watch = loop_add(loop, fd, EPOLLIN, socket_accept, c);
 	if (!c->watch) {
-		control_fini(c);
+		socket_fini(c);
 		return -ENOMEM;
 	}
 	return 0;
 }
 
-void control_event(struct control *c, const char *name, const struct json_t *data)
+void socket_event(struct control_socket *c, const char *name, const struct json_t *data)
 {
-	for (struct control_client *client = c->clients; client; client = client->next) {
+	for (struct socket_client *client = c->clients; client; client = client->next) {
 		qmp_event(&client->qmp, name, data);
-		control_client_update(client);
+		socket_client_update(client);
 	}
-	control_sweep(c);
+	socket_sweep(c);
 }
 
-void control_complete(struct control *c, uint64_t ticket, int error)
+void socket_complete(struct control_socket *c, uint64_t ticket, int error)
 {
-	for (struct control_client *client = c->clients; client; client = client->next) {
+	for (struct socket_client *client = c->clients; client; client = client->next) {
 		qmp_complete(&client->qmp, ticket, error);
-		control_client_update(client);
+		socket_client_update(client);
 	}
-	control_sweep(c);
+	socket_sweep(c);
 }
 
-void control_complete_all(struct control *c, int error)
+void socket_complete_all(struct control_socket *c, int error)
 {
-	for (struct control_client *client = c->clients; client; client = client->next) {
+	for (struct socket_client *client = c->clients; client; client = client->next) {
 		qmp_complete(&client->qmp, client->qmp.ticket, error);
-		control_client_update(client);
+		socket_client_update(client);
 	}
-	control_sweep(c);
+	socket_sweep(c);
 }
 
-void control_fini(struct control *c)
+void socket_fini(struct control_socket *c)
 {
 	while (c->clients) {
-		struct control_client *client = c->clients;
+		struct socket_client *client = c->clients;
 
-		control_client_flush(client);
+		socket_client_flush(client);
 		c->clients = client->next;
-		control_client_free(client);
+		socket_client_free(client);
 	}
 	loop_remove(c->loop, c->watch);
 	c->watch = NULL;

@@ -11,31 +11,31 @@
 #include "arch/base/loop.h"
 #include "serve/control/qmp.h"
 
-#define CONTROL_CLIENTS_MAX 64 /* one more is told so and closed */
+#define SOCKET_CLIENTS_MAX 64 /* one more is told so and closed */
 
-struct control_client;
+struct socket_client;
 
-struct control {
+struct control_socket {
 	struct loop *loop;
 	const struct view *view;
 	int fd;       /* listening, owned; -1 for none */
 	int spare_fd; /* given up for a moment to turn a client away when descriptors run out */
 	struct loop_watch *watch;
 	unsigned client_count;
-	struct control_client *clients;
+	struct socket_client *clients;
 };
 
 /* Serves the listening socket fd; -1 for none. 0 or -errno with a sentence (fd closed). */
-int control_init(struct control *c, struct loop *loop, int fd, const struct view *view);
+int socket_init(struct control_socket *c, struct loop *loop, int fd, const struct view *view);
 
 /* For all clients; see qmp_event() and qmp_complete(). Not from within view.request(). */
-void control_event(struct control *c, const char *name, const struct json_t *data);
-void control_complete(struct control *c, uint64_t ticket, int error);
+void socket_event(struct control_socket *c, const char *name, const struct json_t *data);
+void socket_complete(struct control_socket *c, uint64_t ticket, int error);
 
 /* Ends every wait with an error: the machine is gone. */
-void control_complete_all(struct control *c, int error);
+void socket_complete_all(struct control_socket *c, int error);
 
 /* Sends what clients take without waiting, and closes all. */
-void control_fini(struct control *c);
+void socket_fini(struct control_socket *c);
 
 #endif

@@ -27,8 +27,8 @@ struct supervisor {
 	const struct supervisor_options *options;
 	struct loop loop;
 	pthread_mutex_t lock; /* the loop's; nobody else takes it */
-	struct control control;
-	struct remote remote;
+	struct control_socket control;
+	struct vm_process process;
 	struct terminal terminal;
 	const char *control_path; /* NULL when there is none */
 	int pid_fd;
@@ -47,7 +47,7 @@ static void supervisor_signal(void *opaque, uint32_t events)
 
 	(void)events;
 	if (read(s->signal_fd, &info, sizeof(info)) == sizeof(info))
-		remote_quit(&s->remote, (int)info.ssi_signo);
+		vm_process_quit(&s->process, (int)info.ssi_signo);
 }
 
 static void supervisor_child_dead(void *opaque, uint32_t events)
@@ -55,7 +55,7 @@ static void supervisor_child_dead(void *opaque, uint32_t events)
 	struct supervisor *s = opaque;
 
 	(void)events;
-	remote_dead(&s->remote);
+	vm_process_dead(&s->process);
 	loop_stop(&s->loop);
 }
 
@@ -76,7 +76,7 @@ static int supervisor_watch_signals(struct supervisor *s)
 
 static int supervisor_watch_child(struct supervisor *s)
 {
-	s->pid_fd = (int)syscall(SYS_pidfd_open, s->remote.child, 0);
+	s->pid_fd = (int)syscall(SYS_pidfd_open, s->process.child, 0);
 	if (s->pid_fd < 0)
 		return failf(errno, "cannot watch the VM process (Linux 5.3 or later can): %s",
 			     strerror(errno));
@@ -90,8 +90,8 @@ static int supervisor_init(struct supervisor *s, const struct supervisor_options
 
 	pthread_mutex_init(&s->lock, NULL);
 	loop_init(&s->loop);
-	ret = remote_init(&s->remote, &s->loop, &s->control, config);
-	if (control_init(&s->control, &s->loop, options->control_fd, &s->remote.view) < 0)
+	ret = vm_process_init(&s->process, &s->loop, &s->control, config);
+	if (socket_init(&s->control, &s->loop, options->control_fd, &s->process.view) < 0)
 		ret = -ENOMEM;
 	if (options->control_fd >= 0)
 		s->control_path = config->control;
@@ -114,15 +114,15 @@ static int supervisor_vm(void *opaque, int fd)
 
 static int supervisor_start(struct supervisor *s)
 {
-	int ret = remote_start(&s->remote, supervisor_vm, s);
+	int ret = vm_process_start(&s->process, supervisor_vm, s);
 
 	return ret < 0 ? ret : supervisor_watch_child(s);
 }
 
 static void supervisor_fini(struct supervisor *s)
 {
-	remote_fini(&s->remote);
-	control_fini(&s->control);
+	vm_process_fini(&s->process);
+	socket_fini(&s->control);
 	unix_path_remove_dead(s->control_path);
 	if (s->signal_fd >= 0)
 		close(s->signal_fd);
@@ -133,18 +133,18 @@ static void supervisor_fini(struct supervisor *s)
 }
 
 /* Reaps the VM process, says how the machine ended, and returns the exit status. */
-static int supervisor_verdict(const struct remote *r)
+static int supervisor_verdict(const struct vm_process *p)
 {
 	int how = 0;
 
-	while (r->child && waitpid(r->child, &how, 0) < 0 && errno == EINTR)
+	while (p->child && waitpid(p->child, &how, 0) < 0 && errno == EINTR)
 		;
-	if (r->ended && r->verdict[0])
-		notef("%s", r->verdict);
-	if (!r->child && !r->ended)
+	if (p->ended && p->verdict[0])
+		notef("%s", p->verdict);
+	if (!p->child && !p->ended)
 		return STATUS_VIRGA;
-	if (r->ended && (r->killed || !WIFSIGNALED(how)))
-		return r->status;
+	if (p->ended && (p->killed || !WIFSIGNALED(how)))
+		return p->status;
 	if (WIFSIGNALED(how) && WTERMSIG(how) == SIGSYS)
 		notef("the VM process was killed by its system call filter (SIGSYS)");
 	else if (WIFSIGNALED(how))
@@ -166,9 +166,9 @@ int supervisor_run(const struct supervisor_options *options)
 		ret = loop_run(&s.loop, &s.lock);
 	if (ret < 0) {
 		notef("the supervisor failed: %s", error_text());
-		if (s.remote.child)
-			kill(s.remote.child, SIGKILL);
+		if (s.process.child)
+			kill(s.process.child, SIGKILL);
 	}
 	supervisor_fini(&s);
-	return supervisor_verdict(&s.remote);
+	return supervisor_verdict(&s.process);
 }

@@ -30,8 +30,8 @@ struct supervisor_options {
 int supervisor_listen(const char *path);
 
 /*
- * Starts the VM process, serves until it is gone, reaps it, removes the socket paths and restores the
- * terminal.
+ * Starts the VM process, serves until it is gone, reaps it, removes the socket paths and restores
+ * the terminal.
  * SIGTERM, SIGINT, SIGHUP (blocked by the caller) end the VM. Prints the sentence that says how it
  * ended. Returns the exit status.
  */

@@ -17,14 +17,14 @@
 #include "serve/control/socket.h"
 #include "serve/control/view.h"
 
-#define REMOTE_GRACE_S 10 /* for a VM process that was told to end, or has hung up */
+#define VM_PROCESS_GRACE_S 10 /* for a VM process that was told to end, or has hung up */
 
-struct remote {
+struct vm_process {
 	const struct config *config;
 	struct loop *loop;
-	struct control *control;
-	pid_t child;              /* 0 before remote_start(); not reaped before remote_fini() */
-	int fd;                   /* owned; -1 before remote_start() */
+	struct control_socket *control;
+	pid_t child; /* 0 before vm_process_start(); not reaped before vm_process_fini() */
+	int fd;      /* owned; -1 before vm_process_start() */
 	struct loop_watch *watch; /* NULL once it has hung up */
 	int timer_fd;             /* expires when the grace is over; owned */
 	struct loop_watch *timer_watch;
@@ -43,26 +43,26 @@ struct remote {
  * One that is still to be started: until then what is asked of it is refused, but to quit. control
  * may be uninitialised until the loop runs. 0 or -errno with a sentence.
  */
-int remote_init(struct remote *r, struct loop *loop, struct control *control,
-		const struct config *config);
+int vm_process_init(struct vm_process *p, struct loop *loop, struct control_socket *control,
+		    const struct config *config);
 
 /*
  * Forks the VM process, in which vm() has its end of a pair and returns the exit status; serves the
- * other end in the loop. vm() is called with the loop abandoned. 0 or -errno with a sentence; after a
- * failure child may be set.
+ * other end in the loop. vm() is called with the loop abandoned. 0 or -errno with a sentence; after
+ * a failure child may be set.
  */
-int remote_start(struct remote *r, int (*vm)(void *opaque, int fd), void *opaque);
+int vm_process_start(struct vm_process *p, int (*vm)(void *opaque, int fd), void *opaque);
 
-/* After remote_dead(): ends a snapshot, removes the vsock socket that the VM process made. */
-void remote_fini(struct remote *r);
+/* After vm_process_dead(): ends a snapshot, removes the vsock socket that the VM process made. */
+void vm_process_fini(struct vm_process *p);
 
 /*
  * Tells the machine to end, by that signal or (0) by QMP's quit; kills what does not listen. Of one
  * that was not started, nothing is left to run the loop for.
  */
-void remote_quit(struct remote *r, int signal);
+void vm_process_quit(struct vm_process *p, int signal);
 
 /* The child is dead: hears what it said last, then says SHUTDOWN if that was not said. */
-void remote_dead(struct remote *r);
+void vm_process_dead(struct vm_process *p);
 
 #endif

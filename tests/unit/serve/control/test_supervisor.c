@@ -233,38 +233,38 @@ static void test_prelaunch(void **state)
 {
 	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct config config = { .name = (char *)"early" };
-	struct control control;
-	struct remote r;
+	struct control_socket control;
+	struct vm_process p;
 	struct loop loop;
 	uint64_t ticket;
 
 	(void)state;
 	for (unsigned start = 0; start < 2; start++) {
 		loop_init(&loop);
-		assert_int_equal(remote_init(&r, &loop, &control, &config), 0);
-		assert_int_equal(control_init(&control, &loop, -1, &r.view), 0);
-		assert_int_equal(r.view.state, VIEW_PRELAUNCH);
-		assert_string_equal(r.view.name, "early");
+		assert_int_equal(vm_process_init(&p, &loop, &control, &config), 0);
+		assert_int_equal(socket_init(&control, &loop, -1, &p.view), 0);
+		assert_int_equal(p.view.state, VIEW_PRELAUNCH);
+		assert_string_equal(p.view.name, "early");
 		for (enum view_request i = VIEW_STOP; i <= VIEW_SNAPSHOT; i++)
 			if (i != VIEW_QUIT)
-				assert_int_equal(r.view.request(&r, i, "file:/x", &ticket), -ESRCH);
+				assert_int_equal(p.view.request(&p, i, "file:/x", &ticket), -ESRCH);
 		assert_non_null(strstr(error_text(), "has not been started"));
 		if (start) {
-			assert_int_equal(remote_start(&r, prelaunch_vm, NULL), 0);
-			while (r.view.state == VIEW_PRELAUNCH)
+			assert_int_equal(vm_process_start(&p, prelaunch_vm, NULL), 0);
+			while (p.view.state == VIEW_PRELAUNCH)
 				assert_true(loop_step(&loop, &lock, 20000) > 0);
-			assert_int_equal(r.view.state, VIEW_RUNNING);
-			assert_int_equal(r.view.request(&r, VIEW_QUIT, NULL, &ticket), 0);
-			assert_int_equal(waitpid(r.child, NULL, 0), r.child);
-			remote_dead(&r);
+			assert_int_equal(p.view.state, VIEW_RUNNING);
+			assert_int_equal(p.view.request(&p, VIEW_QUIT, NULL, &ticket), 0);
+			assert_int_equal(waitpid(p.child, NULL, 0), p.child);
+			vm_process_dead(&p);
 		} else {
-			assert_int_equal(r.view.request(&r, VIEW_QUIT, NULL, &ticket), 0);
+			assert_int_equal(p.view.request(&p, VIEW_QUIT, NULL, &ticket), 0);
 			assert_true(loop.stopping);
-			assert_int_equal(r.status, 0);
+			assert_int_equal(p.status, 0);
 		}
-		assert_int_equal(r.view.state, VIEW_ENDED);
-		remote_fini(&r);
-		control_fini(&control);
+		assert_int_equal(p.view.state, VIEW_ENDED);
+		vm_process_fini(&p);
+		socket_fini(&control);
 		loop_fini(&loop);
 	}
 }
