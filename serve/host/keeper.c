@@ -27,7 +27,7 @@
 #define SERVE_SHORT_MAX 5u       /* so many in a row are enough */
 #define SERVE_PAUSE_MS  100
 
-struct serve {
+struct keeper {
 	struct front_options front;
 	struct host_config config;
 	pid_t pid; /* of the front */
@@ -36,9 +36,9 @@ struct serve {
 
 /* --- Listening --- */
 
-static int serve_listen_one(struct serve *s, const char *address)
+static int keeper_listen_one(struct keeper *k, const char *address)
 {
-	struct front_options *f = &s->front;
+	struct front_options *f = &k->front;
 	int fd = address_listen(address, f->listen_names[f->listen_count]);
 
 	if (fd < 0)
@@ -48,56 +48,56 @@ static int serve_listen_one(struct serve *s, const char *address)
 }
 
 /* The user's own socket, where commands look for the host. Another host may have it already. */
-static void serve_listen_runtime(struct serve *s)
+static void keeper_listen_runtime(struct keeper *k)
 {
 	char address[ADDRESS_TEXT_MAX];
 
 	if (address_runtime(address) < 0)
 		return;
-	for (unsigned i = 0; i < s->front.listen_count; i++)
-		if (strcmp(s->front.listen_names[i], address) == 0)
+	for (unsigned i = 0; i < k->front.listen_count; i++)
+		if (strcmp(k->front.listen_names[i], address) == 0)
 			return;
-	if (serve_listen_one(s, address) < 0)
+	if (keeper_listen_one(k, address) < 0)
 		notef("commands will find this host by --host only: %s", error_text());
 }
 
-static int serve_listen(struct serve *s, const struct keeper_options *options)
+static int keeper_listen(struct keeper *k, const struct keeper_options *options)
 {
 	int ret = 0;
 
 	for (unsigned i = 0; ret == 0 && i < options->listen_count; i++)
-		ret = serve_listen_one(s, options->listen[i]);
-	for (unsigned i = 0; ret == 0 && !options->listen_count && i < s->config.listen_count; i++)
-		ret = serve_listen_one(s, s->config.listen[i]);
-	if (ret == 0 && !s->front.listen_count)
-		ret = serve_listen_one(s, ADDRESS_DEFAULT);
+		ret = keeper_listen_one(k, options->listen[i]);
+	for (unsigned i = 0; ret == 0 && !options->listen_count && i < k->config.listen_count; i++)
+		ret = keeper_listen_one(k, k->config.listen[i]);
+	if (ret == 0 && !k->front.listen_count)
+		ret = keeper_listen_one(k, ADDRESS_DEFAULT);
 	if (ret == 0)
-		serve_listen_runtime(s);
+		keeper_listen_runtime(k);
 	return ret;
 }
 
-static void serve_close(struct serve *s)
+static void keeper_close(struct keeper *k)
 {
-	for (unsigned i = 0; i < s->front.listen_count; i++) {
+	for (unsigned i = 0; i < k->front.listen_count; i++) {
 		/* A process of a front that was killed may have it open for a moment longer. */
-		shutdown(s->front.listen_fds[i], SHUT_RDWR);
-		close(s->front.listen_fds[i]);
-		unix_path_remove_dead(address_path(s->front.listen_names[i]));
+		shutdown(k->front.listen_fds[i], SHUT_RDWR);
+		close(k->front.listen_fds[i]);
+		unix_path_remove_dead(address_path(k->front.listen_names[i]));
 	}
 }
 
 /* --- The front --- */
 
-static int serve_fork(struct serve *s)
+static int keeper_fork(struct keeper *k)
 {
 	const pid_t parent = getpid();
 
-	s->pid = fork();
-	if (s->pid < 0) {
-		s->pid = 0;
+	k->pid = fork();
+	if (k->pid < 0) {
+		k->pid = 0;
 		return failf(errno, "cannot fork: %s", strerror(errno));
 	}
-	if (s->pid > 0)
+	if (k->pid > 0)
 		return 0;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
@@ -107,40 +107,40 @@ static int serve_fork(struct serve *s)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	_exit(front_main(&s->front));
+	_exit(front_main(&k->front));
 }
 
 /* The configuration that the next front begins with; one that cannot be read is the front's to say. */
-static void serve_read_again(struct serve *s)
+static void keeper_read_again(struct keeper *k)
 {
 	struct host_config config;
 
 	host_config_init(&config);
-	if (host_config_read(&config, s->front.options->config_file) < 0) {
+	if (host_config_read(&config, k->front.options->config_file) < 0) {
 		host_config_fini(&config);
 		return;
 	}
 	/* What a front that runs does not change, the next one does not either. */
-	config.shells = s->config.shells;
-	config.bare = s->config.bare;
-	config.refill = s->config.refill;
-	host_config_fini(&s->config);
-	s->config = config;
+	config.shells = k->config.shells;
+	config.bare = k->config.bare;
+	config.refill = k->config.refill;
+	host_config_fini(&k->config);
+	k->config = config;
 }
 
 /* Tells the front. */
-static void serve_signal(struct serve *s, int signal)
+static void keeper_signal(struct keeper *k, int signal)
 {
 	if (signal == SIGHUP)
-		serve_read_again(s);
+		keeper_read_again(k);
 	else
-		s->ending = true;
-	if (s->pid > 0)
-		kill(s->pid, signal == SIGHUP ? FRONT_SIGNAL_REFRESH : FRONT_SIGNAL_DRAIN);
+		k->ending = true;
+	if (k->pid > 0)
+		kill(k->pid, signal == SIGHUP ? FRONT_SIGNAL_REFRESH : FRONT_SIGNAL_DRAIN);
 }
 
 /* Waits until the front has ended; its wait status. */
-static int serve_wait(struct serve *s, const sigset_t *signals)
+static int keeper_wait(struct keeper *k, const sigset_t *signals)
 {
 	int status;
 	pid_t pid;
@@ -150,15 +150,15 @@ static int serve_wait(struct serve *s, const sigset_t *signals)
 		int signal = sigwaitinfo(signals, &info);
 
 		if (signal > 0 && signal != SIGCHLD)
-			serve_signal(s, signal);
+			keeper_signal(k, signal);
 		/* As process 1 of a container it gets the children of a front that was killed. */
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-			if (pid == s->pid)
+			if (pid == k->pid)
 				return status;
 	}
 }
 
-static void serve_block(sigset_t *signals)
+static void keeper_block(sigset_t *signals)
 {
 	sigset_t set;
 
@@ -176,25 +176,25 @@ static void serve_block(sigset_t *signals)
 }
 
 /* Fronts, one after the other, until one ends as it should or it makes no sense. */
-static int serve_keep(struct serve *s)
+static int keeper_run(struct keeper *k)
 {
 	const struct timespec pause = { .tv_nsec = SERVE_PAUSE_MS * 1000000L };
 	unsigned shorts = 0;
 	sigset_t signals;
 
-	serve_block(&signals);
+	keeper_block(&signals);
 	for (;;) {
 		uint64_t start_us = monotonic_us();
 		int status;
 
-		if (serve_fork(s) < 0) {
+		if (keeper_fork(k) < 0) {
 			notef("serve: %s", error_text());
 			return 1;
 		}
-		status = serve_wait(s, &signals);
+		status = keeper_wait(k, &signals);
 		if (WIFEXITED(status))
 			return WEXITSTATUS(status);
-		if (s->ending)
+		if (k->ending)
 			return 0;
 		shorts = monotonic_us() - start_us < SERVE_SHORT_US ? shorts + 1 : 0;
 		notef("serve: the front was killed by signal %d (%s)%s", WTERMSIG(status),
@@ -203,13 +203,13 @@ static int serve_keep(struct serve *s)
 		if (shorts == SERVE_SHORT_MAX)
 			return 1;
 		nanosleep(&pause, NULL);
-		s->front.again = true;
+		k->front.again = true;
 	}
 }
 
 /* --- The command --- */
 
-static void serve_raise_limit(void)
+static void keeper_raise_limit(void)
 {
 	struct rlimit limit;
 
@@ -220,10 +220,10 @@ static void serve_raise_limit(void)
 }
 
 /* The store is made when it is missing: a template that is built later is noticed then. */
-static int keeper_make_store(const struct serve *s, const char *store)
+static int keeper_make_store(const struct keeper *k, const char *store)
 {
 	char *path;
-	int ret = template_store_dir(store ? store : s->config.store, true, &path);
+	int ret = template_store_dir(store ? store : k->config.store, true, &path);
 
 	free(path);
 	return ret;
@@ -231,17 +231,17 @@ static int keeper_make_store(const struct serve *s, const char *store)
 
 int keeper_main(const struct keeper_options *options)
 {
-	struct serve s = { .front = { .options = options, .config = &s.config } };
+	struct keeper k = { .front = { .options = options, .config = &k.config } };
 	int status = STATUS_BAD_INPUT;
 
-	host_config_init(&s.config);
-	serve_raise_limit();
-	if (host_config_read(&s.config, options->config_file) < 0 ||
-	    keeper_make_store(&s, options->store) < 0 || serve_listen(&s, options) < 0)
+	host_config_init(&k.config);
+	keeper_raise_limit();
+	if (host_config_read(&k.config, options->config_file) < 0 ||
+	    keeper_make_store(&k, options->store) < 0 || keeper_listen(&k, options) < 0)
 		notef("serve: %s", error_text());
 	else
-		status = serve_keep(&s);
-	serve_close(&s);
-	host_config_fini(&s.config);
+		status = keeper_run(&k);
+	keeper_close(&k);
+	host_config_fini(&k.config);
 	return status;
 }
