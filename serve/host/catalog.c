@@ -55,7 +55,7 @@ static void catalog_load_free(struct catalog_load *load)
 }
 
 /* What a load means to a function that wants it. */
-static void catalog_apply(struct catalog *c, struct function *f, struct version *v,
+static void catalog_apply(struct catalog *c, struct function *f, struct function_version *v,
 			  const char *error)
 {
 	char text[400];
@@ -91,16 +91,16 @@ static void catalog_loaded(void *opaque, struct sealed *sealed, const char *erro
 {
 	struct catalog_load *load = opaque;
 	struct catalog *c = load->catalog;
-	struct version *v = NULL;
+	struct function_version *v = NULL;
 
 	if (sealed) {
-		v = version_new(c->pool, sealed, load->path ? load->path : HOST_BUILTIN);
+		v = function_version_new(c->pool, sealed, load->path ? load->path : HOST_BUILTIN);
 		error = v ? NULL : error_text();
 	}
 	for (struct function *f = c->pool->functions; f; f = f->next)
 		if (!f->removed && catalog_same(f->config.template, load->template))
 			catalog_apply(c, f, v, error);
-	version_put(c->pool, v);
+	function_version_put(c->pool, v);
 	c->running--;
 	catalog_load_free(load);
 	catalog_pump(c);

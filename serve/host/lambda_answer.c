@@ -48,7 +48,7 @@ static size_t lambda_log_stages(char *text, size_t size, const struct lambda_cal
 }
 
 void lambda_log(const struct lambda_call *call, const struct answer_head *head, unsigned status,
-		enum result result, size_t response_len, uint64_t done_ns)
+		enum invocation_result result, size_t response_len, uint64_t done_ns)
 {
 	const struct function *f = call->inv.function;
 	char line[1024], stages[512], when[40], reset[40] = "";
@@ -216,7 +216,7 @@ static char *lambda_error_body(const struct lambda_call *call, const struct invo
 
 /* --- The end of an invocation --- */
 
-static enum result lambda_result(const struct invocation_end *end)
+static enum invocation_result lambda_result(const struct invocation_end *end)
 {
 	if (end->throttled)
 		return RESULT_THROTTLED;
@@ -252,7 +252,7 @@ static void lambda_head(const struct lambda_call *call, const struct invocation_
 }
 
 static void lambda_answer(struct lambda_call *call, const struct invocation_end *end,
-			  enum result result, unsigned *status, size_t *len)
+			  enum invocation_result result, unsigned *status, size_t *len)
 {
 	struct http_conn *c = call->conn;
 	char head[HTTP_HEAD_MAX / 2], text[LAMBDA_TEXT_MAX], *body;
@@ -289,7 +289,7 @@ void lambda_done(struct invocation *inv, const struct invocation_end *end)
 {
 	struct lambda_call *call = inv->opaque;
 	struct function_stats *stats = &inv->function->stats;
-	enum result result = lambda_result(end);
+	enum invocation_result result = lambda_result(end);
 	struct answer_head head;
 	uint64_t done_ns;
 	unsigned status;

@@ -58,6 +58,6 @@ void lambda_done(struct invocation *inv, const struct invocation_end *end);
 
 /* The line in the log. head: NULL when no shell answered. */
 void lambda_log(const struct lambda_call *call, const struct answer_head *head, unsigned status,
-		enum result result, size_t response_len, uint64_t done_ns);
+		enum invocation_result result, size_t response_len, uint64_t done_ns);
 
 #endif

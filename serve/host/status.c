@@ -50,7 +50,7 @@ static const char *status_fallback(unsigned i)
 	return fallback_name(i);
 }
 
-static json_t *status_version(const struct version *v)
+static json_t *status_version(const struct function_version *v)
 {
 	json_t *object = json_object();
 

@@ -55,7 +55,7 @@ const void *invocation_parse(const struct message *m, struct invoke_head *head,
 
 /* --- MESSAGE_ANSWER: id; one descriptor if the payload is not in the text --- */
 
-enum outcome {
+enum invocation_outcome {
 	OUTCOME_RESPONSE,
 	OUTCOME_ERROR,       /* the guest answered with an error; the payload is its sentence */
 	OUTCOME_NOT_JSON,    /* the request is none; the guest has not seen it */

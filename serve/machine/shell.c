@@ -73,7 +73,8 @@ static void shell_put_log(const struct shell *s, struct message *m, struct answe
 }
 
 /* Sends what became of the invocation. A front that is gone is noticed when waiting for the next. */
-static void shell_send(struct shell *s, enum outcome outcome, const void *data, size_t len)
+static void shell_send(struct shell *s, enum invocation_outcome outcome, const void *data,
+		       size_t len)
 {
 	struct message *m = &s->message;
 	struct answer_head head = { .outcome = outcome,
@@ -102,7 +103,7 @@ static void shell_send(struct shell *s, enum outcome outcome, const void *data, 
 	message_close_fds(m);
 }
 
-static void shell_send_text(struct shell *s, enum outcome outcome, const char *text)
+static void shell_send_text(struct shell *s, enum invocation_outcome outcome, const char *text)
 {
 	shell_send(s, outcome, text, strlen(text));
 }

@@ -24,7 +24,7 @@ void pool_free(struct pool_shell *s)
 	if (s->function)
 		s->function->alive--;
 	if (s->version)
-		version_put(pool, s->version);
+		function_version_put(pool, s->version);
 	pool->alive--;
 	*s = (struct pool_shell){ .pool = pool, .fd = -1 };
 }
@@ -53,7 +53,7 @@ int pool_start_spawner(struct pool *pool)
 }
 
 /* Each spawner is told of a template when it first makes a shell of it. */
-static int pool_tell(struct pool *pool, struct version *v)
+static int pool_tell(struct pool *pool, struct function_version *v)
 {
 	int ret = v->told_at == pool->stats.spawner_starts
 			  ? 0
@@ -64,7 +64,7 @@ static int pool_tell(struct pool *pool, struct version *v)
 	return ret;
 }
 
-static int pool_spawn(struct pool *pool, struct pool_shell *s, struct version *model)
+static int pool_spawn(struct pool *pool, struct pool_shell *s, struct function_version *model)
 {
 	enum shell_kind kind = !s->function         ? SHELL_BARE
 			       : s->function->first ? SHELL_HURRIED
@@ -91,7 +91,7 @@ static int pool_spawn(struct pool *pool, struct pool_shell *s, struct version *m
 
 int pool_build(struct pool *pool, struct function *f, struct shape *shape)
 {
-	struct version *model = f ? f->version : shape_model(pool, shape);
+	struct function_version *model = f ? f->version : shape_model(pool, shape);
 	struct pool_shell *s = model ? pool_alloc(pool) : NULL;
 	int ret;
 

@@ -35,7 +35,8 @@ void pool_died(struct pool_shell *s, const char *why)
 }
 
 /* What follows for the shell, f's, that has answered. */
-static void pool_turn(struct pool_shell *s, const struct function *f, enum outcome outcome)
+static void pool_turn(struct pool_shell *s, const struct function *f,
+		      enum invocation_outcome outcome)
 {
 	bool stands = outcome == OUTCOME_RESPONSE || outcome == OUTCOME_ERROR ||
 		      outcome == OUTCOME_ANSWER_JSON;
@@ -63,7 +64,7 @@ static bool pool_parse_answer(const struct message *m, struct answer_head *head,
 	    head->log_len > m->text_len - at)
 		return false;
 	*end = (struct invocation_end){
-		.outcome = (enum outcome)head->outcome,
+		.outcome = (enum invocation_outcome)head->outcome,
 		.head = head,
 		.log = m->text + at,
 		.log_len = head->log_len,

@@ -16,14 +16,14 @@
 #include "boot/snapshot/format.h"
 #include "serve/pool/state.h"
 
-const char *tier_name(enum tier tier)
+const char *tier_name(enum invocation_tier tier)
 {
 	static const char *const names[TIER_COUNT] = { "armed", "bare", "built", "kept" };
 
 	return names[tier];
 }
 
-const char *result_name(enum result result)
+const char *result_name(enum invocation_result result)
 {
 	static const char *const names[RESULT_COUNT] = { "ok",          "function_error",
 							 "timeout",     "throttled",
@@ -33,7 +33,7 @@ const char *result_name(enum result result)
 	return names[result];
 }
 
-const char *fallback_name(enum fallback fallback)
+const char *fallback_name(enum invocation_fallback fallback)
 {
 	static const char *const names[FALLBACK_COUNT] = { "no_shell", "bare", "no_working_set",
 							   "not_copied" };
@@ -86,9 +86,9 @@ static struct shape *shape_get(struct pool *pool, uint64_t key)
 	return shape;
 }
 
-struct version *shape_model(const struct pool *pool, const struct shape *shape)
+struct function_version *shape_model(const struct pool *pool, const struct shape *shape)
 {
-	struct version *v = pool->versions;
+	struct function_version *v = pool->versions;
 
 	while (v && (v->shape != shape || v->unwanted))
 		v = v->next;
@@ -100,7 +100,7 @@ static void shape_drop(struct pool *pool, struct shape *shape)
 {
 	struct shape **at = &pool->shapes;
 
-	for (const struct version *v = pool->versions; v; v = v->next)
+	for (const struct function_version *v = pool->versions; v; v = v->next)
 		if (v->shape == shape)
 			return;
 	while (shape->ready)
@@ -116,10 +116,11 @@ static void shape_drop(struct pool *pool, struct shape *shape)
 
 /* --- Versions --- */
 
-struct version *version_new(struct pool *pool, struct sealed *sealed, const char *name)
+struct function_version *function_version_new(struct pool *pool, struct sealed *sealed,
+					      const char *name)
 {
 	struct sealed own = { .memory_fd = dup(sealed->memory_fd), .parts_fd = sealed->parts_fd };
-	struct version *v = calloc(1, sizeof(*v));
+	struct function_version *v = calloc(1, sizeof(*v));
 	struct snapshot snapshot = { .memory_fd = -1 };
 	uint64_t key = 0;
 	int ret = v ? 0 : failf(ENOMEM, "out of memory");
@@ -131,7 +132,7 @@ struct version *version_new(struct pool *pool, struct sealed *sealed, const char
 	if (ret == 0)
 		ret = shape_key(&snapshot, &key);
 	if (ret == 0) {
-		*v = (struct version){
+		*v = (struct function_version){
 			.id = ++pool->version_ids,
 			.users = 1,
 			.sealed = *sealed,
@@ -157,9 +158,9 @@ struct version *version_new(struct pool *pool, struct sealed *sealed, const char
 	return v;
 }
 
-void version_put(struct pool *pool, struct version *version)
+void function_version_put(struct pool *pool, struct function_version *version)
 {
-	struct version **at = &pool->versions;
+	struct function_version **at = &pool->versions;
 
 	if (!version || --version->users)
 		return;
@@ -196,7 +197,7 @@ struct function *function_new(struct pool *pool, struct function_config *config)
 }
 
 /* Shells that wait and are of another version than new requests are to get. */
-static void function_let_go(struct function *f, const struct version *keep)
+static void function_let_go(struct function *f, const struct function_version *keep)
 {
 	struct pool_shell *next;
 
@@ -235,13 +236,13 @@ void function_configure(struct pool *pool, struct function *f, struct function_c
 	pool_want_work(pool);
 }
 
-void function_set_version(struct pool *pool, struct function *f, struct version *version)
+void function_set_version(struct pool *pool, struct function *f, struct function_version *version)
 {
-	struct version *old = f->version;
+	struct function_version *old = f->version;
 
 	f->version = version;
 	function_let_go(f, version);
-	version_put(pool, old);
+	function_version_put(pool, old);
 	pool_want_work(pool);
 }
 

@@ -34,8 +34,8 @@ struct shape {
 #define VERSION_TAG_LEN 16 /* bytes with the NUL */
 
 /* A template in memory. Freed with its last user: a function, a shell. */
-struct version {
-	struct version *next;
+struct function_version {
+	struct function_version *next;
 	uint32_t id;      /* the spawner's name for it */
 	uint64_t told_at; /* the ordinal of the spawner that was told; 0: none */
 	unsigned users;
@@ -51,7 +51,7 @@ struct version {
 };
 
 /* Why a request did not go the way that its function was set up for. */
-enum fallback {
+enum invocation_fallback {
 	FALLBACK_NO_SHELL,       /* none was ready: it waited for one to be made */
 	FALLBACK_BARE,           /* no armed clone was ready, but a bare shell */
 	FALLBACK_NO_WORKING_SET, /* the template has none: pages are copied one fault at a time */
@@ -60,10 +60,10 @@ enum fallback {
 };
 
 /* What served a request. */
-enum tier { TIER_ARMED, TIER_BARE, TIER_BUILT, TIER_KEPT, TIER_COUNT };
+enum invocation_tier { TIER_ARMED, TIER_BARE, TIER_BUILT, TIER_KEPT, TIER_COUNT };
 
 /* How a request ended, as counted and logged. */
-enum result {
+enum invocation_result {
 	RESULT_OK,
 	RESULT_FUNCTION_ERROR, /* the guest's fault: 200 with X-Amz-Function-Error */
 	RESULT_TIMEOUT,
@@ -90,11 +90,11 @@ struct function_stats {
 struct function {
 	struct function *next;
 	struct pool *pool;
-	struct function_config config; /* owned */
-	struct version *version;       /* NULL: its template is not there (any more) */
-	bool removed;                  /* goes when nothing runs any more */
-	bool stale;                    /* its template may have changed */
-	bool listed;                   /* in the configuration; else it is there for its template */
+	struct function_config config;    /* owned */
+	struct function_version *version; /* NULL: its template is not there (any more) */
+	bool removed;                     /* goes when nothing runs any more */
+	bool stale;                       /* its template may have changed */
+	bool listed;       /* in the configuration; else it is there for its template */
 	uint32_t settings; /* counts changes of what shells were told: policy, environment */
 
 	struct invocation *first, *last; /* that wait, oldest first */
@@ -122,7 +122,7 @@ struct function {
 
 /* How an invocation ended. What it points to is there for the call. */
 struct invocation_end {
-	enum outcome outcome;
+	enum invocation_outcome outcome;
 	const struct answer_head *head; /* NULL: no shell answered */
 	const char *log;
 	size_t log_len;
@@ -142,7 +142,7 @@ struct invocation {
 	uint64_t deadline_us;
 	const void *payload; /* borrowed */
 	size_t payload_len;
-	enum tier tier;
+	enum invocation_tier tier;
 	char version[VERSION_TAG_LEN]; /* of the template that it was given to; empty before */
 	bool waited;                   /* no shell was ready */
 	uint64_t sent_ns;              /* CLOCK_MONOTONIC: given to a shell */
@@ -151,16 +151,17 @@ struct invocation {
 	void *opaque;
 };
 
-const char *tier_name(enum tier tier);
-const char *result_name(enum result result);
-const char *fallback_name(enum fallback fallback);
+const char *tier_name(enum invocation_tier tier);
+const char *result_name(enum invocation_result result);
+const char *fallback_name(enum invocation_fallback fallback);
 
 /*
  * A version of a template, from its sealed memfds, which are moved into it. One use is the
  * caller's. NULL with a sentence.
  */
-struct version *version_new(struct pool *pool, struct sealed *sealed, const char *name);
-void version_put(struct pool *pool, struct version *version);
+struct function_version *function_version_new(struct pool *pool, struct sealed *sealed,
+					      const char *name);
+void function_version_put(struct pool *pool, struct function_version *version);
 
 /*
  * A function of that configuration (moved), without a version yet. NULL with a sentence.
@@ -168,7 +169,7 @@ void version_put(struct pool *pool, struct version *version);
  * those that come get the new one.
  */
 struct function *function_new(struct pool *pool, struct function_config *config);
-void function_set_version(struct pool *pool, struct function *f, struct version *version);
+void function_set_version(struct pool *pool, struct function *f, struct function_version *version);
 
 /* Other settings (config is moved) for the requests that come from now on. */
 void function_configure(struct pool *pool, struct function *f, struct function_config *config);

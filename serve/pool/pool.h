@@ -35,7 +35,7 @@ struct pool {
 	struct loop *loop;
 	struct timers *timers;
 	struct function *functions;
-	struct version *versions;
+	struct function_version *versions;
 	struct shape *shapes;
 	struct spawner spawner;
 	struct spawner_events spawner_events;

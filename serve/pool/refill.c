@@ -181,17 +181,17 @@ static uint64_t refill_next(const struct pool *pool, uint64_t now_us)
 /* Orders that the spawner could not take. */
 static bool refill_order_again(struct pool *pool)
 {
-	struct version *next;
+	struct function_version *next;
 	bool again = false;
 
-	for (struct version *v = pool->versions; v; v = next) {
+	for (struct function_version *v = pool->versions; v; v = next) {
 		next = v->next;
 		if (!v->unwanted)
 			continue;
 		v->unwanted = false;
-		version_put(pool, v);
+		function_version_put(pool, v);
 	}
-	for (const struct version *v = pool->versions; v; v = v->next)
+	for (const struct function_version *v = pool->versions; v; v = v->next)
 		again |= v->unwanted;
 	for (unsigned i = 0; i < pool->limits.shells; i++) {
 		if (pool->shells[i].kill_wanted)

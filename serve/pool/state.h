@@ -61,9 +61,9 @@ struct pool_shell {
 	uint64_t id;
 	int fd; /* owned; -1: let go */
 	struct loop_watch *watch;
-	struct function *function; /* NULL in a bare shell */
-	struct version *version;   /* has a use; NULL in a bare shell */
-	struct shape *shape;       /* of a shell that was made bare; NULL: it is gone, or armed */
+	struct function *function;        /* NULL in a bare shell */
+	struct function_version *version; /* has a use; NULL in a bare shell */
+	struct shape *shape; /* of a shell that was made bare; NULL: it is gone, or armed */
 	struct invocation *invocation; /* of POOL_RUNNING */
 	uint32_t settings;             /* of its function, when it became its */
 	struct timer timer;            /* what it may take; of POOL_KEPT how long it may stand */
@@ -115,7 +115,7 @@ void pool_assign(struct pool_shell *s, struct function *f);
 /* --- function.c --- */
 
 /* One that shells of that shape can be made after; NULL: there is none. */
-struct version *shape_model(const struct pool *pool, const struct shape *shape);
+struct function_version *shape_model(const struct pool *pool, const struct shape *shape);
 
 /* --- build.c --- */
 

@@ -288,7 +288,7 @@ static void test_names_refused(void **state)
 
 static void test_refusals(void **state)
 {
-	static struct version version = { .tag = "abc" };
+	static struct function_version version = { .tag = "abc" };
 	char target[1024] = F "?Qualifier=";
 
 	(void)state;

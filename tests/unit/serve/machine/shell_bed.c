@@ -279,7 +279,7 @@ void shell_answer_free(struct shell_answer *a)
 }
 
 void shell_expect(struct shell_process *s, enum policy policy, const char *request,
-		  enum outcome outcome, const char *answer)
+		  enum invocation_outcome outcome, const char *answer)
 {
 	struct shell_answer a;
 

@@ -65,6 +65,6 @@ bool shell_silent(const struct shell_process *s, int ms);
 
 /* Asks, and the answer must be of that kind and, unless NULL, exactly this. */
 void shell_expect(struct shell_process *s, enum policy policy, const char *request,
-		  enum outcome outcome, const char *answer);
+		  enum invocation_outcome outcome, const char *answer);
 
 #endif

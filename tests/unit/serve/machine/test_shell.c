@@ -300,7 +300,7 @@ static void test_outcomes(void **state)
 {
 	static const struct {
 		const char *request;
-		enum outcome outcome;
+		enum invocation_outcome outcome;
 		const char *words;
 	} wrong[] = {
 		{ "fault", OUTCOME_CRASHED, "" },         { "exit 3", OUTCOME_ENDED, "" },

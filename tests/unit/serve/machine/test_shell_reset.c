@@ -228,7 +228,7 @@ static void check_clean(unsigned resets, unsigned descriptors)
 
 /* Asks with policy reset; the shell waits again. */
 static void ask(struct shell_process *s, const struct sealed *sealed, const char *environment,
-		const char *request, enum outcome outcome)
+		const char *request, enum invocation_outcome outcome)
 {
 	struct shell_answer a;
 	uint32_t flags = request[0] == '"' ? INVOKE_JSON | INVOKE_LOOK : 0;

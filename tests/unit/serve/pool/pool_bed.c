@@ -236,7 +236,7 @@ void fake_ready(struct fake_shell *s, const char *text)
 	s->state = text ? FAKE_OVER : FAKE_WAITS;
 }
 
-void fake_answer(struct fake_shell *s, enum outcome outcome, const char *text)
+void fake_answer(struct fake_shell *s, enum invocation_outcome outcome, const char *text)
 {
 	struct answer_head head = { .outcome = outcome,
 				    .log_len = 4,
@@ -382,11 +382,11 @@ void pool_bed_close(struct pool_bed *bed)
 	free(bed);
 }
 
-struct version *pool_bed_version(struct pool_bed *bed, const char *name)
+struct function_version *pool_bed_version(struct pool_bed *bed, const char *name)
 {
 	struct sealed sealed = { .memory_fd = memfd_create("memory", MFD_CLOEXEC),
 				 .parts_fd = memfd_create("parts", MFD_CLOEXEC) };
-	struct version *v = version_new(&bed->pool, &sealed, name);
+	struct function_version *v = function_version_new(&bed->pool, &sealed, name);
 
 	if (!v)
 		fail_msg("%s", error_text());
@@ -476,7 +476,7 @@ void request_cancel(struct request *r)
 	pool_cancel(&r->bed->pool, &r->inv);
 }
 
-void request_expect(const struct request *r, enum outcome outcome, const char *part)
+void request_expect(const struct request *r, enum invocation_outcome outcome, const char *part)
 {
 	if (r->done != 1 || r->outcome != outcome)
 		fail_msg("request %u: done %u times, outcome %d: %s", r->number, r->done,

@@ -57,13 +57,13 @@ struct request {
 	unsigned done; /* how often */
 	bool accepted;
 	bool cancelled;
-	enum outcome outcome;
+	enum invocation_outcome outcome;
 	bool timed_out, throttled;
 	char data[200], log[64];
 	char payload[32];
 };
 
-/* For version_new(): the shape of the next template. */
+/* For function_version_new(): the shape of the next template. */
 extern uint64_t pool_bed_memory;
 extern uint32_t pool_bed_written_pages;
 
@@ -76,7 +76,7 @@ void pool_bed_close(struct pool_bed *bed);
 struct function *pool_bed_function(struct pool_bed *bed, const char *name, bool version);
 
 /* A version of a template, one use the caller's. */
-struct version *pool_bed_version(struct pool_bed *bed, const char *name);
+struct function_version *pool_bed_version(struct pool_bed *bed, const char *name);
 
 /* Runs loop, timers and fakes until nothing is to be done at once; checks what must always hold. */
 void pool_bed_step(struct pool_bed *bed);
@@ -106,7 +106,7 @@ struct fake_shell *fake_of(struct pool_bed *bed, const struct request *r);
 void fake_ready(struct fake_shell *s, const char *text);
 
 /* Answers its request; of policy once it is of no more use then. */
-void fake_answer(struct fake_shell *s, enum outcome outcome, const char *text);
+void fake_answer(struct fake_shell *s, enum invocation_outcome outcome, const char *text);
 
 /* Its process ends; the spawner tells of it with that wait status. The latter alone. */
 void fake_dies(struct pool_bed *bed, struct fake_shell *s, int status);
@@ -119,6 +119,6 @@ bool request_begin(struct pool_bed *bed, struct request *r, struct function *f, 
 void request_cancel(struct request *r);
 
 /* It was answered, once, in that way; part: of the answer or the sentence. */
-void request_expect(const struct request *r, enum outcome outcome, const char *part);
+void request_expect(const struct request *r, enum invocation_outcome outcome, const char *part);
 
 #endif

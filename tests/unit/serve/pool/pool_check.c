@@ -102,7 +102,7 @@ static void check_function(const struct pool *pool, const struct function *f)
 /* Each version that is used by a function or shell is there and counted. */
 static void check_versions(const struct pool *pool)
 {
-	for (const struct version *v = pool->versions; v; v = v->next) {
+	for (const struct function_version *v = pool->versions; v; v = v->next) {
 		const struct shape *shape = pool->shapes;
 		unsigned users = 0;
 

@@ -336,8 +336,9 @@ static void test_keep(void **state)
 /* An answer after which a machine does not stand, whatever the policy. */
 static void test_ends_of_guests(void **state)
 {
-	static const enum outcome outcomes[] = { OUTCOME_BROKEN, OUTCOME_ENDED, OUTCOME_CRASHED,
-						 OUTCOME_HOST, OUTCOME_TOO_LARGE };
+	static const enum invocation_outcome outcomes[] = { OUTCOME_BROKEN, OUTCOME_ENDED,
+							    OUTCOME_CRASHED, OUTCOME_HOST,
+							    OUTCOME_TOO_LARGE };
 
 	(void)state;
 	f->config.policy = POLICY_RESET;
@@ -400,7 +401,7 @@ static void test_not_json(void **state)
 /* A new version while requests run and wait: those that run finish on the old one. */
 static void test_new_version(void **state)
 {
-	struct version *old = f->version, *new;
+	struct function_version *old = f->version, *new;
 
 	(void)state;
 	f->config.concurrency = 2;
@@ -432,7 +433,7 @@ static void test_new_version(void **state)
 /* Shells that wait, are made or turn are of the old one: none of them serves any more. */
 static void test_new_version_states(void **state)
 {
-	struct version *old = f->version;
+	struct function_version *old = f->version;
 
 	(void)state;
 	f->config.policy = POLICY_RESET;
@@ -453,7 +454,7 @@ static void test_new_version_states(void **state)
 	for (unsigned i = 1; i < 4; i++)
 		answer(i);
 	settle();
-	for (const struct version *v = pool_one->pool.versions; v; v = v->next)
+	for (const struct function_version *v = pool_one->pool.versions; v; v = v->next)
 		assert_ptr_not_equal(v, old);
 	for (unsigned i = 0; i < FAKE_SHELLS_MAX; i++)
 		if (pool_one->shells[i].state != FAKE_NONE && pool_one->shells[i].armed)

@@ -112,7 +112,7 @@ static void make_ready(int state)
 
 static void answer(void)
 {
-	static const enum outcome outcomes[] = {
+	static const enum invocation_outcome outcomes[] = {
 		OUTCOME_RESPONSE, OUTCOME_RESPONSE, OUTCOME_RESPONSE,    OUTCOME_ERROR,
 		OUTCOME_NOT_JSON, OUTCOME_BROKEN,   OUTCOME_TOO_LARGE,   OUTCOME_ENDED,
 		OUTCOME_CRASHED,  OUTCOME_HOST,     OUTCOME_ANSWER_JSON,
@@ -147,7 +147,7 @@ static void lie(void)
 static void change_template(void)
 {
 	unsigned i = (unsigned)seed_below(&seed, FUNCTIONS);
-	struct version *v = NULL;
+	struct function_version *v = NULL;
 
 	if (one_in(4)) {
 		function_remove(&bed->pool, functions[i]);

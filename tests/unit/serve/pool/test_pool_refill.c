@@ -40,7 +40,7 @@ static int teardown(void **state)
 }
 
 /* One request, answered at once. Its tier. */
-static enum tier serve(void)
+static enum invocation_tier serve(void)
 {
 	struct request *one = &r[next++ % 1000];
 
