@@ -16,8 +16,6 @@
 
 #include "arch/base/error.h"
 
-#define DEVICE_ASK_BITS 48 /* of a question's id that are the device's; above them is its number */
-
 /* --- Classes and lists --- */
 
 static const struct device_class *device_class_built(const char *word)
@@ -258,14 +256,6 @@ void devices_describe(const struct devices *devices, struct aml *a)
 		if (dev->class->describe)
 			dev->class->describe(dev, a);
 	}
-}
-
-int device_ask(const struct device *dev, uint64_t id, enum device_question kind, uint32_t value)
-{
-	if (!dev->ask)
-		return -ENOTCONN;
-	return dev->ask(dev->ask_opaque, (uint64_t)dev->number << DEVICE_ASK_BITS | id, kind,
-			value);
 }
 
 void devices_answered(struct devices *devices, uint64_t id, int error, int fd)

@@ -9,6 +9,7 @@
 #ifndef VIRGA_DEVICES_DEVICE_H
 #define VIRGA_DEVICES_DEVICE_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -37,6 +38,7 @@ struct device_host {
 };
 
 #define DEVICE_NAME_MAX 24 /* bytes with the final NUL */
+#define DEVICE_ASK_BITS 48 /* of a question's id that are the device's; above them is its number */
 
 struct device {
 	const struct device_class *class;
@@ -156,9 +158,15 @@ void devices_describe(const struct devices *devices, struct aml *a);
 
 /*
  * Asks the supervisor; id, the question's number, is below 2^48 and comes back in class->answered.
- * Does not wait. 0 or -errno; -ENOTCONN: nobody to ask. VM lock held.
+ * Does not wait. 0 or -errno; -ENOTCONN: nobody to ask. VM lock held. Inline: device.c knows every
+ * class by the table, so no class may need it.
  */
-int device_ask(const struct device *dev, uint64_t id, enum device_question kind, uint32_t value);
+static inline int device_ask(const struct device *dev, uint64_t id, enum device_question kind,
+			     uint32_t value)
+{
+	id |= (uint64_t)dev->number << DEVICE_ASK_BITS;
+	return dev->ask ? dev->ask(dev->ask_opaque, id, kind, value) : -ENOTCONN;
+}
 
 /* Passes an answer to the device that has asked. fd is owned from here on. VM lock held. */
 void devices_answered(struct devices *devices, uint64_t id, int error, int fd);
