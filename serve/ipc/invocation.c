@@ -8,7 +8,11 @@
 #include <string.h>
 
 #include "arch/base/error.h"
+#include "arch/layout.h"
 #include "serve/ipc/payload.h"
+
+_Static_assert(MESSAGE_FDS_MAX >= LAYOUT_VIRTIO_SLOTS + INVOKE_FDS_MAX,
+	       "an invocation can bring something for each device");
 
 const void *invocation_parse(const struct message *m, struct invoke_head *head,
 			     const char **environment, void **owned)

@@ -35,6 +35,8 @@ enum shell_kind {
 #define INVOKE_JSON     4u /* the answer must be JSON */
 #define INVOKE_LOOK     8u /* and so must the request, which the front has not looked at */
 
+#define INVOKE_FDS_MAX  3 /* with all flags */
+
 struct invoke_head {
 	uint32_t flags;
 	uint32_t policy; /* enum policy */

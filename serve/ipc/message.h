@@ -46,7 +46,8 @@ enum message_type {
 };
 
 #define MESSAGE_TEXT_MAX 16384
-#define MESSAGE_FDS_MAX  3
+#define MESSAGE_FDS_MAX \
+	36 /* one for each virtio device that a machine may have, and an invocation's */
 
 struct message {
 	uint32_t type;

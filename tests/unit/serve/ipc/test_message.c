@@ -120,6 +120,35 @@ static void test_descriptors(void **state)
 	close(ends[1]);
 }
 
+/* As many as a message may have, each where it was; one more is refused before it is sent. */
+static void test_most_descriptors(void **state)
+{
+	struct fixture *f = *state;
+	int ends[2 * MESSAGE_FDS_MAX];
+
+	message_init(&f->out, MESSAGE_INVOKE);
+	f->out.fd_count = MESSAGE_FDS_MAX;
+	for (unsigned i = 0; i < MESSAGE_FDS_MAX; i++) {
+		assert_int_equal(pipe2(&ends[2 * i], O_CLOEXEC), 0);
+		f->out.fds[i] = ends[2 * i + 1];
+	}
+	assert_int_equal(message_send(f->pair[0], &f->out), 0);
+	assert_int_equal(message_receive(f->pair[1], &f->in), 1);
+	assert_int_equal(f->in.fd_count, MESSAGE_FDS_MAX);
+	for (unsigned i = 0; i < MESSAGE_FDS_MAX; i++) {
+		char number = (char)i, back = -1;
+
+		assert_int_equal(write(f->in.fds[i], &number, 1), 1);
+		assert_int_equal(read(ends[2 * i], &back, 1), 1);
+		assert_int_equal(back, number);
+		close(ends[2 * i]);
+		close(ends[2 * i + 1]);
+	}
+	message_close_fds(&f->in);
+	f->out.fd_count++;
+	assert_int_equal(message_send(f->pair[0], &f->out), -EMSGSIZE);
+}
+
 static void test_peer_gone(void **state)
 {
 	struct fixture *f = *state;
@@ -154,7 +183,7 @@ static void send_raw(struct fixture *f, const void *data, size_t len, unsigned c
 	struct iovec part = { .iov_base = (void *)data, .iov_len = len };
 	union {
 		struct cmsghdr head;
-		char bytes[CMSG_SPACE(sizeof(int) * 16)];
+		char bytes[CMSG_SPACE(sizeof(int) * 2 * MESSAGE_FDS_MAX)];
 	} control = { .bytes = { 0 } };
 	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1 };
 	int *fds = (int *)(void *)CMSG_DATA(&control.head);
@@ -186,12 +215,12 @@ static void test_malformed(void **state)
 	send_raw(f, zeros, 0, 2);
 	assert_int_equal(message_receive(f->pair[1], &f->in), -EPROTO);
 	/* The kernel may find room for one more than fits; none of them may stay open. */
-	send_raw(f, zeros, 16, 4);
+	send_raw(f, zeros, 16, MESSAGE_FDS_MAX + 1);
 	if (message_receive(f->pair[1], &f->in) == 1) {
 		assert_int_equal(f->in.fd_count, MESSAGE_FDS_MAX);
 		message_close_fds(&f->in);
 	}
-	send_raw(f, zeros, 16, 16);
+	send_raw(f, zeros, 16, 2 * MESSAGE_FDS_MAX);
 	assert_int_equal(message_receive(f->pair[1], &f->in), -EPROTO);
 	send_raw(f, zeros, 16, 0);
 	assert_int_equal(message_receive(f->pair[1], &f->in), 1);
@@ -203,8 +232,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
-		TEST(test_round_trip), TEST(test_longest_text), TEST(test_descriptors),
-		TEST(test_peer_gone),  TEST(test_full),         TEST(test_malformed),
+		TEST(test_round_trip),       TEST(test_longest_text), TEST(test_descriptors),
+		TEST(test_most_descriptors), TEST(test_peer_gone),    TEST(test_full),
+		TEST(test_malformed),
 	};
 
 	return cmocka_run_group_tests_name("message", tests, NULL, NULL);
