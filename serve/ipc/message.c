@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages between a supervisor and its VM process (serve/ipc/message.h): one datagram
- * each, a fixed header, then the text; descriptors ride along (unix(7), SCM_RIGHTS).
+ * Messages between processes (serve/ipc/message.h): one datagram each, a fixed header, then the
+ * text; descriptors ride along (unix(7), SCM_RIGHTS).
  */
 #include "serve/ipc/message.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a supervisor and its VM process say to each other: datagrams over a
- * SOCK_SEQPACKET pair, descriptors beside them by SCM_RIGHTS. The VM process is
- * confined and may be hostile: the supervisor checks every message it gets.
+ * What processes of one program say to each other: datagrams over a SOCK_SEQPACKET pair,
+ * descriptors beside them by SCM_RIGHTS. A process that runs a guest is confined and may be
+ * hostile: whoever is not confined checks every message that it gets.
  */
 #ifndef VIRGA_SERVE_IPC_MESSAGE_H
 #define VIRGA_SERVE_IPC_MESSAGE_H
@@ -10,44 +10,58 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/*
+ * By the pair of processes that says it. id, value, text and fds are those of struct message; what is
+ * not named is 0 or empty. "errno": 0 when it went well.
+ */
 enum message_type {
 	MESSAGE_NONE, /* never sent */
-	/* supervisor -> VM process */
-	MESSAGE_STOP = 1, /* pause; answered by MESSAGE_STOPPED with the same id */
-	MESSAGE_CONT,     /* run on; answered by MESSAGE_RUNNING with the same id */
-	MESSAGE_QUIT,     /* end; value: the signal that asks for it, or 0 for QMP quit */
-	MESSAGE_SNAPSHOT, /* fds: state, memory; text: the config; answered by MESSAGE_SNAPSHOT_DONE */
-	MESSAGE_DEVICE_ANSWER, /* id: of a device's question; value: 0 or an errno; a fd, if any */
-	MESSAGE_REQUEST, /* id; value: ms the guest has; text: the request; answered by MESSAGE_ANSWER */
-	MESSAGE_QUIESCE, /* answered by MESSAGE_QUIESCED when the guest has */
-	/* front -> spawner (serve/pool/spawner.h) */
-	MESSAGE_TEMPLATE = 32, /* id; fds: memory and parts, sealed; text: its name */
-	MESSAGE_FORGET,        /* id of a template */
-	MESSAGE_SPAWN, /* id of the shell; value: its template; text: one byte, its kind; its fd */
-	MESSAGE_KILL,  /* id of a shell */
-	/* front -> shell (serve/ipc/invocation.h) */
-	MESSAGE_INVOKE = 48, /* answered by MESSAGE_ANSWER */
-	/* VM process -> supervisor */
-	MESSAGE_STOPPED = 64,
-	MESSAGE_RUNNING,
-	MESSAGE_READY,
-	MESSAGE_SNAPSHOT_DONE, /* value: 0 or an errno; text: its sentence, or "pause_us N" */
-	MESSAGE_CONNECT, /* a device asks: id; value: vsock port; answered by MESSAGE_DEVICE_ANSWER */
-	MESSAGE_THREADS, /* it runs; text: the vCPU thread ids, space-separated */
-	MESSAGE_ANSWER,  /* value: channel type; id: us from start; text, or a memfd: the payload */
-	MESSAGE_ENDED,   /* id: vm_end_reason; value: exit status; text: sentence */
-	MESSAGE_QUIESCED,
-	/* of a shell: it waits for MESSAGE_INVOKE; value: 0, or an errno and text; id: 1 after a reset
-	 * that had to forget translations */
-	MESSAGE_SHELL,
-	MESSAGE_MEMORY, /* of a trial clone (serve/template/trial.h); id: its address; value, fd */
-	/* spawner -> front */
-	MESSAGE_DEAD, /* id of a shell; value: its wait status */
+
+	/* A supervisor, or a template's builder, to its VM process (serve/machine/link.h) */
+	MESSAGE_STOP = 1,      /* pause. id: is in MESSAGE_STOPPED */
+	MESSAGE_CONT,          /* run on. id: is in MESSAGE_RUNNING */
+	MESSAGE_QUIT,          /* end. value: the signal that asks for it, or 0 for QMP's quit */
+	MESSAGE_SNAPSHOT,      /* save. text: the config; fds: state, memory */
+	MESSAGE_DEVICE_ANSWER, /* id: of a device's question; value: errno; fds: one, if any */
+	MESSAGE_REQUEST,       /* id; value: ms the guest has; text, or a memfd: the request */
+	MESSAGE_QUIESCE,       /* have the guest finish what it does */
+
+	/* A VM process to its supervisor or builder; a clone to its parent says MESSAGE_ANSWER */
+	MESSAGE_STOPPED = 32,  /* id: of MESSAGE_STOP */
+	MESSAGE_RUNNING,       /* id: of MESSAGE_CONT */
+	MESSAGE_READY,         /* the guest is */
+	MESSAGE_SNAPSHOT_DONE, /* value: errno; text: its sentence, or "pause_us N" */
+	MESSAGE_CONNECT,       /* a device asks. id: of the question; value: the vsock port */
+	MESSAGE_THREADS,       /* it runs. text: the vCPU thread ids, space-separated */
+	MESSAGE_ANSWER, /* value: channel type; id: us from start; text, or a memfd: the payload */
+	MESSAGE_ENDED,  /* id: vm_end_reason; value: exit status; text: its sentence */
+	MESSAGE_QUIESCED, /* of MESSAGE_QUIESCE */
+
+	/* The front to its spawner (serve/pool/spawner.h) */
+	MESSAGE_TEMPLATE = 64, /* id: of the template; text: its name; fds: memory, parts, sealed */
+	MESSAGE_FORGET,        /* id: of the template */
+	MESSAGE_SPAWN, /* id: of the shell; value: its template; text: its kind, a byte; fds: its end */
+	MESSAGE_KILL, /* id: of the shell */
+
+	/* The spawner to its front */
+	MESSAGE_DEAD = 80, /* id: of the shell; value: its wait status */
+
+	/* The front to a shell (serve/ipc/invocation.h) */
+	MESSAGE_INVOKE = 96, /* id; text: struct invoke_head and on; fds: by its flags */
+
+	/* A shell to its front; what became of an invocation is MESSAGE_ANSWER, by invocation.h too */
+	MESSAGE_SHELL = 112, /* it waits. value: errno, why not; text: its sentence; id: 1 after a
+			      * reset that had to forget translations */
+
+	/* A loader to its front (serve/template/loader.h) */
+	MESSAGE_LOADED = 128, /* value: errno; text: its sentence; fds: memory, parts, sealed */
+
+	/* A trial clone to its builder (serve/template/trial.h); its answer is MESSAGE_ANSWER */
+	MESSAGE_MEMORY = 144, /* id: its address; value: enum trial_source; fds: that, if any */
 };
 
 #define MESSAGE_TEXT_MAX 16384
-#define MESSAGE_FDS_MAX \
-	36 /* one for each virtio device that a machine may have, and an invocation's */
+#define MESSAGE_FDS_MAX  36 /* one for each virtio device of a machine, and an invocation's */
 
 struct message {
 	uint32_t type;

@@ -59,7 +59,7 @@ static int loader_main(const struct loader_source *source, int fd, pid_t parent)
 	if (ret == 0)
 		ret = source->path ? loader_read(source->path, &sealed)
 				   : builtin_make(&sealed, source->memory);
-	message_init(&m, MESSAGE_TEMPLATE);
+	message_init(&m, MESSAGE_LOADED);
 	if (ret < 0) {
 		m.value = (uint32_t)-ret;
 		message_set_text(&m, error_text());
@@ -98,7 +98,7 @@ static void loader_event(void *opaque, uint32_t events)
 	if (ret == -EAGAIN)
 		return;
 	loader_stop(l);
-	if (ret == 1 && m.type == MESSAGE_TEMPLATE && m.fd_count == 2) {
+	if (ret == 1 && m.type == MESSAGE_LOADED && m.fd_count == 2) {
 		sealed = (struct sealed){ .memory_fd = m.fds[0], .parts_fd = m.fds[1] };
 		m.fd_count = 0;
 		l->done(l->opaque, &sealed, NULL);

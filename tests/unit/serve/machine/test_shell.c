@@ -354,7 +354,7 @@ static void send_random(struct shell_process *s)
 	struct message *m = &s->m;
 	struct invoke_head head;
 
-	message_init(m, (enum message_type)seed_below(&seed, 128));
+	message_init(m, (enum message_type)seed_below(&seed, 160));
 	if (seed_below(&seed, 2))
 		m->type = MESSAGE_INVOKE;
 	m->id = seed_next(&seed);
