@@ -51,12 +51,6 @@ struct snapshot_extent {
 	uint32_t flags;  /* none yet */
 };
 
-/* Section "config". */
-struct snapshot_config {
-	uint64_t len;      /* of `config` */
-	uint64_t checksum; /* XXH3-64 of `config` */
-};
-
 /* Section "devices": how many (u32), then each. Which it has, in the order of their places. */
 #define SNAPSHOT_DEVICES "devices"
 struct snapshot_device {

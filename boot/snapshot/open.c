@@ -227,14 +227,14 @@ static int snapshot_check_memory(struct snapshot *s, uint64_t memory_len)
 
 static int snapshot_check_config(const struct snapshot *s)
 {
-	struct snapshot_config config;
+	struct snapshot_config config, found;
 	int ret = snapshot_section(&s->state, s->path, "config", SNAPSHOT_CONFIG_VERSION,
 				   snapshot_config_fields, &config, NULL);
 
 	if (ret)
 		return ret;
-	if (config.len != s->config.len ||
-	    config.checksum != digest64(s->config.data, s->config.len))
+	found = snapshot_config_of((const char *)s->config.data, s->config.len);
+	if (config.len != found.len || config.checksum != found.checksum)
 		return failf(
 			EINVAL,
 			"%s/config: is not the one that the snapshot was made with; put it back",

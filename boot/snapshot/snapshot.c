@@ -73,14 +73,18 @@ static int snapshot_save_memory(struct state_writer *w, const struct memory *m, 
 	return 0;
 }
 
-static int snapshot_save_config(struct state_writer *w, const char *text, size_t len)
+struct snapshot_config snapshot_config_of(const char *text, size_t len)
+{
+	return (struct snapshot_config){ .len = len, .checksum = digest64(text, len) };
+}
+
+static int snapshot_save_config(struct state_writer *w, const struct snapshot_config *config)
 {
 	struct blob *out = snapshot_add(w, "config", 0, SNAPSHOT_CONFIG_VERSION);
-	struct snapshot_config config = { .len = len, .checksum = digest64(text, len) };
 
 	if (!out)
 		return -ENOSPC;
-	fields_save(snapshot_config_fields, &config, out);
+	fields_save(snapshot_config_fields, config, out);
 	return 0;
 }
 
@@ -143,7 +147,7 @@ static int snapshot_write_state(const struct state_writer *w, int fd)
 	return ret;
 }
 
-int snapshot_save(struct vm *vm, struct devices *devices, const char *config, size_t config_len,
+int snapshot_save(struct vm *vm, struct devices *devices, const struct snapshot_config *config,
 		  int state_fd, int memory_fd)
 {
 	struct state_writer w = { 0 };
@@ -151,7 +155,7 @@ int snapshot_save(struct vm *vm, struct devices *devices, const char *config, si
 	int ret = snapshot_save_machine(&w, vm);
 
 	if (ret == 0)
-		ret = snapshot_save_config(&w, config, config_len);
+		ret = snapshot_save_config(&w, config);
 	if (ret == 0)
 		ret = snapshot_save_list(&w, devices);
 	if (ret == 0)

@@ -20,11 +20,19 @@
 #define SNAPSHOT_CONFIG_MAX  (1u << 20) /* bytes of `config` */
 #define SNAPSHOT_VERSION_LEN 12u        /* digits of a version id */
 
+/* How `state` knows the `config` that belongs to it; it is section "config". */
+struct snapshot_config {
+	uint64_t len;      /* of `config` */
+	uint64_t checksum; /* XXH3-64 of `config` */
+};
+
+struct snapshot_config snapshot_config_of(const char *text, size_t len);
+
 /*
  * Writes the paused machine: memory first, then state, through descriptors opened by the caller.
- * config is what was written to `config`, bound to the state by its checksum. VM lock held.
+ * config is of what was written to `config`. VM lock held.
  */
-int snapshot_save(struct vm *vm, struct devices *devices, const char *config, size_t config_len,
+int snapshot_save(struct vm *vm, struct devices *devices, const struct snapshot_config *config,
 		  int state_fd, int memory_fd);
 
 /* An opened snapshot: checked, nothing of it used yet. */

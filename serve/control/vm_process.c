@@ -19,6 +19,7 @@
 #include "arch/base/error.h"
 #include "arch/base/unix_path.h"
 #include "arch/vm.h"
+#include "boot/snapshot/snapshot.h"
 #include "serve/ipc/message.h"
 #include "vmm.h"
 
@@ -290,22 +291,19 @@ static int vm_process_ask(struct vm_process *p, enum message_type type, uint64_t
 
 static int vm_process_snapshot(struct vm_process *p, const char *uri)
 {
-	char *config = config_print(p->config);
+	char *text = config_print(p->config);
+	struct snapshot_config config;
 	struct message m;
 	int ret;
 
-	message_init(&m, MESSAGE_SNAPSHOT);
-	if (!config)
+	if (!text)
 		return failf(ENOMEM, "out of memory");
-	if (strlen(config) > MESSAGE_TEXT_MAX)
-		ret = failf(E2BIG,
-			    "the configuration has %zu bytes, a snapshot holds %d: "
-			    "use shorter paths",
-			    strlen(config), MESSAGE_TEXT_MAX);
-	else
-		ret = snapshot_job_start(&p->job, uri, config);
+	ret = snapshot_job_start(&p->job, uri, text);
 	if (ret == 0) {
-		message_set_text(&m, config);
+		config = snapshot_config_of(text, strlen(text));
+		message_init(&m, MESSAGE_SNAPSHOT);
+		memcpy(m.text, &config, sizeof(config));
+		m.text_len = sizeof(config);
 		m.fd_count = 2;
 		m.fds[0] = p->job.dir.state_fd;
 		m.fds[1] = p->job.dir.memory_fd;
@@ -316,7 +314,7 @@ static int vm_process_snapshot(struct vm_process *p, const char *uri)
 			p->view.state = VIEW_SAVING;
 		}
 	}
-	free(config);
+	free(text);
 	return ret;
 }
 

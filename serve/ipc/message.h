@@ -21,7 +21,7 @@ enum message_type {
 	MESSAGE_STOP = 1,      /* pause. id: is in MESSAGE_STOPPED */
 	MESSAGE_CONT,          /* run on. id: is in MESSAGE_RUNNING */
 	MESSAGE_QUIT,          /* end. value: the signal that asks for it, or 0 for QMP's quit */
-	MESSAGE_SNAPSHOT,      /* save. text: the config; fds: state, memory */
+	MESSAGE_SNAPSHOT,      /* save. text: struct snapshot_config; fds: state, memory */
 	MESSAGE_DEVICE_ANSWER, /* id: of a device's question; value: errno; fds: one, if any */
 	MESSAGE_REQUEST,       /* id; value: ms the guest has; text, or a memfd: the request */
 	MESSAGE_QUIESCE,       /* have the guest finish what it does */

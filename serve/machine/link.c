@@ -78,16 +78,20 @@ static void link_quit(struct link *link, uint32_t signal)
 /* Pauses the machine, unless it is, and saves it. */
 static int link_save(struct link *link, const struct message *m, uint64_t *pause_us)
 {
+	struct snapshot_config config;
 	struct vm *vm = link->vm;
 	uint64_t start_us;
 	int ret;
 
+	if (m->fd_count != 2 || m->text_len != sizeof(config))
+		return failf(EPROTO, "the supervisor did not say what to save, or where");
+	memcpy(&config, m->text, sizeof(config));
 	start_us = monotonic_us();
 	if (!link->paused)
 		link_pause(link);
 	if (vm->state != VM_STOPPED)
 		return failf(ESRCH, "the machine has ended");
-	ret = snapshot_save(vm, link->devices, m->text, m->text_len, m->fds[0], m->fds[1]);
+	ret = snapshot_save(vm, link->devices, &config, m->fds[0], m->fds[1]);
 	*pause_us = monotonic_us() - start_us;
 	return ret;
 }
@@ -97,12 +101,8 @@ static void link_snapshot(struct link *link, struct message *m)
 {
 	uint64_t pause_us = 0;
 	char text[64];
-	int ret;
+	int ret = link_save(link, m, &pause_us);
 
-	if (m->fd_count < 2)
-		ret = failf(EPROTO, "the supervisor sent no files to save into");
-	else
-		ret = link_save(link, m, &pause_us);
 	message_close_fds(m);
 	m->type = MESSAGE_SNAPSHOT_DONE;
 	m->value = (uint32_t)-ret;

@@ -18,7 +18,6 @@
 #include "boot/pages/trace.h"
 #include "boot/snapshot/dir.h"
 #include "boot/snapshot/snapshot.h"
-#include "serve/ipc/message.h"
 #include "serve/template/guest.h"
 #include "serve/template/progress.h"
 #include "serve/template/trial.h"
@@ -154,11 +153,6 @@ static int template_config(struct template_build *b)
 	b->config_text = config_print(&b->config);
 	if (!b->config_text)
 		return failf(ENOMEM, "out of memory");
-	if (strlen(b->config_text) > MESSAGE_TEXT_MAX)
-		return failf(E2BIG,
-			     "the configuration has %zu bytes, a snapshot holds %d: use "
-			     "shorter paths",
-			     strlen(b->config_text), MESSAGE_TEXT_MAX);
 	return 0;
 }
 

@@ -18,6 +18,7 @@
 
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
+#include "boot/snapshot/snapshot.h"
 #include "serve/ipc/message.h"
 #include "serve/ipc/payload.h"
 #include "serve/machine/process.h"
@@ -234,6 +235,7 @@ int template_guest_quiesce(struct template_guest *g)
 int template_guest_save(struct template_guest *g, const char *config_text, int state_fd,
 			int memory_fd)
 {
+	struct snapshot_config config = snapshot_config_of(config_text, strlen(config_text));
 	struct message m;
 	int ret = template_guest_ask(g, MESSAGE_STOP);
 
@@ -241,7 +243,8 @@ int template_guest_save(struct template_guest *g, const char *config_text, int s
 		ret = template_guest_wait(g, MESSAGE_STOPPED, GUEST_QUIESCE_MS, &m);
 	if (ret == 0) {
 		message_init(&m, MESSAGE_SNAPSHOT);
-		message_set_text(&m, config_text);
+		memcpy(m.text, &config, sizeof(config));
+		m.text_len = sizeof(config);
 		m.fd_count = 2;
 		m.fds[0] = state_fd;
 		m.fds[1] = memory_fd;

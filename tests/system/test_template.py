@@ -150,6 +150,19 @@ def test_long_request(virga, tmp_path):
     assert invoke(virga, template, f"@{tmp_path / 'request'}")[:2] == (0, text[5:])
 
 
+def test_long_configuration(virga, tmp_path):
+    """Longer than any message between processes; a template and a snapshot hold it whole."""
+    cmdline = "pages=256 " + "x" * 40000
+    template = build(virga, tmp_path, None, "--cmdline", cmdline)
+    assert invoke(virga, template, "initial")[0] == 0
+    control = tmp_path / "control"
+    with Running(virga, "run", "--serial", "none", "--cmdline", cmdline, "--control", control):
+        snapshot = take_snapshot(virga, control, tmp_path / "snapshot")
+    for folder in (template, snapshot):
+        assert json.loads((folder / "config").read_text())["cmdline"] == cmdline
+        assert inspect(virga, folder)
+
+
 def test_restore_and_timing(virga, tmp_path):
     template = build(virga, tmp_path, "dirty 20")
     done = run(virga, "invoke", template, "--data", "dirty 20", "--timing")

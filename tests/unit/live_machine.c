@@ -78,13 +78,14 @@ struct live *live_load(const char *path)
 
 void live_save(struct live *m, const char *path)
 {
+	const struct snapshot_config config = snapshot_config_of("{}\n", 3);
 	struct snapshot_dir dir;
 	int ret;
 
 	if (snapshot_dir_create(&dir, path, "{}\n", 3) < 0)
 		fail_msg("%s", error_text());
 	pthread_mutex_lock(&m->vm.lock);
-	ret = snapshot_save(&m->vm, &m->devices, "{}\n", 3, dir.state_fd, dir.memory_fd);
+	ret = snapshot_save(&m->vm, &m->devices, &config, dir.state_fd, dir.memory_fd);
 	pthread_mutex_unlock(&m->vm.lock);
 	if (ret < 0)
 		fail_msg("%s", error_text());

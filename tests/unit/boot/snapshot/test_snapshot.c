@@ -39,6 +39,7 @@ static char path[128];
 /* Writes root/snap. */
 static int setup(void **state)
 {
+	struct snapshot_config config;
 	struct snapshot_dir dir;
 	struct memory memory;
 	struct machine *m;
@@ -55,8 +56,8 @@ static int setup(void **state)
 	m->vm.irqchip->state.id = 7;
 	m->vm.irqchip->state.redirect[3] = 0x1234567890ull;
 	assert_int_equal(snapshot_dir_create(&dir, path, config_text, strlen(config_text)), 0);
-	assert_int_equal(snapshot_save(&m->vm, &m->devices, config_text, strlen(config_text),
-				       dir.state_fd, dir.memory_fd),
+	config = snapshot_config_of(config_text, strlen(config_text));
+	assert_int_equal(snapshot_save(&m->vm, &m->devices, &config, dir.state_fd, dir.memory_fd),
 			 0);
 	assert_int_equal(snapshot_dir_commit(&dir), 0);
 	snapshot_dir_abort(&dir);

@@ -124,6 +124,18 @@ static int supervisor_vm(void *opaque, int fd)
 	return 77;
 }
 
+/* As long as they may be, of what takes two bytes in JSON. */
+static void config_make_long(struct config *config)
+{
+	char path[4096];
+
+	memset(path, '"', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	config_set(config, "kernel", path);
+	config_set(config, "initrd", path);
+	config_set(config, "cmdline", "as usual");
+}
+
 static int supervisor_main(struct fixture *f)
 {
 	struct supervisor_options options = { .vm = supervisor_vm, .opaque = f };
@@ -134,6 +146,8 @@ static int supervisor_main(struct fixture *f)
 	config_set(&config, "vsock", f->vsock);
 	config_set(&config, "name", "fake");
 	config_set(&config, "serial", f->terminal >= 0 ? "none" : "stdio");
+	if (f->long_paths)
+		config_make_long(&config);
 	options.terminal = f->terminal >= 0; /* whatever a snapshot's configuration says */
 	vm_block_signals();
 	options.control_fd = supervisor_listen(f->control);

@@ -7,6 +7,7 @@
 #define VIRGA_TESTS_UNIT_SUPERVISOR_FIXTURE_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -21,6 +22,7 @@ struct fixture {
 	char snapshot[96];
 	char log[96];
 	void (*vm)(int fd); /* the VM process */
+	bool long_paths;    /* in its configuration, which no message would hold */
 	pid_t supervisor;
 	int terminal; /* slave of a pty for its stdin, or -1 */
 	int client;

@@ -28,6 +28,7 @@
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "arch/base/unix_path.h"
+#include "boot/snapshot/snapshot.h"
 #include "tests/unit/serve/control/supervisor_fixture.h"
 
 /* A second of the supervisor's timers takes 20 ms. */
@@ -139,6 +140,43 @@ static void test_snapshot(void **state)
 	/* A refused snapshot leaves what is known of the last one. */
 	qmp_client_say(f, "{\"execute\": \"query-migrate\"}");
 	qmp_client_expect(f, "return", "completed");
+}
+
+static size_t read_file(const struct fixture *f, const char *name, void *data, size_t size)
+{
+	char path[128];
+	ssize_t len;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", f->snapshot, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	len = read(fd, data, size);
+	close(fd);
+	assert_true(len >= 0);
+	return (size_t)len;
+}
+
+/* The VM process is told what `config` is known by, however long that is. */
+static void test_snapshot_long_config(void **state)
+{
+	static char text[2 * MESSAGE_TEXT_MAX];
+	struct snapshot_config told, wanted;
+	struct fixture *f = *state;
+	size_t len;
+
+	f->long_paths = true;
+	supervisor_start(f, vm_plain);
+	qmp_client_begin(f);
+	qmp_client_wait_ready(f);
+	qmp_client_migrate(f, f->snapshot);
+	qmp_client_expect(f, "return", "{}");
+	qmp_client_wait_status(f, "{\"execute\": \"query-migrate\"}", "completed");
+	len = read_file(f, "config", text, sizeof(text));
+	assert_in_range(len, MESSAGE_TEXT_MAX + 1, sizeof(text) - 1);
+	wanted = snapshot_config_of(text, len);
+	assert_int_equal(read_file(f, "state", &told, sizeof(told)), sizeof(told));
+	assert_int_equal(told.len, len);
+	assert_true(told.checksum == wanted.checksum);
 }
 
 static void test_snapshot_fails(void **state)
@@ -278,6 +316,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, supervisor_setup, supervisor_teardown)
 		TEST(test_snapshot),
+		TEST(test_snapshot_long_config),
 		TEST(test_snapshot_fails),
 		TEST(test_vm_dies_saving),
 		TEST(test_guest_connects),

@@ -113,6 +113,8 @@ int __wrap_reset_machine(struct reset *r, struct snapshot *s, struct vm *vm,
 int __wrap_reset_machine(struct reset *r, struct snapshot *s, struct vm *vm,
 			 struct devices *devices)
 {
+	const struct snapshot_config config =
+		snapshot_config_of(SHELL_CONFIG, strlen(SHELL_CONFIG));
 	int ret;
 
 	view->before = look(vm);
@@ -122,8 +124,7 @@ int __wrap_reset_machine(struct reset *r, struct snapshot *s, struct vm *vm,
 	view->resets++;
 	if (ftruncate(state_fd, 0) < 0 || ftruncate(memory_fd, 0) < 0)
 		_exit(8);
-	view->saved =
-		snapshot_save(vm, devices, SHELL_CONFIG, strlen(SHELL_CONFIG), state_fd, memory_fd);
+	view->saved = snapshot_save(vm, devices, &config, state_fd, memory_fd);
 	/* It goes on as if nobody had looked. */
 	return ret < 0 ? ret : snapshot_reload(s, vm, devices);
 }
