@@ -103,6 +103,10 @@ $B/obj/%.o: %.c $B/flags | $(DEPS)/stamp
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# What a person waits for once is built for size.
+$(patsubst %.c,$B/obj/%.o,$(filter serve/cli/% serve/template/% serve/control/% boot/config.c \
+	serve/host/config.c serve/host/status%.c serve/host/metrics.c,$(sources))): CFLAGS += -Os
+
 # Generated: the table of devices, the embedded guest, the seccomp programs.
 
 $B/devices_table.c: $B/devices.list
