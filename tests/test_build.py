@@ -127,7 +127,7 @@ def test_plain_vmm_says_what_it_lacks(plain, words, status, sentence):
     word = "park" if "park" in words else "virtio_vsock"
     assert sentence in done.stderr
     assert f"device {word}: this virga was built without it" in done.stderr
-    assert f'build with DEVICES="serial debug_exit power {word}"' in done.stderr
+    assert f'build with {word} in DEVICES' in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

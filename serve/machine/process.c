@@ -13,6 +13,7 @@
 
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
+#include "arch/irqchip.h"
 #include "boot/pages/read_ahead.h"
 #include "devices/channel/channel.h"
 #include "serve/machine/link.h"
@@ -367,7 +368,9 @@ int machine_main(const struct machine_options *options)
 	devices_destroy(&p.machine.devices);
 	channel_free(p.machine.channel);
 	/* The rest goes with the process; after a failed start a thread may still use the loop. */
-	if (ret == 0)
+	if (ret == 0) {
 		loop_fini(&p.machine.vm.loop);
+		irqchip_destroy(&p.machine.vm);
+	}
 	return status;
 }
