@@ -182,6 +182,13 @@ void note_rate_end(const struct note_rate *rate, const char *who)
 		notef("%s: %llu lines were dropped", who, (unsigned long long)rate->dropped);
 }
 
+void text_clean(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || (unsigned char)*text > 0x7e)
+			*text = '?';
+}
+
 const char *signal_name(int signal)
 {
 	switch (signal) {

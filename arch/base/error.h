@@ -50,6 +50,12 @@ void note_text(struct note_rate *rate, uint64_t now_us, const char *who, const v
 void note_rate_end(const struct note_rate *rate, const char *who);
 
 /*
+ * Text of somebody else's on its way to a terminal or into JSON, which is UTF-8: every byte that is
+ * no visible ASCII character and no blank becomes a '?'.
+ */
+void text_clean(char *text);
+
+/*
  * How people call a signal that ends a program: SIGTERM, SIGINT, SIGHUP; NULL for another. Any thread.
  */
 const char *signal_name(int signal);

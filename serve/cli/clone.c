@@ -12,16 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "arch/base/base64.h"
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
+#include "arch/base/io.h"
 #include "serve/cli/command.h"
 #include "serve/cli/output.h"
 #include "serve/cli/run.h"
@@ -205,25 +204,13 @@ static void clones_print(struct clones *c, unsigned number, int status, const vo
 	free(base64);
 }
 
-/* An answer too long for a message, from the memfd it came in. */
-static void clones_print_payload(struct clones *c, unsigned number, const struct message *m)
-{
-	struct stat st;
-	void *data;
-
-	if (fstat(m->fds[0], &st) < 0 || st.st_size <= 0 || st.st_size > CHANNEL_PAYLOAD_MAX)
-		return;
-	data = malloc((size_t)st.st_size);
-	if (data && pread(m->fds[0], data, (size_t)st.st_size, 0) == st.st_size)
-		clones_print(c, number, m->value == CHANNEL_ERROR, data, (size_t)st.st_size, m->id);
-	free(data);
-}
-
 /* Something came from a clone: its answer, or the end of its side. */
 static void clones_receive(struct clones *c, unsigned number)
 {
 	struct clone *clone = &c->list[number];
 	struct message m;
+	void *data;
+	size_t len;
 
 	if (message_receive(clone->fd, &m) != 1) {
 		close(clone->fd);
@@ -231,13 +218,13 @@ static void clones_receive(struct clones *c, unsigned number)
 		return;
 	}
 	if (m.type == MESSAGE_ANSWER && !clone->said) {
-		if (m.fd_count == 1)
-			clones_print_payload(c, number, &m);
+		if (payload_take(&m, &data, &len) == 0)
+			clones_print(c, number, m.value == CHANNEL_ERROR, data, len, m.id);
 		else
-			clones_print(c, number, m.value == CHANNEL_ERROR, m.text, m.text_len, m.id);
+			notef("clone %u: %s", number, error_text());
+		free(data);
 	}
-	for (uint32_t i = 0; i < m.fd_count; i++)
-		close(m.fds[i]);
+	message_close_fds(&m);
 }
 
 static void clones_reap(struct clones *c)
@@ -382,22 +369,11 @@ static int clones_signal_fd(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* Each clone takes one descriptor of ours. */
-static void clones_raise_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 static int clones_run_many(struct clones *c)
 {
 	int ret = 0, status;
 
-	clones_raise_limit();
+	io_raise_limit(); /* each clone takes a descriptor */
 	c->list = calloc(c->count, sizeof(*c->list));
 	c->signal_fd = clones_signal_fd();
 	if (!c->list || c->signal_fd < 0) {

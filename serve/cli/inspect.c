@@ -44,9 +44,7 @@ static struct inspect_word inspect_clean(const char *text)
 	struct inspect_word word;
 
 	snprintf(word.text, sizeof(word.text), "%s", text);
-	for (char *p = word.text; *p; p++)
-		if (*p < 0x20 || *p > 0x7e)
-			*p = '?';
+	text_clean(word.text);
 	return word;
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "arch/base/error.h"
 #include "serve/control/qmp.h"
 
 static int qmp_put(const char *data, size_t len, void *opaque)
@@ -45,11 +46,7 @@ void qmp_fail(struct qmp *q, const char *class, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	/* Paths are bytes, JSON is UTF-8. */
-	for (char *p = text; *p; p++) {
-		if ((unsigned char)*p < 0x20 || (unsigned char)*p > 0x7e)
-			*p = '?';
-	}
+	text_clean(text);
 	qmp_reply(q, "error",
 		  json_pack("{s:s,s:s}", "class", class ? class : "GenericError", "desc", text));
 }

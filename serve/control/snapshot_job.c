@@ -128,11 +128,7 @@ static void snapshot_job_end(struct snapshot_job *job, const char *error)
 	view->snapshot.total_us = monotonic_us() - job->start_us;
 	view->snapshot.status = *error ? VIEW_SNAPSHOT_FAILED : VIEW_SNAPSHOT_DONE;
 	snprintf(view->snapshot.error, sizeof(view->snapshot.error), "%s", error);
-	/* What goes into JSON is UTF-8, a path in a sentence may be anything. */
-	for (char *p = view->snapshot.error; *p; p++) {
-		if ((unsigned char)*p < 0x20 || (unsigned char)*p > 0x7e)
-			*p = '?';
-	}
+	text_clean(view->snapshot.error);
 }
 
 void snapshot_job_failed(struct snapshot_job *job, const char *sentence)

@@ -6,7 +6,6 @@
 #include "serve/control/socket.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,44 +148,27 @@ static int socket_add(struct control_socket *c, int fd)
 	return 0;
 }
 
-/* Out of descriptors: the spare one lets us take the client and send it away. */
-static void socket_turn_away(struct control_socket *c)
-{
-	if (c->spare_fd < 0)
-		return;
-	close(c->spare_fd);
-	c->spare_fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC);
-	if (c->spare_fd >= 0)
-		close(c->spare_fd);
-	c->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-}
-
 static void socket_accept(void *opaque, uint32_t events)
 {
 	struct control_socket *c = opaque;
-	int fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = listener_accept(&c->spare, c->fd, socket_full, sizeof(socket_full) - 1);
 
 	(void)events;
-	if (fd < 0) {
-		if (errno == EMFILE || errno == ENFILE)
-			socket_turn_away(c);
+	if (fd < 0)
 		return;
-	}
-	if (c->client_count >= SOCKET_CLIENTS_MAX) {
-		send(fd, socket_full, sizeof(socket_full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (c->client_count >= SOCKET_CLIENTS_MAX)
+		listener_turn_away(fd, socket_full, sizeof(socket_full) - 1);
+	else if (socket_add(c, fd) < 0)
 		close(fd);
-	} else if (socket_add(c, fd) < 0) {
-		close(fd);
-	}
 	socket_sweep(c);
 }
 
 int socket_init(struct control_socket *c, struct loop *loop, int fd, const struct view *view)
 {
-	*c = (struct control_socket){ .loop = loop, .view = view, .fd = fd, .spare_fd = -1 };
+	*c = (struct control_socket){ .loop = loop, .view = view, .fd = fd, .spare.fd = -1 };
 	if (fd < 0)
 		return 0;
-	c->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	listener_spare_init(&c->spare);
 	c->watch = loop_add(loop, fd, EPOLLIN, socket_accept, c);
 	if (!c->watch) {
 		socket_fini(c);
@@ -235,7 +217,6 @@ void socket_fini(struct control_socket *c)
 	c->watch = NULL;
 	if (c->fd >= 0)
 		close(c->fd);
-	if (c->spare_fd >= 0)
-		close(c->spare_fd);
-	c->fd = c->spare_fd = -1;
+	c->fd = -1;
+	listener_spare_fini(&c->spare);
 }

@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "arch/base/listener.h"
 #include "arch/base/loop.h"
 #include "serve/control/qmp.h"
 
@@ -18,8 +19,8 @@ struct socket_client;
 struct control_socket {
 	struct loop *loop;
 	const struct view *view;
-	int fd;       /* listening, owned; -1 for none */
-	int spare_fd; /* given up for a moment to turn a client away when descriptors run out */
+	int fd; /* listening, owned; -1 for none */
+	struct listener_spare spare;
 	struct loop_watch *watch;
 	unsigned client_count;
 	struct socket_client *clients;

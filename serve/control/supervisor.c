@@ -107,8 +107,7 @@ static int supervisor_vm(void *opaque, int fd)
 {
 	struct supervisor *s = opaque;
 
-	if (s->control.spare_fd >= 0)
-		close(s->control.spare_fd);
+	listener_spare_fini(&s->control.spare);
 	return s->options->vm(s->options->opaque, fd);
 }
 

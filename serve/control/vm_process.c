@@ -105,15 +105,6 @@ void vm_process_quit(struct vm_process *p, int signal)
 
 /* --- What it says --- */
 
-/* Text of the VM process on its way to a terminal or into JSON. */
-static void vm_process_clean(char *text)
-{
-	for (; *text; text++) {
-		if ((unsigned char)*text < 0x20 || (unsigned char)*text > 0x7e)
-			*text = '?';
-	}
-}
-
 static void vm_process_started(struct vm_process *p)
 {
 	if (p->started)
@@ -213,7 +204,7 @@ static void vm_process_ended(struct vm_process *p, struct message *m)
 
 static void vm_process_handle(struct vm_process *p, struct message *m)
 {
-	vm_process_clean(m->text);
+	text_clean(m->text);
 	switch (m->type) {
 	case MESSAGE_STOPPED:
 		vm_process_changed(p, VIEW_PAUSED, m->id);

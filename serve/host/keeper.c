@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -18,6 +17,7 @@
 
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
+#include "arch/base/io.h"
 #include "arch/base/unix_path.h"
 #include "serve/host/front.h"
 #include "serve/template/store.h"
@@ -209,16 +209,6 @@ static int keeper_run(struct keeper *k)
 
 /* --- The command --- */
 
-static void keeper_raise_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 /* The store is made when it is missing: a template that is built later is noticed then. */
 static int keeper_make_store(const struct keeper *k, const char *store)
 {
@@ -235,7 +225,7 @@ int keeper_main(const struct keeper_options *options)
 	int status = STATUS_BAD_INPUT;
 
 	host_config_init(&k.config);
-	keeper_raise_limit();
+	io_raise_limit();
 	if (host_config_read(&k.config, options->config_file) < 0 ||
 	    keeper_make_store(&k, options->store) < 0 || keeper_listen(&k, options) < 0)
 		notef("serve: %s", error_text());

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arch/base/listener.h"
 #include "arch/base/loop.h"
 #include "arch/base/timers.h"
 
@@ -111,7 +112,7 @@ struct http_server {
 	uint64_t turned_away;
 	uint64_t broken; /* those that ended in the middle of something */
 	struct http_listener *listeners;
-	int spare_fd;   /* given up for a moment to turn a client away when there is none left */
+	struct listener_spare spare;
 	int64_t date_s; /* that `date` is of */
 	char date[48];
 	char scratch[HTTP_SCRATCH];

@@ -4,7 +4,6 @@
  * is turned away with a word rather than left waiting.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -27,44 +26,23 @@ struct http_listener {
 	int fd;
 };
 
-/* No descriptor is left: the spare one turns the client away, who would wait for ever else. */
-static int http_accept_spare(struct http_server *s, int listen_fd)
-{
-	int fd;
-
-	if (s->spare_fd < 0)
-		return -1;
-	close(s->spare_fd);
-	fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd >= 0) {
-		s->turned_away++;
-		(void)!send(fd, http_full, sizeof(http_full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-		close(fd);
-	}
-	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	return fd;
-}
-
 /* A few of those who wait. False when nobody does. */
 static bool http_accept_some(struct http_listener *l)
 {
 	struct http_server *s = l->server;
 
 	for (unsigned i = 0; i < HTTP_ACCEPTS; i++) {
-		int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd = listener_accept(&s->spare, l->fd, http_full, sizeof(http_full) - 1);
 
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE) &&
-		    http_accept_spare(s, l->fd) >= 0)
-			continue;
-		if (fd < 0)
-			return errno != EAGAIN;
-		if (http_make_room(s)) {
+		if (fd >= 0 && http_make_room(s)) {
 			http_accept_one(s, fd);
 			continue;
 		}
+		if (fd < 0 && fd != -ECONNREFUSED)
+			return fd != -EAGAIN;
 		s->turned_away++;
-		(void)!send(fd, http_full, sizeof(http_full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-		close(fd);
+		if (fd >= 0)
+			listener_turn_away(fd, http_full, sizeof(http_full) - 1);
 	}
 	return true;
 }
@@ -117,8 +95,7 @@ int http_init(struct http_server *s, struct loop *loop, struct timers *timers,
 	s->loop = loop;
 	s->timers = timers;
 	s->handler = handler;
-	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	return s->spare_fd < 0 ? failf(errno, "/dev/null: %s", strerror(errno)) : 0;
+	return listener_spare_init(&s->spare);
 }
 
 /* Whether a request of it waits in the socket. */
@@ -153,7 +130,5 @@ void http_fini(struct http_server *s)
 		next = c->next;
 		http_close(c);
 	}
-	if (s->spare_fd >= 0)
-		close(s->spare_fd);
-	s->spare_fd = -1;
+	listener_spare_fini(&s->spare);
 }
