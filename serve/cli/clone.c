@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +23,7 @@
 #include "serve/cli/command.h"
 #include "serve/cli/output.h"
 #include "serve/cli/run.h"
+#include "serve/ipc/child.h"
 #include "serve/ipc/message.h"
 #include "serve/ipc/payload.h"
 #include "vmm.h"
@@ -135,18 +135,6 @@ say:
 	notef("clone %u: %s", number, error_text());
 	config_fini(&config);
 	return status;
-}
-
-static int clone_child(const struct clones *c, unsigned number, int fd, uint64_t start_us,
-		       pid_t parent)
-{
-	struct clone_sink sink = { .fd = fd, .start_us = start_us };
-	struct machine_request request = { .answer = clone_answer, .opaque = &sink };
-
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
-		return STATUS_VIRGA;
-	return clone_main(c->options, c->base, number, &request);
 }
 
 /* --- In the parent --- */
@@ -280,30 +268,35 @@ static void clones_forget(const struct clones *c, unsigned number)
 			close(c->list[i].fd);
 }
 
+/* A clone that is to be started. */
+struct clone_start {
+	const struct clones *clones;
+	unsigned number;
+	uint64_t start_us;
+};
+
+static int clone_child(void *opaque, int fd)
+{
+	const struct clone_start *start = opaque;
+	const struct clones *c = start->clones;
+	struct clone_sink sink = { .fd = fd, .start_us = start->start_us };
+	struct machine_request request = { .answer = clone_answer, .opaque = &sink };
+
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	clones_forget(c, start->number);
+	return clone_main(c->options, c->base, start->number, &request);
+}
+
 static int clones_start(struct clones *c, unsigned number)
 {
-	struct clone *clone = &c->list[number];
-	const pid_t parent = getpid();
-	uint64_t start_us = monotonic_us();
-	int pair[2];
+	struct clone_start start = { .clones = c, .number = number, .start_us = monotonic_us() };
+	struct child child;
+	int ret = child_start(&child, clone_child, &start);
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return failf(errno, "clone %u: no descriptor left (ulimit -n): %s", number,
-			     strerror(errno));
-	clone->pid = fork();
-	if (clone->pid < 0) {
-		clone->pid = 0;
-		close(pair[0]);
-		close(pair[1]);
-		return failf(errno, "clone %u: cannot fork: %s", number, strerror(errno));
-	}
-	if (clone->pid == 0) {
-		close(pair[0]);
-		clones_forget(c, number);
-		_exit(clone_child(c, number, pair[1], start_us, parent));
-	}
-	close(pair[1]);
-	clone->fd = pair[0];
+	if (ret < 0)
+		return failf(-ret, "clone %u: %s", number, error_text());
+	c->list[number].pid = child.pid;
+	c->list[number].fd = child.fd;
 	c->alive++;
 	return 0;
 }

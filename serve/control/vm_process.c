@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -20,6 +18,7 @@
 #include "arch/base/unix_path.h"
 #include "arch/vm.h"
 #include "boot/snapshot/snapshot.h"
+#include "serve/ipc/child.h"
 #include "serve/ipc/message.h"
 #include "vmm.h"
 
@@ -349,36 +348,31 @@ int vm_process_init(struct vm_process *p, struct loop *loop, struct control_sock
 	return p->timer_watch ? 0 : -ENOMEM;
 }
 
-/* In the child: it must not outlive its supervisor. */
-static int vm_process_main(struct vm_process *p, pid_t parent, int (*vm)(void *opaque, int fd),
-			   void *opaque, int fd)
+/* What runs in the VM's own process. */
+struct vm_process_start {
+	struct loop *loop;
+	int (*vm)(void *opaque, int fd);
+	void *opaque;
+};
+
+static int vm_process_main(void *opaque, int fd)
 {
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		return STATUS_VIRGA;
-	loop_abandon(p->loop);
-	return vm(opaque, fd);
+	const struct vm_process_start *start = opaque;
+
+	loop_abandon(start->loop);
+	return start->vm(start->opaque, fd);
 }
 
 int vm_process_start(struct vm_process *p, int (*vm)(void *opaque, int fd), void *opaque)
 {
-	const pid_t parent = getpid();
-	int pair[2], ret;
+	struct vm_process_start start = { .loop = p->loop, .vm = vm, .opaque = opaque };
+	struct child child;
+	int ret = child_start(&child, vm_process_main, &start);
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return failf(errno, "cannot make a socket pair: %s", strerror(errno));
-	p->child = fork();
-	if (p->child == 0) {
-		close(pair[0]);
-		_exit(vm_process_main(p, parent, vm, opaque, pair[1]));
-	}
-	ret = p->child < 0 ? failf(errno, "cannot fork: %s", strerror(errno)) : 0;
-	close(pair[1]);
-	p->fd = pair[0];
-	if (ret < 0) {
-		p->child = 0;
+	if (ret < 0)
 		return ret;
-	}
+	p->child = child.pid;
+	p->fd = child.fd;
 	p->watch = loop_add(p->loop, p->fd, EPOLLIN, vm_process_event, p);
 	return p->watch ? 0 : -ENOMEM;
 }

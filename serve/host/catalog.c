@@ -162,7 +162,7 @@ static int catalog_want(struct catalog *c, const struct function *f)
 		at = &(*at)->next;
 	*load = (struct catalog_load){ .catalog = c, .memory = f->config.memory };
 	load->loader = (struct loader){
-		.loop = c->loop, .fd = -1, .done = catalog_loaded, .opaque = load
+		.loop = c->loop, .child.fd = -1, .done = catalog_loaded, .opaque = load
 	};
 	*at = load;
 	if (f->config.template) {

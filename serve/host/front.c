@@ -248,7 +248,7 @@ int front_main(const struct front_options *options)
 		return 1;
 	}
 	f->options = options;
-	f->signal_fd = f->http.spare.fd = f->pool.spawner.fd = -1;
+	f->signal_fd = f->http.spare.fd = f->pool.spawner.child.fd = -1;
 	status = front_run(f);
 	free(f);
 	return status;

@@ -20,6 +20,7 @@
 #include "arch/base/io.h"
 #include "arch/base/unix_path.h"
 #include "serve/host/front.h"
+#include "serve/ipc/child.h"
 #include "serve/template/store.h"
 #include "vmm.h"
 
@@ -88,26 +89,24 @@ static void keeper_close(struct keeper *k)
 
 /* --- The front --- */
 
-static int keeper_fork(struct keeper *k)
+static int keeper_front(void *opaque)
 {
-	const pid_t parent = getpid();
+	const struct keeper *k = opaque;
 
-	k->pid = fork();
-	if (k->pid < 0) {
-		k->pid = 0;
-		return failf(errno, "cannot fork: %s", strerror(errno));
-	}
-	if (k->pid > 0)
-		return 0;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
 	prctl(PR_SET_NAME, "virga-front");
 	/* Terminals and service managers tell every process what the keeper is told. */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	_exit(front_main(&k->front));
+	return front_main(&k->front);
+}
+
+static int keeper_fork(struct keeper *k)
+{
+	pid_t pid = child_fork(SIGKILL, keeper_front, k);
+
+	k->pid = pid < 0 ? 0 : pid;
+	return pid < 0 ? pid : 0;
 }
 
 /* The configuration that the next front begins with; one that cannot be read is the front's to say. */

@@ -71,7 +71,7 @@ static int pool_spawn(struct pool *pool, struct pool_shell *s, struct function_v
 						    : SHELL_ARMED;
 	int pair[2], ret;
 
-	if (pool->spawner.fd < 0)
+	if (pool->spawner.child.fd < 0)
 		return failf(ECHILD, "the process that makes machines cannot be started now");
 	while (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
 		if (!pool->held)

@@ -17,7 +17,7 @@ int pool_init(struct pool *pool, struct loop *loop, struct timers *timers,
 		.loop = loop,
 		.timers = timers,
 		.limits = *limits,
-		.spawner = { .fd = -1 },
+		.spawner = { .child.fd = -1 },
 	};
 	pool->shells = calloc(limits->shells, sizeof(*pool->shells));
 	if (!pool->shells)

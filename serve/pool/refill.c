@@ -204,7 +204,7 @@ static bool refill_order_again(struct pool *pool)
 /* Nothing can be made without it. When it is to be tried again; UINT64_MAX: it is there. */
 static uint64_t refill_spawner(struct pool *pool, uint64_t now_us)
 {
-	if (pool->spawner.fd >= 0)
+	if (pool->spawner.child.fd >= 0)
 		return UINT64_MAX;
 	if (now_us >= pool->spawner_us + POOL_SPAWNER_US && pool_start_spawner(pool) == 0) {
 		notef("the spawner runs again");

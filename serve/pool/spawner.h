@@ -8,10 +8,10 @@
 #define VIRGA_SERVE_POOL_SPAWNER_H
 
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "arch/base/loop.h"
 #include "boot/snapshot/sealed.h"
+#include "serve/ipc/child.h"
 #include "serve/machine/shell.h"
 
 struct spawner;
@@ -28,8 +28,7 @@ struct spawner_events {
 struct spawner {
 	struct loop *loop;
 	const struct spawner_events *events;
-	pid_t pid;                /* 0: none */
-	int fd;                   /* owned */
+	struct child child;
 	struct loop_watch *watch; /* NULL: none */
 };
 

@@ -22,6 +22,7 @@
 
 #include "arch/base/error.h"
 #include "boot/snapshot/sealed.h"
+#include "serve/ipc/child.h"
 #include "serve/ipc/message.h"
 #include "serve/machine/shell.h"
 
@@ -111,23 +112,31 @@ static int spawner_keep(int fd, struct sealed *sealed)
 	return 0;
 }
 
-static void spawner_run_shell(const struct spawner_template *t, enum shell_kind kind, int fd,
-			      pid_t parent)
+/* A shell that is to be made. */
+struct spawner_shell {
+	const struct spawner_template *template;
+	enum shell_kind kind;
+	int fd;
+};
+
+static int spawner_run_shell(void *opaque)
 {
+	const struct spawner_shell *shell = opaque;
+	const struct spawner_template *t = shell->template;
 	struct sealed sealed = t->sealed;
 	struct snapshot snapshot;
-	struct shell_options options = { .snapshot = &snapshot, .kind = kind, .fd = SPAWNER_FD };
+	struct shell_options options = { .snapshot = &snapshot,
+					 .kind = shell->kind,
+					 .fd = SPAWNER_FD };
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		return;
 	prctl(PR_SET_NAME, "virga-shell");
-	if (spawner_keep(fd, &sealed) < 0 || sealed_open(&sealed, t->name, &snapshot) < 0) {
+	if (spawner_keep(shell->fd, &sealed) < 0 || sealed_open(&sealed, t->name, &snapshot) < 0) {
 		notef("%s: %s", t->name, error_text());
-		return;
+		return 0;
 	}
 	sealed_close(&sealed);
 	shell_main(&options);
+	return 0;
 }
 
 /* --- Children --- */
@@ -159,21 +168,18 @@ static bool spawner_grow(struct spawner_process *p)
 static int spawner_fork(struct spawner_process *p, const struct message *m)
 {
 	const struct spawner_template *t = *spawner_find(p, m->value);
-	const pid_t parent = getpid();
-	enum shell_kind kind = (enum shell_kind)m->text[0];
+	struct spawner_shell shell = { .template = t,
+				       .kind = (enum shell_kind)m->text[0],
+				       .fd = m->fds[0] };
 	pid_t pid;
 
 	if (!t || m->fd_count != 1 || m->text_len != 1)
 		return EPROTO;
 	if (!spawner_grow(p))
 		return ENOMEM;
-	pid = fork();
+	pid = child_fork(SIGKILL, spawner_run_shell, &shell);
 	if (pid < 0)
-		return errno;
-	if (pid == 0) {
-		spawner_run_shell(t, kind, m->fds[0], parent);
-		_exit(0);
-	}
+		return -pid;
 	p->children[p->count++] = (struct spawner_child){ .shell = m->id, .pid = pid };
 	return 0;
 }

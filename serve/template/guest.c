@@ -9,9 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,6 +20,7 @@
 #include "serve/ipc/message.h"
 #include "serve/ipc/payload.h"
 #include "serve/machine/process.h"
+#include "vmm.h"
 
 #define GUEST_QUIESCE_MS 10000u
 #define GUEST_SETTLE_MS  10000u
@@ -31,57 +30,30 @@
 #define GUEST_SAVE_MS    600000u /* a big memory onto a slow disk */
 #define GUEST_IDS        1000u   /* of requests, from here on */
 
-/* In the child: the VM process, which must not outlive this one, nor see its files. */
-static int template_guest_main(const struct config *config, int fd, pid_t parent)
+/* In the child: the VM process, which is not to see this one's files. */
+static int template_guest_main(void *opaque, int fd)
 {
 	const struct machine_options machine = {
-		.config = config,
+		.config = opaque,
 		.supervisor_fd = STDERR_FILENO + 1,
 		.main_us = monotonic_us(),
 	};
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent ||
-	    (fd != machine.supervisor_fd && dup2(fd, machine.supervisor_fd) < 0))
-		return 1;
-	/* Linux 5.9; without it the filter still lets nothing be done with them by name. */
-	syscall(SYS_close_range, machine.supervisor_fd + 1, ~0u, 0);
+	if (child_keep(fd, machine.supervisor_fd) < 0) {
+		notef("template build: %s", error_text());
+		return STATUS_VIRGA;
+	}
 	return machine_main(&machine);
 }
 
 int template_guest_start(struct template_guest *g, const struct config *config)
 {
-	const pid_t parent = getpid();
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return failf(errno, "cannot make a socket pair: %s", strerror(errno));
-	g->pid = fork();
-	if (g->pid < 0) {
-		int err = errno;
-
-		g->pid = 0;
-		close(pair[0]);
-		close(pair[1]);
-		return failf(err, "cannot fork: %s", strerror(err));
-	}
-	if (g->pid == 0) {
-		close(pair[0]);
-		_exit(template_guest_main(config, pair[1], parent));
-	}
-	close(pair[1]);
-	g->fd = pair[0];
-	return 0;
+	return child_start(&g->child, template_guest_main, (void *)(uintptr_t)config);
 }
 
 void template_guest_stop(struct template_guest *g)
 {
-	if (g->pid > 0) {
-		kill(g->pid, SIGKILL);
-		waitpid(g->pid, NULL, 0);
-		close(g->fd);
-	}
-	g->pid = 0;
+	child_stop(&g->child);
 }
 
 /* The guest may want a port of the host: there is nothing behind it yet. */
@@ -92,7 +64,7 @@ static int template_guest_refuse(const struct template_guest *g, uint64_t id)
 	message_init(&m, MESSAGE_DEVICE_ANSWER);
 	m.id = id;
 	m.value = ECONNREFUSED;
-	return message_send(g->fd, &m);
+	return message_send(g->child.fd, &m);
 }
 
 /*
@@ -105,7 +77,7 @@ static int template_guest_wait(struct template_guest *g, enum message_type type,
 	uint64_t deadline_us = monotonic_us() + timeout_ms * 1000;
 
 	for (;;) {
-		struct pollfd in = { .fd = g->fd, .events = POLLIN };
+		struct pollfd in = { .fd = g->child.fd, .events = POLLIN };
 		uint64_t now = monotonic_us();
 		int ret;
 
@@ -113,7 +85,7 @@ static int template_guest_wait(struct template_guest *g, enum message_type type,
 			return -ETIMEDOUT;
 		if (poll(&in, 1, (int)((deadline_us - now + 999) / 1000)) <= 0)
 			continue;
-		ret = message_receive(g->fd, m);
+		ret = message_receive(g->child.fd, m);
 		if (ret == -EAGAIN)
 			continue;
 		if (ret != 1)
@@ -135,7 +107,7 @@ static int template_guest_ask(struct template_guest *g, enum message_type type)
 	int ret;
 
 	message_init(&m, type);
-	ret = message_send(g->fd, &m);
+	ret = message_send(g->child.fd, &m);
 	return ret < 0 ? failf(-ret, "the machine does not listen: %s", strerror(-ret)) : 0;
 }
 
@@ -163,7 +135,7 @@ int template_guest_request(struct template_guest *g, const void *data, size_t le
 	message_init(&m, MESSAGE_REQUEST);
 	m.id = GUEST_IDS + g->requests++;
 	m.value = timeout_ms;
-	ret = payload_send(g->fd, &m, data, len);
+	ret = payload_send(g->child.fd, &m, data, len);
 	if (ret == 0)
 		ret = template_guest_wait(g, MESSAGE_ANSWER, timeout_ms, &m);
 	if (ret == -ETIMEDOUT)
@@ -188,7 +160,7 @@ static uint64_t template_guest_cpu_us(const struct template_guest *g)
 	struct timespec used = { 0 };
 	clockid_t clock;
 
-	if (clock_getcpuclockid(g->pid, &clock) == 0)
+	if (clock_getcpuclockid(g->child.pid, &clock) == 0)
 		clock_gettime(clock, &used);
 	return (uint64_t)used.tv_sec * 1000000u + (uint64_t)used.tv_nsec / 1000u;
 }
@@ -248,7 +220,7 @@ int template_guest_save(struct template_guest *g, const char *config_text, int s
 		m.fd_count = 2;
 		m.fds[0] = state_fd;
 		m.fds[1] = memory_fd;
-		ret = message_send(g->fd, &m);
+		ret = message_send(g->child.fd, &m);
 		if (ret < 0)
 			return failf(-ret, "the machine does not listen: %s", strerror(-ret));
 		ret = template_guest_wait(g, MESSAGE_SNAPSHOT_DONE, GUEST_SAVE_MS, &m);

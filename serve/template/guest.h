@@ -9,15 +9,14 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "boot/config.h"
+#include "serve/ipc/child.h"
 
 /* Zeroed: no machine. */
 struct template_guest {
-	const char *name;  /* of the template, for notes */
-	pid_t pid;         /* 0: none */
-	int fd;            /* of the pair to it */
+	const char *name; /* of the template, for notes */
+	struct child child;
 	uint64_t requests; /* sent so far */
 };
 

@@ -5,14 +5,9 @@
 #include "serve/template/loader.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "arch/base/error.h"
@@ -35,27 +30,16 @@ static int loader_read(const char *path, struct sealed *sealed)
 	return ret;
 }
 
-/* Nothing of the front is kept: clients and shells are to see when it closes what they have. */
-static int loader_settle(int fd)
+static int loader_main(void *opaque, int fd)
 {
-	if ((fd != LOADER_FD && dup2(fd, LOADER_FD) < 0) ||
-	    syscall(SYS_close_range, LOADER_FD + 1, ~0u, 0) < 0)
-		return failf(errno, "cannot close descriptors (Linux 5.9 or later can): %s",
-			     strerror(errno));
-	return fcntl(LOADER_FD, F_SETFD, FD_CLOEXEC);
-}
-
-static int loader_main(const struct loader_source *source, int fd, pid_t parent)
-{
+	const struct loader_source *source = opaque;
 	struct sealed sealed = { .memory_fd = -1, .parts_fd = -1 };
 	struct message m;
 	int ret;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		return 1;
 	prctl(PR_SET_NAME, "virga-loader");
-	ret = loader_settle(fd);
+	/* Clients and shells are to see when the front closes what they have. */
+	ret = child_keep(fd, LOADER_FD);
 	if (ret == 0)
 		ret = source->path ? loader_read(source->path, &sealed)
 				   : builtin_make(&sealed, source->memory);
@@ -78,13 +62,7 @@ void loader_stop(struct loader *l)
 {
 	loop_remove(l->loop, l->watch);
 	l->watch = NULL;
-	if (l->pid > 0) {
-		close(l->fd);
-		kill(l->pid, SIGKILL);
-		while (waitpid(l->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
-	l->pid = 0;
+	child_stop(&l->child);
 }
 
 static void loader_event(void *opaque, uint32_t events)
@@ -92,7 +70,7 @@ static void loader_event(void *opaque, uint32_t events)
 	struct loader *l = opaque;
 	struct sealed sealed = { .memory_fd = -1, .parts_fd = -1 };
 	struct message m;
-	int ret = message_receive(l->fd, &m);
+	int ret = message_receive(l->child.fd, &m);
 
 	(void)events;
 	if (ret == -EAGAIN)
@@ -113,26 +91,13 @@ static void loader_event(void *opaque, uint32_t events)
 
 int loader_start(struct loader *l, const struct loader_source *source)
 {
-	const pid_t parent = getpid();
-	int pair[2];
+	int ret;
 
-	l->pid = 0;
 	l->watch = NULL;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return failf(errno, "cannot make a socket pair: %s", strerror(errno));
-	l->pid = fork();
-	if (l->pid == 0)
-		_exit(loader_main(source, pair[1], parent));
-	close(pair[1]);
-	l->fd = pair[0];
-	if (l->pid < 0) {
-		int err = errno;
-
-		close(l->fd);
-		l->pid = 0;
-		return failf(err, "cannot fork: %s", strerror(err));
-	}
-	l->watch = loop_add(l->loop, l->fd, EPOLLIN, loader_event, l);
+	ret = child_start(&l->child, loader_main, (void *)(uintptr_t)source);
+	if (ret < 0)
+		return ret;
+	l->watch = loop_add(l->loop, l->child.fd, EPOLLIN, loader_event, l);
 	if (l->watch)
 		return 0;
 	loader_stop(l);

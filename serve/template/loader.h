@@ -7,10 +7,10 @@
 #define VIRGA_SERVE_TEMPLATE_LOADER_H
 
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "arch/base/loop.h"
 #include "boot/snapshot/sealed.h"
+#include "serve/ipc/child.h"
 
 /* What to load. */
 struct loader_source {
@@ -20,8 +20,7 @@ struct loader_source {
 
 struct loader {
 	struct loop *loop;
-	pid_t pid; /* 0: none */
-	int fd;    /* owned */
+	struct child child;
 	struct loop_watch *watch;
 	/* sealed is the callee's to take, or NULL with what went wrong. The loader has ended. */
 	void (*done)(void *opaque, struct sealed *sealed, const char *error);

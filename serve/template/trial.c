@@ -16,15 +16,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "arch/layout.h"
+#include "serve/ipc/child.h"
 #include "serve/ipc/message.h"
 #include "serve/ipc/payload.h"
 #include "serve/machine/process.h"
@@ -135,8 +133,9 @@ static int trial_answer(void *opaque, enum channel_type type, const void *data, 
 }
 
 /* The clone goes on after its answer, so that its memory can still be looked at. */
-static int trial_child(const struct trial *trial, int pair_fd, pid_t parent)
+static int trial_child(void *opaque, int pair_fd)
 {
+	const struct trial *trial = opaque;
 	struct machine_request request = {
 		.data = trial->request,
 		.len = trial->request_len,
@@ -157,9 +156,6 @@ static int trial_child(const struct trial *trial, int pair_fd, pid_t parent)
 		.main_us = monotonic_us(),
 	};
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		return 1;
 	config_init(&config);
 	return machine_main(&machine);
 }
@@ -168,8 +164,7 @@ static int trial_child(const struct trial *trial, int pair_fd, pid_t parent)
 
 struct trial_watch {
 	struct trial *trial;
-	pid_t pid;
-	int fd;        /* of the pair */
+	struct child child;
 	int source_fd; /* what MESSAGE_MEMORY brought; -1 before */
 	enum trial_source source;
 	uint64_t base; /* address of memory in the clone */
@@ -277,7 +272,7 @@ static int trial_take_answer(struct trial_watch *w, const struct message *m)
 static int trial_message(struct trial_watch *w)
 {
 	struct message m;
-	int ret = message_receive(w->fd, &m);
+	int ret = message_receive(w->child.fd, &m);
 
 	if (ret == -EAGAIN)
 		return 0;
@@ -303,7 +298,7 @@ static int trial_watch(struct trial_watch *w)
 	while (ret == 0 && !w->answered) {
 		bool faults = w->source_fd >= 0 && w->source == TRIAL_USERFAULT;
 		struct pollfd fds[2] = {
-			{ .fd = w->fd, .events = POLLIN },
+			{ .fd = w->child.fd, .events = POLLIN },
 			{ .fd = faults ? w->source_fd : -1, .events = POLLIN },
 		};
 
@@ -323,32 +318,16 @@ static int trial_watch(struct trial_watch *w)
 int trial_run(struct trial *trial)
 {
 	struct trial_watch w = { .trial = trial, .source_fd = -1 };
-	const pid_t parent = getpid();
-	int pair[2], ret;
+	int ret = child_start(&w.child, trial_child, trial);
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return failf(errno, "cannot make a socket pair: %s", strerror(errno));
-	w.pid = fork();
-	if (w.pid < 0) {
-		ret = failf(errno, "cannot fork: %s", strerror(errno));
-		close(pair[0]);
-		close(pair[1]);
+	if (ret < 0)
 		return ret;
-	}
-	if (w.pid == 0) {
-		close(pair[0]);
-		_exit(trial_child(trial, pair[1], parent));
-	}
-	close(pair[1]);
-	w.fd = pair[0];
 	ret = trial_watch(&w);
 	trial->exact = w.source == TRIAL_USERFAULT;
 	if (ret == 0)
 		trial->trace->trials++;
-	kill(w.pid, SIGKILL);
-	waitpid(w.pid, NULL, 0);
+	child_stop(&w.child);
 	if (w.source_fd >= 0)
 		close(w.source_fd);
-	close(w.fd);
 	return ret;
 }

@@ -153,7 +153,7 @@ static void test_forget_again(void **state)
 	pool_one->deaf = true;
 	message_init(&m, MESSAGE_KILL);
 	m.id = ~0ull;
-	while (message_try(pool_one->pool.spawner.fd, &m) == 0)
+	while (message_try(pool_one->pool.spawner.child.fd, &m) == 0)
 		;
 	function_set_version(&pool_one->pool, f, NULL);
 	pool_bed_advance(pool_one, 50 * MS);

@@ -185,7 +185,7 @@ static void test_kill_cannot_be_sent(void **state)
 	pool_one->deaf = true;
 	message_init(&m, MESSAGE_KILL);
 	m.id = ~0ull;
-	while (message_try(pool_one->pool.spawner.fd, &m) == 0)
+	while (message_try(pool_one->pool.spawner.child.fd, &m) == 0)
 		filled++;
 	assert_true(filled > 10);
 	request_cancel(&r[0]);

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See serve/ipc/child.h.
+ */
+#include "serve/ipc/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arch/base/error.h"
+
+#define CHILD_ORPHAN 125 /* the exit status of one whose parent was gone before it could ask */
+
+pid_t child_fork(int death_signal, int (*main)(void *opaque), void *opaque)
+{
+	const pid_t parent = getpid();
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return failf(errno, "cannot fork: %s", strerror(errno));
+	if (pid > 0)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, death_signal);
+	_exit(getppid() == parent ? main(opaque) : CHILD_ORPHAN);
+}
+
+/* What child_fork() runs for child_start(). */
+struct child_start {
+	int (*main)(void *opaque, int fd);
+	void *opaque;
+	int pair[2];
+};
+
+static int child_main(void *opaque)
+{
+	const struct child_start *start = opaque;
+
+	close(start->pair[0]);
+	return start->main(start->opaque, start->pair[1]);
+}
+
+int child_start(struct child *child, int (*main)(void *opaque, int fd), void *opaque)
+{
+	struct child_start start = { .main = main, .opaque = opaque };
+	pid_t pid;
+
+	*child = (struct child){ .fd = -1 };
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, start.pair) < 0)
+		return failf(errno, "no descriptor left (ulimit -n): %s", strerror(errno));
+	pid = child_fork(SIGKILL, child_main, &start);
+	close(start.pair[1]);
+	if (pid < 0) {
+		close(start.pair[0]);
+		return pid;
+	}
+	*child = (struct child){ .pid = pid, .fd = start.pair[0] };
+	return 0;
+}
+
+int child_keep(int fd, int place)
+{
+	if (fd != place && dup2(fd, place) < 0)
+		return failf(errno, "no descriptor left: %s", strerror(errno));
+	if (syscall(SYS_close_range, place + 1, ~0u, 0) < 0)
+		return failf(errno, "cannot close descriptors (Linux 5.9 or later can): %s",
+			     strerror(errno));
+	return fcntl(place, F_SETFD, FD_CLOEXEC) < 0
+		       ? failf(errno, "cannot keep a descriptor: %s", strerror(errno))
+		       : 0;
+}
+
+void child_stop(struct child *child)
+{
+	if (child->pid <= 0)
+		return;
+	close(child->fd);
+	kill(child->pid, SIGKILL);
+	while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	*child = (struct child){ .fd = -1 };
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Child processes: each is forked here, ends with the process that made it, and has one socket to it.
+ * Nothing else starts one, but for programs of others (serve/template/program.h). No other thread may
+ * hold a lock that the child needs.
+ */
+#ifndef VIRGA_SERVE_IPC_CHILD_H
+#define VIRGA_SERVE_IPC_CHILD_H
+
+#include <sys/types.h>
+
+struct child {
+	pid_t pid; /* 0: none; to be reaped by the owner */
+	int fd;    /* of the pair, this side, SOCK_SEQPACKET; owned; -1: none */
+};
+
+/*
+ * Forks a child that runs main and exits with what that returns. It gets death_signal when this
+ * process ends, and does not run when that has happened already. The child's pid, or -errno with a
+ * sentence.
+ */
+pid_t child_fork(int death_signal, int (*main)(void *opaque), void *opaque);
+
+/*
+ * The same with a pair of sockets: main gets the other side, the child's to close; it has SIGKILL for
+ * a death signal unless main asks for another. After a failure nothing is left. 0 or -errno with a
+ * sentence.
+ */
+int child_start(struct child *child, int (*main)(void *opaque, int fd), void *opaque);
+
+/*
+ * In a child: its descriptor fd becomes number `place`, close-on-exec, and all above it are closed:
+ * clients, templates and siblings of its parent are none of its business. 0 or -errno with a sentence.
+ */
+int child_keep(int fd, int place);
+
+/* Kills it, waits until it is gone and closes the socket. Of one that is none, zeroed or not: nothing. */
+void child_stop(struct child *child);
+
+#endif
