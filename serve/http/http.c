@@ -126,6 +126,7 @@ void http_respond(struct http_conn *c, unsigned status, const char *head, const 
 				    .iov_len = no_body ? 0 : len } };
 	struct msghdr msg = { .msg_iov = parts, .msg_iovlen = 2 };
 	char text[HTTP_HEAD_MAX], length[40] = "";
+	const char *connection = "";
 	ssize_t sent;
 	int n;
 
@@ -137,9 +138,12 @@ void http_respond(struct http_conn *c, unsigned status, const char *head, const 
 	c->close |= s->draining || !http_should_keep_alive(&c->parser);
 	if (status != 204)
 		snprintf(length, sizeof(length), "Content-Length: %zu\r\n", len);
+	/* A client that speaks HTTP/1.0 takes a connection for kept only when it is told so. */
+	if (c->close || !c->parser.http_minor)
+		connection = c->close ? "Connection: close\r\n" : "Connection: keep-alive\r\n";
 	n = snprintf(text, sizeof(text), "HTTP/1.1 %u %s\r\nDate: %s\r\n%s%s%s\r\n", status,
-		     http_status_str((enum http_status)status), http_date(s), length,
-		     c->close ? "Connection: close\r\n" : "", head);
+		     http_status_str((enum http_status)status), http_date(s), length, connection,
+		     head);
 	parts[0] = (struct iovec){ text, n < (int)sizeof(text) ? (size_t)n : 0 };
 	sent = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if ((sent < 0 && errno != EAGAIN && errno != EINTR) || parts[0].iov_len == 0) {

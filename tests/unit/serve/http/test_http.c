@@ -168,6 +168,9 @@ static const struct sample good[] = {
 	  "Connection: close\r\nX-Bed: yes\r\n\r\nGET\ntarget(/1)\nname(Connection)\nvalue(close)\n"
 	  "body 0\n(end)" },
 	{ "GET / HTTP/1.0\r\n\r\n", "body 0\n(end)" },
+	/* Kept, and said to be. */
+	{ "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
+	  "Connection: keep-alive\r\nX-Bed: yes\r\n\r\nGET\ntarget(/)\n" },
 	{ "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
 	  "target(/2)\nbody 0\n(open)" },
 	{ "\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", "target(/)\nbody 0\n(open)" },
