@@ -16,7 +16,6 @@
 #include "arch/base/base64.h"
 #include "arch/base/clock.h"
 
-#define LAMBDA_RETRY_S  "1"   /* when a caller that was one too many may come again */
 #define LAMBDA_TEXT_MAX 4096u /* bytes of a sentence in an answer */
 
 /* --- The log line --- */
@@ -95,6 +94,7 @@ static const struct {
 	unsigned status;
 	const char *type;
 	const char *message; /* NULL: it is always another */
+	const char *reason;  /* the interface's word for why, where it has one */
 } lambda_refusals[] = {
 	[REFUSE_TOO_LARGE] = { 413, "RequestTooLargeException",
 			       "the request's payload is larger than 6291456 bytes" },
@@ -129,9 +129,11 @@ static const struct {
 			   "outlive this host, and nothing here keeps them; use RequestResponse" },
 	[REFUSE_TYPE] = { 400, "InvalidParameterValueException",
 			  "X-Amz-Invocation-Type: RequestResponse and DryRun are allowed" },
-	[REFUSE_RATE] = { 429, "TooManyRequestsException", NULL },
+	[REFUSE_RATE] = { 429, "TooManyRequestsException", NULL,
+			  "ReservedFunctionConcurrentInvocationLimitExceeded" },
 	[REFUSE_WAITED] = { 429, "TooManyRequestsException",
-			    "the request waited for a machine until its time was over" },
+			    "the request waited for a machine until its time was over",
+			    "ConcurrentInvocationLimitExceeded" },
 	[REFUSE_PAYLOAD] = { 400, "InvalidRequestContentException",
 			     "the request's payload is not JSON, and this function takes nothing "
 			     "else" },
@@ -157,15 +159,15 @@ unsigned lambda_refuse(struct http_conn *c, enum lambda_refusal refusal, const c
 		message = lambda_refusals[refusal].message;
 	json_object_set_new(body, "Type", json_string(status < 500 ? "User" : "Service"));
 	json_object_set_new(body, "Message", lambda_text(message, strlen(message)));
+	if (lambda_refusals[refusal].reason)
+		json_object_set_new(body, "Reason", json_string(lambda_refusals[refusal].reason));
 	text = json_dumps(body, JSON_COMPACT);
 	json_decref(body);
+	/* No Retry-After: clients that obey it were refused together and would come back together. */
 	snprintf(head, sizeof(head),
 		 "Content-Type: application/json\r\nx-amzn-ErrorType: %s\r\n"
 		 "x-amzn-RequestId: %s\r\n%s",
-		 lambda_refusals[refusal].type, c->id,
-		 status == 405                    ? "Allow: POST\r\n"
-		 : status == 429 || status == 503 ? "Retry-After: " LAMBDA_RETRY_S "\r\n"
-						  : "");
+		 lambda_refusals[refusal].type, c->id, status == 405 ? "Allow: POST\r\n" : "");
 	http_respond(c, status, head, text ? text : "{}", text ? strlen(text) : 2);
 	free(text);
 	return status;

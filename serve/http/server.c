@@ -17,7 +17,7 @@
 
 /* What a client is told that is turned away. */
 static const char http_full[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
-				"Retry-After: 1\r\nContent-Length: 0\r\n\r\n";
+				"Content-Length: 0\r\n\r\n";
 
 struct http_listener {
 	struct http_listener *next;

@@ -71,7 +71,7 @@ def test_concurrency_and_queue(virga, template):
         for _ in range(5):
             answer = host.invoke(b"echo x", "f")
             assert (answer.status, answer.error) == (429, "TooManyRequestsException")
-            assert answer.headers["Retry-After"] == "1"
+            assert "Retry-After" not in answer.headers
             assert "2 requests run and 3 wait for f" in answer.json()["Message"]
         assert host.function("f")["active"] == 2
         for connection in busy:

@@ -132,7 +132,7 @@ def test_descriptors_of_the_front(virga, template):
                 if answer.status == 503:
                     turned_away = answer
                     break
-            assert turned_away and int(turned_away.headers["Retry-After"]) >= 1
+            assert turned_away and "Retry-After" not in turned_away.headers
             kinds = []
             for payload in 20 * [b"echo x", bytes(100000)]:
                 answer = first.invoke("f", payload)
