@@ -46,9 +46,10 @@ static int lambda_name_decode(char *out, size_t size, const char *text, size_t l
 
 bool lambda_qualifier_valid(const char *text, size_t len)
 {
-	static const char latest[] = "$LATEST";
+	static const char latest[] = "$LATEST", published[] = "$LATEST.PUBLISHED";
 
-	if (len == sizeof(latest) - 1 && memcmp(text, latest, len) == 0)
+	if ((len == sizeof(latest) - 1 && memcmp(text, latest, len) == 0) ||
+	    (len == sizeof(published) - 1 && memcmp(text, published, len) == 0))
 		return true;
 	for (size_t i = 0; i < len; i++)
 		if (!function_name_valid(text + i, 1))
@@ -74,22 +75,40 @@ static unsigned lambda_name_split(char *text, char *fields[], unsigned max)
 	return count;
 }
 
+/* us-east-1, us-gov-west-1: two letters, words, a digit. */
+static bool lambda_is_region(const char *text)
+{
+	size_t len = strlen(text);
+
+	return len > 5 && strspn(text, "abcdefghijklmnopqrstuvwxyz-") == len - 1 &&
+	       strchr(text, '-') == text + 2 && text[len - 2] == '-' && text[len - 1] >= '0' &&
+	       text[len - 1] <= '9';
+}
+
+static bool lambda_is_account(const char *text)
+{
+	return strlen(text) == 12 && strspn(text, "0123456789") == 12;
+}
+
 /*
- * Which field is the name: of NAME[:QUALIFIER], ACCOUNT:function:NAME[:QUALIFIER] and
- * arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]. -1: it is none of these.
+ * Which field is the name: of arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER], whatever region
+ * and account are, or of what is left when any of arn:aws:lambda, REGION, ACCOUNT and function is
+ * left out. A field that can be one of these, and is not the last, is. -1: it is none of these.
  */
 static int lambda_name_place(char *const fields[], unsigned count)
 {
-	if (count == 1 || count == 2)
-		return 0;
-	if (count == 3 || count == 4)
-		return strcmp(fields[1], "function") == 0 ? 2 : -1;
-	if (count == 7 || count == 8)
-		return strcmp(fields[0], "arn") == 0 && strcmp(fields[2], "lambda") == 0 &&
-				       strcmp(fields[5], "function") == 0
-			       ? 6
-			       : -1;
-	return -1;
+	bool arn = count > 3 && strcmp(fields[0], "arn") == 0 && strcmp(fields[2], "lambda") == 0;
+	unsigned at = arn ? 3 : 0;
+
+	if (arn && count >= 7 && strcmp(fields[5], "function") == 0)
+		return 6;
+	if (at + 1 < count && lambda_is_region(fields[at]))
+		at++;
+	if (at + 1 < count && lambda_is_account(fields[at]))
+		at++;
+	if (at + 1 < count && strcmp(fields[at], "function") == 0)
+		at++;
+	return count - at <= 2 ? (int)at : -1;
 }
 
 bool lambda_name_parse(struct lambda_name *out, const char *text, size_t len)
@@ -102,7 +121,7 @@ bool lambda_name_parse(struct lambda_name *out, const char *text, size_t len)
 		return false;
 	out->text[decoded] = '\0';
 	count = lambda_name_split(out->text, fields, 8);
-	place = lambda_name_place(fields, count);
+	place = count <= 8 ? lambda_name_place(fields, count) : -1;
 	if (place < 0)
 		return false;
 	out->name = fields[place];

@@ -34,7 +34,7 @@ enum lambda_target lambda_target_parse(struct lambda_name *out, const char *targ
 /* Decodes %XX and takes the parts. False when it is none of the forms. */
 bool lambda_name_parse(struct lambda_name *out, const char *text, size_t len);
 
-/* Whether a qualifier may look like that: a version, an alias or $LATEST. */
+/* Whether a qualifier may look like that: a version, an alias, $LATEST or $LATEST.PUBLISHED. */
 bool lambda_qualifier_valid(const char *text, size_t len);
 
 #endif

@@ -47,7 +47,8 @@ def one_client(host):
 
 
 NAMES = ["builtin", "builtin:1", "builtin:$LATEST", "builtin:%24LATEST", ARN + "builtin",
-         ARN + "builtin:prod", "123456789012:function:builtin", "bu%69ltin"]
+         ARN + "builtin:prod", "123456789012:function:builtin", "bu%69ltin", "function:builtin",
+         "us-east-1:123456789012:function:builtin", "builtin:$LATEST.PUBLISHED"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -64,7 +65,8 @@ def test_qualifier(host, query):
 
 @pytest.mark.parametrize("name, qualifier", [
     ("builtin", None), ("builtin", "7"), ("builtin", "$LATEST"), (ARN + "builtin", None),
-    (ARN + "builtin:live", None), ("123456789012:function:builtin", "live")])
+    (ARN + "builtin:live", None), ("123456789012:function:builtin", "live"),
+    ("function:builtin", None), ("us-east-1:123456789012:function:builtin", "live")])
 def test_name_by_boto3(client, name, qualifier):
     more = {"Qualifier": qualifier} if qualifier else {}
     assert client.invoke(FunctionName=name, Payload=b"echo x", **more)["Payload"].read() == b"x"
