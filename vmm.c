@@ -174,7 +174,7 @@ static int finish(const char *name, int status, int failed)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return status;
-	notef("%s: cannot write to standard output: %s", name, strerror(errno));
+	notef("%s: cannot write to standard output: %s", name, write_error(errno));
 	return status ? status : failed;
 }
 
@@ -188,6 +188,7 @@ int main(int argc, char **argv)
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
 	signal(SIGBUS, on_sigbus);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a write fails with EFBIG instead */
 	if (reserve_standard() < 0 || relro_protect() < 0) {
 		notef("%s", error_text());
 		return STATUS_VIRGA;

@@ -89,7 +89,7 @@ int memory_create(struct memory *m, uint64_t size)
 
 		memory_destroy(m);
 		return failf(err, "cannot size guest memory to %llu MiB: %s",
-			     (unsigned long long)(size >> 20), strerror(err));
+			     (unsigned long long)(size >> 20), write_error(err));
 	}
 	return memory_map(m, MAP_SHARED);
 }

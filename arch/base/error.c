@@ -6,6 +6,7 @@
  */
 #include "arch/base/error.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -39,6 +40,13 @@ int failf(int err, const char *fmt, ...)
 const char *error_text(void)
 {
 	return error_buffer;
+}
+
+const char *write_error(int err)
+{
+	return err == EFBIG
+		       ? "the limit on the size of files is met; raise 'ulimit -f' (RLIMIT_FSIZE)"
+		       : strerror(err);
 }
 
 /* --- Lines --- */

@@ -15,6 +15,12 @@
  */
 int failf(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
 
+/*
+ * What a failed write(2) or ftruncate(2) is called: strerror(err), and for EFBIG the limit that was
+ * met. Never NULL. Any thread.
+ */
+const char *write_error(int err);
+
 /* The calling thread's last message, without newline; "" when there is none. Never NULL. */
 const char *error_text(void);
 

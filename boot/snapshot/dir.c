@@ -155,7 +155,7 @@ int snapshot_dir_add(const struct snapshot_dir *dir, const char *name, const voi
 			at += (size_t)n;
 		else if (n == 0 || errno != EINTR)
 			ret = failf(n < 0 ? errno : ENOSPC, "%s/%s: cannot write %zu bytes: %s",
-				    dir->tmp_path, name, len, strerror(n < 0 ? errno : ENOSPC));
+				    dir->tmp_path, name, len, write_error(n < 0 ? errno : ENOSPC));
 	}
 	close(fd);
 	return ret;

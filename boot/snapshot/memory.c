@@ -226,12 +226,12 @@ int snapshot_memory_write(const struct memory *m, int fd, uint8_t digest[DIGEST_
 		return ret;
 	if (ftruncate(fd, (off_t)m->size) < 0)
 		ret = failf(errno, "memory: cannot be made %llu MiB long: %s",
-			    (unsigned long long)(m->size >> 20), strerror(errno));
+			    (unsigned long long)(m->size >> 20), write_error(errno));
 	else
 		ret = m->cow ? memory_sink_cow(&sink, m) : memory_sink_shared(&sink, m);
 	if (ret == 0 && sink.err)
 		ret = failf(sink.err, "memory: cannot write %llu KiB of guest memory: %s",
-			    (unsigned long long)(sink.bytes >> 10), strerror(sink.err));
+			    (unsigned long long)(sink.bytes >> 10), write_error(sink.err));
 	digest_final(&sink.digest, digest);
 	free(sink.buffer);
 	return ret;

@@ -50,7 +50,7 @@ static int sealed_write(int fd, const void *data, size_t len, off_t at)
 			continue;
 		if (n <= 0)
 			return failf(n < 0 ? errno : ENOSPC, "cannot keep a template in memory: %s",
-				     strerror(n < 0 ? errno : ENOSPC));
+				     write_error(n < 0 ? errno : ENOSPC));
 		data = (const uint8_t *)data + n;
 		len -= (size_t)n;
 		at += n;
@@ -93,7 +93,7 @@ static int sealed_copy_memory(const struct snapshot *s, int to)
 
 	if (ftruncate(to, size) < 0)
 		return failf(errno, "%s: no room in memory for its %llu MiB: %s", s->path,
-			     (unsigned long long)s->memory_size >> 20, strerror(errno));
+			     (unsigned long long)s->memory_size >> 20, write_error(errno));
 	while (at < size && (at = lseek(s->memory_fd, at, SEEK_DATA)) >= 0) {
 		end = lseek(s->memory_fd, at, SEEK_HOLE);
 		if (end < 0 || lseek(to, at, SEEK_SET) < 0)
@@ -108,7 +108,8 @@ static int sealed_copy_memory(const struct snapshot *s, int to)
 			if (n <= 0)
 				return failf(n < 0 ? errno : EIO,
 					     "%s/memory: cannot be copied into memory: %s", s->path,
-					     n < 0 ? strerror(errno) : "it is shorter than it was");
+					     n < 0 ? write_error(errno)
+						   : "it is shorter than it was");
 		}
 	}
 	if (at < 0 && errno != ENXIO)

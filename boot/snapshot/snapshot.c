@@ -141,7 +141,7 @@ static int snapshot_write_state(const struct state_writer *w, int fd)
 			at += (size_t)n;
 		else if (n == 0 || errno != EINTR)
 			ret = failf(n < 0 ? errno : ENOSPC, "state: cannot write %zu bytes: %s",
-				    file.len, strerror(n < 0 ? errno : ENOSPC));
+				    file.len, write_error(n < 0 ? errno : ENOSPC));
 	}
 	blob_fini(&file);
 	return ret;

@@ -55,7 +55,7 @@ static ssize_t stream_put(struct stream *s, const uint8_t *data, size_t len)
 		return 0;
 	if (errno != EPIPE)
 		notef("%s: cannot write, output is dropped from here on: %s", s->name,
-		      strerror(errno));
+		      write_error(errno));
 	stream_end_close(s, out);
 	return -1;
 }

@@ -389,7 +389,8 @@ static int clones_run_many(struct clones *c)
 	}
 	ret = clones_result(c);
 	if (c->lost) {
-		notef("clone: cannot write the answers to standard output: %s", strerror(c->lost));
+		notef("clone: cannot write the answers to standard output: %s",
+		      write_error(c->lost));
 		clearerr(stdout);
 		status = STATUS_VIRGA;
 	}

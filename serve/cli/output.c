@@ -81,7 +81,7 @@ int output_write(void *opaque)
 		n = write(STDOUT_FILENO, output->data + at, rest < PIPE_BUF ? rest : PIPE_BUF);
 		if (n < 0 && errno != EINTR && errno != EAGAIN)
 			return failf(errno, "cannot write the answer to standard output: %s",
-				     strerror(errno));
+				     write_error(errno));
 		at += n > 0 ? (size_t)n : 0;
 	}
 	return 0;

@@ -24,7 +24,7 @@ static int payload_memfd(const void *data, size_t len)
 	if (ret == 0)
 		return fd;
 	close(fd);
-	return failf(-ret, "cannot keep a message of %zu bytes: %s", len, strerror(-ret));
+	return failf(-ret, "cannot keep a message of %zu bytes: %s", len, write_error(-ret));
 }
 
 int payload_put(struct message *m, const void *data, size_t len)

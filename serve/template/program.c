@@ -27,14 +27,15 @@ static int program_spawn(struct program *p, const char *const argv[], char *cons
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
-	sigset_t pipe_signal;
+	sigset_t ignored; /* by us */
 	int err;
 
-	sigemptyset(&pipe_signal);
-	sigaddset(&pipe_signal, SIGPIPE);
+	sigemptyset(&ignored);
+	sigaddset(&ignored, SIGPIPE);
+	sigaddset(&ignored, SIGXFSZ);
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
-	posix_spawnattr_setsigdefault(&attr, &pipe_signal);
+	posix_spawnattr_setsigdefault(&attr, &ignored);
 	posix_spawn_file_actions_init(&actions);
 	for (int i = 0; i < 3; i++) {
 		if (fds[i] < 0)
@@ -101,6 +102,8 @@ static int program_failed(const struct program *p, int status)
 
 	if (ret < 0)
 		return ret;
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ)
+		return failf(EFBIG, "%s: %s", p->name, write_error(EFBIG));
 	if (WIFSIGNALED(status))
 		return failf(EIO, "%s was ended by signal %d", p->name, WTERMSIG(status));
 	return failf(EIO, "%s ended with status %d", p->name, WEXITSTATUS(status));
