@@ -16,6 +16,7 @@
 
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
+#include "arch/base/signals.h"
 #include "boot/devices.h"
 #include "seccomp/relro.h"
 #include "serve/cli/command.h"
@@ -181,19 +182,21 @@ static int finish(const char *name, int status, int failed)
 int main(int argc, char **argv)
 {
 	struct options options = { .main_us = monotonic_us() };
+	const bool spawner = argc == 2 && strcmp(argv[0], SPAWNER_NAME) == 0;
 	const struct command *command;
 	struct timespec cpu;
 	int status, words;
 
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+	/* A spawner has what its front has set; the group's SIGTERM must not reach it in between. */
+	if (!spawner)
+		signals_begin();
 	signal(SIGBUS, on_sigbus);
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* a write fails with EFBIG instead */
 	if (reserve_standard() < 0 || relro_protect() < 0) {
 		notef("%s", error_text());
 		return STATUS_VIRGA;
 	}
-	if (argc == 2 && strcmp(argv[0], SPAWNER_NAME) == 0)
+	if (spawner)
 		return spawner_main(argv[1]);
 	if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
 		usage(argc < 2 ? stderr : stdout);

@@ -7,16 +7,15 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "arch/base/signals.h"
 #include "arch/vm.h"
 
 void vm_block_signals(void)
 {
 	sigset_t set;
 
+	signals_block_ends();
 	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGALRM);
 	sigaddset(&set, SIGPIPE);
 	sigaddset(&set, VM_KICK_SIGNAL);

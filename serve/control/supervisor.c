@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "arch/base/signals.h"
 #include "arch/base/unix_path.h"
 #include "serve/control/socket.h"
 #include "serve/control/terminal.h"
@@ -67,7 +68,7 @@ static int supervisor_watch_signals(struct supervisor *s)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signals_block_ends();
 	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (s->signal_fd < 0)
 		return failf(errno, "cannot watch signals: %s", strerror(errno));

@@ -18,6 +18,7 @@
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "arch/base/io.h"
+#include "arch/base/signals.h"
 #include "arch/base/unix_path.h"
 #include "serve/host/front.h"
 #include "serve/ipc/child.h"
@@ -166,11 +167,13 @@ static void keeper_block(sigset_t *signals)
 	sigaddset(signals, SIGINT);
 	sigaddset(signals, SIGHUP);
 	sigaddset(signals, SIGCHLD);
-	sigprocmask(SIG_BLOCK, signals, NULL);
+	signals_block_ends();
 	/* In a front from its first instruction on. */
 	sigemptyset(&set);
 	sigaddset(&set, FRONT_SIGNAL_DRAIN);
 	sigaddset(&set, FRONT_SIGNAL_REFRESH);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGHUP); /* has things looked at anew; under nohup(1), too */
 	sigprocmask(SIG_BLOCK, &set, NULL);
 }
 

@@ -27,10 +27,10 @@ static int program_spawn(struct program *p, const char *const argv[], char *cons
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
-	sigset_t ignored; /* by us */
+	sigset_t ignored;
 	int err;
 
-	sigemptyset(&ignored);
+	sigemptyset(&ignored); /* by us, arch/base/signals.h */
 	sigaddset(&ignored, SIGPIPE);
 	sigaddset(&ignored, SIGXFSZ);
 	posix_spawnattr_init(&attr);
@@ -109,24 +109,26 @@ static int program_failed(const struct program *p, int status)
 	return failf(EIO, "%s ended with status %d", p->name, WEXITSTATUS(status));
 }
 
-static int program_wait(struct program *p)
+static int program_wait(struct program *p, int *status)
 {
-	int status = 0;
+	int ret = 0;
 
-	while (waitpid(p->pid, &status, 0) < 0 && errno == EINTR)
-		;
+	while (ret == 0 && waitpid(p->pid, status, 0) < 0)
+		if (errno != EINTR)
+			ret = failf(errno, "%s: how it ended cannot be had: %s", p->name,
+				    strerror(errno));
 	p->pid = 0;
-	return status;
+	return ret;
 }
 
 int program_end(struct program *p)
 {
-	int status, ret = 0;
+	int status = 0, ret;
 
 	if (!p->pid)
 		return 0;
-	status = program_wait(p);
-	if (status)
+	ret = program_wait(p, &status);
+	if (ret == 0 && status)
 		ret = program_failed(p, status);
 	close(p->said_fd);
 	return ret;
@@ -134,9 +136,11 @@ int program_end(struct program *p)
 
 void program_kill(struct program *p)
 {
+	int status;
+
 	if (!p->pid)
 		return;
 	kill(p->pid, SIGKILL);
-	program_wait(p);
+	program_wait(p, &status);
 	close(p->said_fd);
 }

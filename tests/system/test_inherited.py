@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process inherits from who started it: limits."""
+"""What a process inherits from who started it: limits, ignored and blocked signals."""
 
 import os
 import resource
+import signal
 import subprocess
 
 import pytest
 from helpers import TIMEOUT_S, Running, guest, run, wait_for
 from serve_host import Host
-from templates import build, children, take_snapshot, verify
+from templates import Kept, build, children, small_disk, take_snapshot, verify
 
 pytestmark = pytest.mark.system
 
@@ -85,3 +86,72 @@ def test_size_limit_and_the_log(virga):
             host.echo()
         wait_for(lambda: host.metrics()["virga_log_lines_dropped_total",] >= 2, what="lines that are dropped")
         assert host.pid("virga-front") == front and "was killed" not in host.said()
+
+
+# --- signals
+
+
+def ignore(*numbers):
+    """For preexec_fn: a parent that ignores these, and blocks what it can."""
+    def started():
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM})
+    return started
+
+
+def test_children_of_a_parent_that_ignores_them(virga, template, tmp_path):
+    done = run(virga, "clone", template, "-n", "3", "--request", "echo x",
+               preexec_fn=ignore(signal.SIGCHLD))
+    assert (done.returncode, done.stdout.count("x\n")) == (0, 3), done.stderr
+    with small_disk(tmp_path / "disk", "8k") as disk:
+        done = run(virga, "template", "export", template, disk / "a.zst",
+                   preexec_fn=ignore(signal.SIGCHLD))
+        assert done.returncode == 1 and "No space left" in done.stderr, done.stderr
+        assert os.listdir(disk) == []
+
+
+def test_front_of_a_parent_that_ignores_children(virga):
+    with Host(virga, command=("env", "--ignore-signal=CHLD")) as host:
+        host.echo()
+        os.kill(host.pid("virga-front"), signal.SIGKILL)
+        wait_for(lambda: "starting another" in host.said(), what="another front")
+        host.echo()
+
+
+def test_term_is_never_ignored(virga, template):
+    words = ("run", "--serial", "stdio", "--kernel", guest("serial_echo"))
+    with Running(virga, *words, preexec_fn=ignore(signal.SIGTERM)) as machine:
+        machine.expect("ready")
+        assert machine.stop() == 0
+    with Kept(virga, template, 2, "echo x", preexec_fn=ignore(signal.SIGTERM)) as clones:
+        assert clones.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("control", [(), ("--control", "c")], ids=["alone", "supervised"])
+def test_ignored_stays_ignored(virga, tmp_path, number, control):
+    """nohup(1), and a job of a shell without job control."""
+    words = ("run", "--serial", "stdio", "--kernel", guest("serial_echo"), *control)
+    with Running(virga, *words, stdin=subprocess.PIPE, cwd=tmp_path,
+                 preexec_fn=ignore(number)) as machine:
+        for letter in (b"a", b"b"):
+            machine.send(letter)
+            machine.expect(letter.decode())
+            machine.process.send_signal(number)
+        machine.send(b"c")
+        machine.expect("c")
+        assert machine.stop() == 0
+        assert "ended by SIGTERM" in machine.errors()
+    with Running(virga, *words, stdin=subprocess.PIPE, cwd=tmp_path) as machine:
+        machine.send(b"a")
+        machine.expect("a")
+        assert machine.stop(number) == 0
+
+
+def test_ignored_stays_ignored_in_clones(virga, template):
+    with Kept(virga, template, 2, "echo x", preexec_fn=ignore(signal.SIGHUP)) as clones:
+        for pid in (clones.process.pid, *children(clones.process.pid)):
+            os.kill(pid, signal.SIGHUP)
+        assert clones.stop() == 0
+        assert "SIGHUP" not in clones.errors()
