@@ -79,7 +79,7 @@ $B/tests/guest/%.elf: tests/guest/%.c $(guest_needs)
 
 # --- targets
 
-.PHONY: tests unit asan check check-packages lint format bench demo demo-linux
+.PHONY: tests unit asan check check-long check-packages lint format bench demo demo-linux
 tests: virga $B/agent $(unit_tests) $(guest_tests)
 
 unit: $(unit_tests)
@@ -94,6 +94,12 @@ check:
 	$(Q)tests/setup check
 	$(Q)$(MAKE) --no-print-directory tests
 	$(Q)PYTHONPYCACHEPREFIX=$B/pycache $B/venv/bin/python -m pytest tests -v $(PYTEST)
+
+# What takes too long for every change: templates of older versions, built from their commits.
+check-long:
+	$(Q)tests/setup check
+	$(Q)$(MAKE) --no-print-directory tests
+	$(Q)PYTHONPYCACHEPREFIX=$B/pycache $B/venv/bin/python -m pytest tests/long -v $(PYTEST)
 
 lint: objects tests/lint
 	$(Q)CFLAGS='$(filter-out -g -Werror,$(common_flags)) $(kernel_headers)' tests/lint
