@@ -3,7 +3,7 @@
  * Child processes (serve/ipc/child.c): what they have and what they do not, that they end with their
  * parent, and that a failure leaves nothing.
  *
- * wrap: fork
+ * wrap: fork getppid
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,6 +28,7 @@
 #include "tests/unit/descriptors.h"
 
 static bool no_process;
+static bool parent_gone; /* in a child, before it asks */
 
 pid_t __real_fork(void);
 pid_t __wrap_fork(void);
@@ -37,6 +38,13 @@ pid_t __wrap_fork(void)
 		return __real_fork();
 	errno = EAGAIN;
 	return -1;
+}
+
+pid_t __real_getppid(void);
+pid_t __wrap_getppid(void);
+pid_t __wrap_getppid(void)
+{
+	return parent_gone ? 1 : __real_getppid();
 }
 
 static int answer_main(void *opaque, int fd)
@@ -63,6 +71,47 @@ static void test_talks(void **state)
 	assert_int_equal(recv(child.fd, text, sizeof(text), 0), 0);
 	assert_int_equal(waitpid(child.pid, &status, 0), child.pid);
 	assert_int_equal(WEXITSTATUS(status), 7);
+	close(child.fd);
+}
+
+/* How long the parent's end is open; the alarm is for a child that never hears of its closing. */
+static int listen_main(void *opaque, int fd)
+{
+	char byte;
+
+	(void)opaque;
+	alarm(10);
+	return recv(fd, &byte, 1, 0) == 0 ? 9 : 8;
+}
+
+static void test_hears_the_end(void **state)
+{
+	struct child child;
+	int status;
+
+	(void)state;
+	assert_int_equal(child_start(&child, listen_main, NULL), 0);
+	close(child.fd);
+	assert_int_equal(waitpid(child.pid, &status, 0), child.pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 9);
+}
+
+/* Its parent ended between fork(2) and prctl(2): no signal will come, so it does not begin. */
+static void test_parent_gone(void **state)
+{
+	struct child child;
+	char byte;
+	int status;
+
+	(void)state;
+	parent_gone = true;
+	assert_int_equal(child_start(&child, answer_main, (void *)(uintptr_t) "hello"), 0);
+	parent_gone = false;
+	assert_int_equal(recv(child.fd, &byte, 1, 0), 0);
+	assert_int_equal(waitpid(child.pid, &status, 0), child.pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 125);
 	close(child.fd);
 }
 
@@ -195,9 +244,10 @@ static void test_death_signal(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_talks),      cmocka_unit_test(test_stop),
-		cmocka_unit_test(test_no_process), cmocka_unit_test(test_ends_with_its_parent),
-		cmocka_unit_test(test_keep),       cmocka_unit_test(test_death_signal),
+		cmocka_unit_test(test_talks),       cmocka_unit_test(test_hears_the_end),
+		cmocka_unit_test(test_parent_gone), cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_no_process),  cmocka_unit_test(test_ends_with_its_parent),
+		cmocka_unit_test(test_keep),        cmocka_unit_test(test_death_signal),
 	};
 
 	return cmocka_run_group_tests_name("child", tests, NULL, NULL);
