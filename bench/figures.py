@@ -85,12 +85,13 @@ def ms(samples, key="us"):
 
 class Results:
     """
-    What groups found. values: {figure: {"virga" or what stands beside it: summary}}. What explains a
+    What groups found of one program, `virga`. values: {figure: {"virga" or what stands beside it: summary}}. What explains a
     figure: faults, sentences why it does not count as met; notes, sentences; columns, its stages
     (stages.split()).
     """
 
-    def __init__(self):
+    def __init__(self, virga=VIRGA):
+        self.virga = virga
         self.values, self.faults, self.notes, self.columns = {}, {}, {}, {}
 
     def add(self, figure, name, values):
@@ -107,22 +108,22 @@ class Results:
         self.notes.setdefault(figure, []).extend(sentences)
 
 
-def run_command(*args):
-    return [VIRGA, "run", "--memory", f"{MEMORY_MIB}M", *args]
+def run_command(virga, *args):
+    return [virga, "run", "--memory", f"{MEMORY_MIB}M", *args]
 
 
 # --- Groups: f(results, peers, n) ---
 
 def group_exec(results, others, n):
     tiny = tiny_tool()
-    samples = spawn([Command("virga", [VIRGA, "version"], "byte", EXIT_GRACE_MS),
+    samples = spawn([Command("virga", [results.virga, "version"], "byte", EXIT_GRACE_MS),
                      Command("smallest-static", [tiny], "byte", EXIT_GRACE_MS)], n)
     for name, found in samples.items():
         results.add("exec_to_main", name, ms(found))
 
 
 def group_boot(results, others, n):
-    commands = [Command("virga", run_command("--timing"), "byte", READY_GRACE_MS)]
+    commands = [Command("virga", run_command(results.virga, "--timing"), "byte", READY_GRACE_MS)]
     commands += [Command(peer.name, peer.boot_args(GUEST), "byte", PEER_GRACE_MS)
                  for peer in others]
     ready = []
@@ -152,14 +153,14 @@ def stop(process):
         process.wait()
 
 
-def virga_snapshot(work, name="template", kernel=None):
+def virga_snapshot(virga, work, name="template", kernel=None):
     """A template of the embedded guest, or of a kernel that never says READY."""
     control, template = os.path.join(work, f"{name}.control"), os.path.join(work, name)
-    vm = start(run_command("--serial", "none", "--control", control,
+    vm = start(run_command(virga, "--serial", "none", "--control", control,
                            *(["--kernel", kernel] if kernel else [])))
     try:
         Qmp(control).close()
-        done = subprocess.run([VIRGA, "snapshot", *(["--now"] if kernel else []), control,
+        done = subprocess.run([virga, "snapshot", *(["--now"] if kernel else []), control,
                                template], capture_output=True, text=True)
         if done.returncode:
             raise CannotMeasure(done.stderr.strip())
@@ -217,12 +218,12 @@ def qemu_incoming(others, work):
 
 def group_restore(results, others, n):
     with scratch() as work:
-        template = virga_snapshot(work)
-        tick = virga_snapshot(work, "tick", tick_guest())
+        template = virga_snapshot(results.virga, work)
+        tick = virga_snapshot(results.virga, work, "tick", tick_guest())
         samples = spawn([
-            Command("virga", [VIRGA, "restore", "--serial", "stdio", tick], "byte",
+            Command("virga", [results.virga, "restore", "--serial", "stdio", tick], "byte",
                     EXIT_GRACE_MS),
-            Command("virga-clone", [VIRGA, "invoke", template, "--data", "echo %n"], "byte",
+            Command("virga-clone", [results.virga, "invoke", template, "--data", "echo %n"], "byte",
                     EXIT_GRACE_MS),
             *qemu_incoming(others, work)], n)
         results.add("restore", "virga", ms(samples["virga"]))
@@ -231,12 +232,12 @@ def group_restore(results, others, n):
             results.add(figure, "qemu", ms(samples.get("qemu", [])))
 
 
-def virga_template(folder, name, request, *args, memory_mib=MEMORY_MIB):
+def virga_template(virga, folder, name, request, *args, memory_mib=MEMORY_MIB):
     """A template with the working set of that request."""
     template, file = os.path.join(folder, name), os.path.join(folder, f"{name}.request")
     with open(file, "w", encoding="ascii") as out:
         out.write(request)
-    done = subprocess.run([VIRGA, "template", "build", template, "--memory", f"{memory_mib}M",
+    done = subprocess.run([virga, "template", "build", template, "--memory", f"{memory_mib}M",
                            "--warm", "3", "--warm-request", file, *args], capture_output=True,
                           text=True)
     if done.returncode:
@@ -247,13 +248,13 @@ def virga_template(folder, name, request, *args, memory_mib=MEMORY_MIB):
 def group_cold(results, others, n):
     """The files of a template are on disk only; in turn, the same from memory."""
     with disk() as folder:
-        template = virga_template(folder, "echo", "echo x")
+        template = virga_template(results.virga, folder, "echo", "echo x")
         without = shutil.copytree(template, os.path.join(folder, "without"))
         os.unlink(os.path.join(without, "working-set"))
-        large = virga_template(folder, "sum", "sum 4096", "--cmdline", "pages=4096")
+        large = virga_template(results.virga, folder, "sum", "sum 4096", "--cmdline", "pages=4096")
 
         def invoke(name, path, request, cold=None):
-            return Command(name, [VIRGA, "invoke", path, "--data", request], "byte",
+            return Command(name, [results.virga, "invoke", path, "--data", request], "byte",
                            EXIT_GRACE_MS, cold=cold)
 
         commands = [invoke("virga", template, "echo x", template),
@@ -283,8 +284,8 @@ def group_cold(results, others, n):
 def group_clones(results, others, n):
     count = 100
     with scratch() as work:
-        template = virga_snapshot(work)
-        args = [VIRGA, "clone", "-n", str(count), "--request", "echo x", "--json"]
+        template = virga_snapshot(results.virga, work)
+        args = [results.virga, "clone", "-n", str(count), "--request", "echo x", "--json"]
         samples = spawn([Command("virga", [*args, template])], max(5, n // 20))
         results.add("clone_100", "virga", ms(samples["virga"]))
         clones = subprocess.Popen([*args, "--keep", template], stdout=subprocess.PIPE,
@@ -303,14 +304,14 @@ def group_clones(results, others, n):
 def group_snapshot(results, others, n):
     with scratch() as work:
         control = os.path.join(work, "control")
-        vm = start(run_command("--serial", "none", "--control", control))
+        vm = start(run_command(results.virga, "--serial", "none", "--control", control))
         qemu = [qemu_start(peer, work) for peer in others if peer.name == "qemu"]
         values = {"virga": ([], []), "qemu": ([], [])}
         try:
             qmp = Qmp(control)
             for i in range(n):
                 path = os.path.join(work, "snapshot")
-                sample = spawn([Command("virga", [VIRGA, "snapshot", control, path])], 1)
+                sample = spawn([Command("virga", [results.virga, "snapshot", control, path])], 1)
                 values["virga"][0].append(qmp.call("query-migrate")["pause-us"] / 1000)
                 values["virga"][1].append(sample["virga"][0]["us"] / 1000)
                 shutil.rmtree(path)
@@ -328,7 +329,7 @@ def group_snapshot(results, others, n):
 
 def group_memory(results, others, n):
     control = os.path.join(BUILD, "control")  # so that there is a supervisor to count, too
-    commands = {"virga": run_command("--serial", "none", "--control", control)}
+    commands = {"virga": run_command(results.virga, "--serial", "none", "--control", control)}
     commands.update({peer.name: peer.boot_args(GUEST) for peer in others})
     for name, args in commands.items():
         values = []
@@ -342,8 +343,13 @@ def group_memory(results, others, n):
         results.add("vmm_memory", name, values)
 
 
+def binary_size(results, others, n):
+    results.add("binary_size", "virga", [os.path.getsize(results.virga) / 1024])
+
+
 def group_size(results, others, n):
-    results.add("binary_size", "virga", [os.path.getsize(VIRGA) / 1024])
+    """What is its own is known of the build that stands here only."""
+    binary_size(results, others, n)
     for peer in others:
         results.add("binary_size", peer.name, [os.path.getsize(os.path.realpath(peer.path)) / 1024])
     done = subprocess.run(["make", "-s", "-C", ROOT, "size"], capture_output=True, text=True)

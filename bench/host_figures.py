@@ -14,7 +14,7 @@ import time
 import stages
 from figures import stop, virga_template
 from host import Connection, Host
-from measure import (MEMORY_MIB, VIRGA, CannotMeasure, Echo, load, maps, process_tree, scratch,
+from measure import (MEMORY_MIB, CannotMeasure, Echo, load, maps, process_tree, scratch,
                      settled_kib, vm_cycles)
 
 RATE = 200  # requests a second of an open loop
@@ -91,10 +91,10 @@ def wait_armed(host, function, count):
 def group_invoke(results, others, n):
     runs, requests = runs_of(n)
     with scratch() as work:
-        template = virga_template(work, "echo", "echo x")
+        template = virga_template(results.virga, work, "echo", "echo x")
         host = Host(work, {"armed": {"template": template},
                            "bare": {"template": template, "pool": NO_POOL}}, tcp=True,
-                    builtin=False, bare=BARE)
+                    program=[results.virga], builtin=False, bare=BARE)
         armed, bare = Series(host, "armed", "armed"), Series(host, "bare", "bare")
         alone = []
         with host, Echo() as echo:
@@ -113,9 +113,9 @@ def group_reset(results, others, n):
     pages = 256
     runs, requests = runs_of(n)
     with scratch() as work:
-        template = virga_template(work, "touch", f"touch {pages} 1")
+        template = virga_template(results.virga, work, "touch", f"touch {pages} 1")
         host = Host(work, {"reset": {"template": template, "policy": "reset"}}, tcp=True,
-                    builtin=False)
+                    program=[results.virga], builtin=False)
         series = Series(host, "reset", "armed", f"touch {pages} 7", str(pages))
         with host:
             wait_armed(host, "reset", 2)
@@ -131,39 +131,46 @@ def group_reset(results, others, n):
 
 # --- Many at once ---
 
-def group_sustained(results, others, n):
+def sustained(results, others, n):
+    """The rate and what its requests took, without what it is held against."""
     seconds = 60 if n >= 100 else 5
-    bare_loop = [vm_cycles(1, BARE_LOOPS)]
     with scratch() as work:
-        template = virga_template(work, "echo", "echo x")
-        host = Host(work, {"once": {"template": template}}, tcp=True, builtin=False)
+        template = virga_template(results.virga, work, "echo", "echo x")
+        host = Host(work, {"once": {"template": template}}, tcp=True,
+                    program=[results.virga], builtin=False)
         with host:
             wait_armed(host, "once", 2)
             out = load("closed", host.address, "echo %n", "%n", path=path("once"),
                        seconds=seconds, connections=CONNECTIONS, headers=[TIER])
         columns = stages.split(stages.read(host.log, "once"))
-    bare_loop.append(vm_cycles(1, BARE_LOOPS))
-    best = max(bare_loop, key=lambda each: each["best"])
     results.add("sustained", "virga", [out["rate"]])
-    for at_once in BARE_LOOPS:
-        results.add("sustained", f"vm_cycle-at-{at_once}",
-                    [each["rates"][str(at_once)] for each in bare_loop])
-    results.add("sustained_ratio", "virga", [out["rate"] / best["best"]])
     results.add("sustained_latency", "virga", [us / 1000 for us in out["latencies_us"]])
     tiers = collections.Counter(out["headers"][TIER])
     for figure in ("sustained", "sustained_ratio", "sustained_latency"):
         results.columns[figure] = columns
         results.note(figure, f"{CONNECTIONS} connections, {seconds} s; served by: " +
                      ", ".join(f"{tier} {count}" for tier, count in tiers.most_common()))
+    return out["rate"]
+
+
+def group_sustained(results, others, n):
+    bare_loop = [vm_cycles(1, BARE_LOOPS)]
+    rate = sustained(results, others, n)
+    bare_loop.append(vm_cycles(1, BARE_LOOPS))
+    best = max(bare_loop, key=lambda each: each["best"])
+    for at_once in BARE_LOOPS:
+        results.add("sustained", f"vm_cycle-at-{at_once}",
+                    [each["rates"][str(at_once)] for each in bare_loop])
+    results.add("sustained_ratio", "virga", [rate / best["best"]])
 
 
 def group_burst(results, others, n):
     rounds = max(20, n // 5)
     with scratch() as work:
-        template = virga_template(work, "echo", "echo x")
+        template = virga_template(results.virga, work, "echo", "echo x")
         host = Host(work, {"burst": {"template": template,
                                      "pool": {"min": BURST_ARMED, "max": BURST_ARMED}}},
-                    tcp=True, builtin=False)
+                    tcp=True, program=[results.virga], builtin=False)
         with host:
             wait_armed(host, "burst", BURST_ARMED)
             out = load("burst", host.address, "echo %n", "%n", path=path("burst"), requests=BURST,
@@ -180,9 +187,9 @@ def group_burst(results, others, n):
 def group_clones_1000(results, others, n):
     count, values = 1000, []
     with scratch() as work:
-        template = virga_template(work, "echo", "echo x")
-        args = [VIRGA, "clone", "-n", str(count), "--keep", "--request", "echo %i", "--json",
-                template]
+        template = virga_template(results.virga, work, "echo", "echo x")
+        args = [results.virga, "clone", "-n", str(count), "--keep", "--request", "echo %i",
+                "--json", template]
         for _ in range(max(5, n // 20)):
             begin = time.monotonic()
             clones = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -207,29 +214,29 @@ def group_clones_1000(results, others, n):
 
 # --- What stays, and what goes ---
 
-def write_set_kib(template):
-    done = subprocess.run([VIRGA, "inspect", "--json", template], capture_output=True, text=True)
+def write_set_kib(virga, template):
+    done = subprocess.run([virga, "inspect", "--json", template], capture_output=True, text=True)
     found = re.search(r'"written_pages": (\d+)', done.stdout)
     if not found:
         raise CannotMeasure(f"virga inspect does not tell the working set of {template}")
     return 4 * int(found.group(1))
 
 
-def idle_clones(work, template, count):
+def idle_clones(virga, work, template, count):
     """(MemAvailable KiB, [Pss KiB of one]) while so many armed clones wait."""
     with Host(work, {"idle": {"template": template, "pool": {"min": count, "max": count,
                                                              "refill": 100000}}},
-              builtin=False, bare=0, shells=count + 8) as host:
+              program=[virga], builtin=False, bare=0, shells=count + 8) as host:
         wait_armed(host, "idle", count)
         return settled_kib(), [sum(each[2] for each in maps(pid))
                                for pid in host.shells()[:PSS_SAMPLES]]
 
 
-def memory_taken(work, template):
+def memory_taken(virga, work, template):
     """([(clones, KiB of MemAvailable that they take)], [Pss KiB of one])."""
     without, during, pss = [settled_kib()], [], []
     for count in IDLE_CLONES:
-        available, own = idle_clones(work, template, count)
+        available, own = idle_clones(virga, work, template, count)
         during.append(available)
         pss += own
         without.append(settled_kib())
@@ -249,10 +256,10 @@ def group_memory_of_clones(results, others, n):
     for figure, size in (("clone_kernel", MEMORY_MIB), ("clone_kernel_16m", 16)):
         kernel, pss = [], []
         with scratch() as work:
-            template = virga_template(work, "echo", "echo x", memory_mib=size)
-            write_set = write_set_kib(template)
+            template = virga_template(results.virga, work, "echo", "echo x", memory_mib=size)
+            write_set = write_set_kib(results.virga, template)
             for _ in range(3 if n >= 100 else 1):
-                points, own = memory_taken(work, template)
+                points, own = memory_taken(results.virga, work, template)
                 kernel.append((slope(points) - statistics.median(own)) / 1024)
                 pss += own
         results.add(figure, "virga", kernel)
@@ -275,8 +282,9 @@ def group_teardown(results, others, n):
     """The end of a process is seen when its descriptors are closed and its memory unmapped."""
     values = []
     with scratch() as work:
-        template = virga_template(work, "echo", "echo x")
-        with Host(work, {"once": {"template": template}}, builtin=False) as host:
+        template = virga_template(results.virga, work, "echo", "echo x")
+        with Host(work, {"once": {"template": template}}, program=[results.virga],
+                  builtin=False) as host:
             connection = Connection(host.address)
             for _ in range(max(20, n // 2)):
                 wait_armed(host, "once", 2)

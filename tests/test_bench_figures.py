@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bench/run makes of what it measured: limits, stages of the host's log, fall-backs, slopes."""
+"""
+What bench/run makes of what it measured: limits, stages of the host's log, fall-backs, slopes; and
+bench/compare of two builds.
+"""
 
 import importlib.machinery
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from conftest import kvm_problem
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 sys.path.insert(0, str(BENCH))
@@ -20,14 +25,14 @@ import measure  # pylint: disable=wrong-import-position
 import stages  # pylint: disable=wrong-import-position
 
 
-def load_run():
-    loader = importlib.machinery.SourceFileLoader("bench_run", str(BENCH / "run"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench_run", loader))
+def load_program(name):
+    loader = importlib.machinery.SourceFileLoader(f"bench_{name}", str(BENCH / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
     loader.exec_module(module)
     return module
 
 
-run = load_run()
+run, compare = load_program("run"), load_program("compare")
 
 
 # --- statistics
@@ -252,3 +257,82 @@ def test_a_process_and_its_descendants():
                 measure.os.kill(pid, 9)
     assert measure.process_tree(parent.pid) == [parent.pid]
     assert measure.process_name(parent.pid) == ""
+
+
+# --- two builds side by side
+
+
+class PlayedGroup:
+    """A group whose figure takes so long for each program in each round; notes who came when."""
+
+    def __init__(self, **values):
+        self.values, self.asked = {name: iter(each) for name, each in values.items()}, []
+
+    def __call__(self, results, others, n):
+        self.asked.append(results.virga)
+        results.add("g", "virga", [next(self.values[results.virga])] * n)
+        if len(self.asked) == 3:
+            results.fault("g", "2 fell back")
+
+
+def test_ratio_and_spread():
+    found = compare.compared([(1.0, 1.1), (4.0, 4.0), (2.0, 1.8)])
+    assert (found["ratio"], found["ratio_min"], found["ratio_max"]) == (1.0, 0.9, 1.1)
+    assert (found["old"], found["new"], found["rounds"]) == (2.0, 1.8, 3)
+
+
+def test_a_machine_that_slows_down_slows_both(capsys):
+    group = PlayedGroup(a=[1, 2, 4, 8], b=[2, 4, 8, 16])
+    found = compare.measure_group(["a", "b"], {"f": "g"}, group, 3, 4)["f"]
+    assert (found["ratio"], found["ratio_min"], found["ratio_max"]) == (2, 2, 2)
+    assert group.asked == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert found["samples"] == [[1, 2], [2, 4], [4, 8], [8, 16]]
+    assert found["faults"] == ["round 2, new: 2 fell back"]
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.splitlines()[-1] == "compare: f: round 4 of 4"
+
+
+def test_what_cannot_be_measured_says_which_program():
+    def group(results, others, n):
+        raise measure.CannotMeasure("no answer")
+
+    with pytest.raises(measure.CannotMeasure, match="^b: no answer$"):
+        compare.one_round(["a", "b"], (compare.NEW, compare.OLD), group, 1)
+
+
+def test_names_are_of_figures_with_a_budget():
+    budgets = run.read_budgets()
+    for names, _, _ in compare.GROUPS:
+        assert all(figure in budgets for figure in names.values())
+
+
+@pytest.mark.parametrize("args, said", [
+    (["{virga}", "{virga}", "speed"], "no figure speed; there are: invoke_armed"),
+    (["{virga}", "/nowhere/virga"], "/nowhere/virga version` does not run (No such file"),
+    (["/bin/true", "{virga}"], "/bin/true version` does not run (status 0): name a virga"),
+    (["--rounds", "0", "{virga}", "{virga}"], "'0' is no number of rounds: give 1 or more"),
+])
+def test_what_cannot_be_compared(args, said, virga):
+    done = subprocess.run([BENCH / "compare", *(each.format(virga=virga) for each in args)],
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and not done.stdout
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_a_build_compared_with_itself(virga, tmp_path):
+    """One short round of a figure with machines and one without."""
+    if kvm_problem():
+        pytest.skip(kvm_problem())
+    other = shutil.copy(virga, tmp_path / "other")
+    with open(other, "ab") as file:
+        file.write(bytes(virga.stat().st_size))  # twice as large, and otherwise the same
+    done = subprocess.run([BENCH / "compare", "--rounds", "1", "--json", tmp_path / "json", virga,
+                           other, "binary_size", "cold_boot"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    boot, size = json.loads((tmp_path / "json").read_text())["results"]
+    assert (boot["name"], boot["rounds"], boot["faults"]) == ("cold_boot", 1, [])
+    assert boot["ratio"] == pytest.approx(boot["new"] / boot["old"]) and boot["old"] > 0
+    assert (size["name"], size["ratio"]) == ("binary_size", 2)
+    assert "cold_boot: round 1 of 1" in done.stderr
+    assert [each.split()[0] for each in done.stdout.splitlines()[2:]] == ["cold_boot",
+                                                                          "binary_size"]

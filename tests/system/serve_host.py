@@ -47,7 +47,8 @@ class Answer:
             return self.json()["errorType"]
         if self.status < 400:
             return None
-        assert set(self.json()) == {"Type", "Message"} | ({"Reason"} if self.status == 429 else set())
+        reason = {"Reason"} if self.status == 429 else set()
+        assert set(self.json()) == {"Type", "Message"} | reason
         assert self.json()["Type"] == ("User" if self.status < 500 else "Service")
         return self.headers["x-amzn-ErrorType"]
 
