@@ -25,6 +25,7 @@
 #include "serve/host/log.h"
 #include "serve/http/http.h"
 #include "serve/pool/pool.h"
+#include "vmm.h"
 
 #define FRONT_DRAIN_LOOK_MS  100
 #define FRONT_DRAIN_EXTRA_US 5000000u /* for answers that are not read; beyond all time-outs */
@@ -78,7 +79,7 @@ static void front_loaded(void *opaque, const char *error)
 
 	if (error && !o->again) {
 		notef("serve: %s", error);
-		f->status = 2;
+		f->status = STATUS_BAD_INPUT;
 		f->over = true;
 		return;
 	}
@@ -86,7 +87,7 @@ static void front_loaded(void *opaque, const char *error)
 		ret = http_listen(&f->http, o->listen_fds[i]);
 	if (ret < 0) {
 		notef("serve: %s", error_text());
-		f->status = 1;
+		f->status = STATUS_HOST;
 		f->over = true;
 		return;
 	}
@@ -232,7 +233,7 @@ static int front_run(struct front *f)
 	}
 	if (ret < 0) {
 		notef("serve: %s", error_text()[0] ? error_text() : strerror(-ret));
-		f->status = 1;
+		f->status = STATUS_HOST;
 	}
 	front_fini(f);
 	return f->status;
@@ -245,7 +246,7 @@ int front_main(const struct front_options *options)
 
 	if (!f) {
 		notef("serve: out of memory");
-		return 1;
+		return STATUS_HOST;
 	}
 	f->options = options;
 	f->signal_fd = f->http.spare.fd = f->pool.spawner.child.fd = -1;

@@ -191,7 +191,7 @@ static int keeper_run(struct keeper *k)
 
 		if (keeper_fork(k) < 0) {
 			notef("serve: %s", error_text());
-			return 1;
+			return STATUS_HOST;
 		}
 		status = keeper_wait(k, &signals);
 		if (WIFEXITED(status))
@@ -203,7 +203,7 @@ static int keeper_run(struct keeper *k)
 		      strsignal(WTERMSIG(status)),
 		      shorts < SERVE_SHORT_MAX ? "; starting another" : " again and again");
 		if (shorts == SERVE_SHORT_MAX)
-			return 1;
+			return STATUS_HOST;
 		nanosleep(&pause, NULL);
 		k->front.again = true;
 	}

@@ -25,6 +25,7 @@
 #include "serve/ipc/child.h"
 #include "serve/ipc/message.h"
 #include "serve/machine/shell.h"
+#include "vmm.h"
 
 #define SPAWNER_OOM_ADJ "500" /* a shell goes before the front does */
 
@@ -297,22 +298,22 @@ int spawner_main(const char *parent)
 
 	if (fstat(SPAWNER_FD, &st) < 0 || !S_ISSOCK(st.st_mode)) {
 		notef("'%s' is a part of 'virga serve', which starts it", SPAWNER_NAME);
-		return 2;
+		return STATUS_BAD_INPUT;
 	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != atoi(parent))
-		return 1;
+		return STATUS_HOST;
 	prctl(PR_SET_NAME, SPAWNER_NAME);
 	if (spawner_settle() < 0 || (p.signal_fd = spawner_signals()) < 0) {
 		notef("%s", error_text());
-		return 1;
+		return STATUS_HOST;
 	}
 	for (;;) {
 		struct pollfd fds[] = { { .fd = SPAWNER_FD, .events = POLLIN },
 					{ .fd = p.signal_fd, .events = POLLIN } };
 
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
-			return 1;
+			return STATUS_HOST;
 		if (fds[0].revents && !spawner_orders(&p))
 			return 0;
 		if (fds[1].revents)
