@@ -112,9 +112,8 @@ static int list_one(void *opaque, const char *name, const char *path)
 
 	if (template_store_is_tmp(name))
 		return 0;
-	if (snapshot_open_template(&snapshot, &facts, path) < 0) {
+	if (snapshot_open_template(&snapshot, &facts, path) < 0)
 		return template_failed("list", true);
-	}
 	snapshot_version(&snapshot, version);
 	if (options->json)
 		list_print_json(name, &snapshot, version, &facts);
