@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# mksquashfs 4.5.1 (Debian 12): fails when the environment has SOURCE_DATE_EPOCH and it is told a time.
+# mksquashfs 4.5.1 (Debian 12): fails when SOURCE_DATE_EPOCH is set and an option gives a time.
 #
 # Expected: an option on the command line overrides the environment, as with other tools that know
 # SOURCE_DATE_EPOCH; or at the least the same time said twice is no conflict. Seen: a fatal error,
