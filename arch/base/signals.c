@@ -9,6 +9,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/*
+ * signal(7): the standard ones. Of the real-time ones virga waits for two, blocked, and a blocked
+ * signal waits even where it is ignored; each call here is paid by every start.
+ */
+#define SIGNALS_STANDARD 31
+
 /* Whether an ignored one is the will of the shell, or of nohup(1). */
 static bool signals_of_terminal(int number)
 {
@@ -29,7 +35,7 @@ void signals_begin(void)
 {
 	sigset_t none;
 
-	for (int number = 1; number <= SIGRTMAX; number++)
+	for (int number = 1; number <= SIGNALS_STANDARD; number++)
 		if (number != SIGKILL && number != SIGSTOP && !signals_of_terminal(number))
 			signal(number, SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);

@@ -119,6 +119,16 @@ def test_front_of_a_parent_that_ignores_children(virga):
         host.echo()
 
 
+def test_real_time_signals_that_a_parent_ignores(virga):
+    """Those by which the keeper tells the front to read its configuration again, and to end."""
+    with Host(virga, command=("env", "--ignore-signal=RTMIN", "--ignore-signal=RTMIN+1")) as host:
+        (host.folder / "config").write_text("{")
+        host.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "is not read again" in host.said(), what="the configuration being read")
+        host.echo()
+        assert host.stop() == 0
+
+
 def test_term_is_never_ignored(virga, template):
     words = ("run", "--serial", "stdio", "--kernel", guest("serial_echo"))
     with Running(virga, *words, preexec_fn=ignore(signal.SIGTERM)) as machine:
