@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -260,6 +261,8 @@ static int stream_open_stdio(struct stream *s)
 	if (s->in.fd < 0 || fstat(s->in.fd, &st) < 0)
 		return 0;
 	s->keys = isatty(s->in.fd);
+	if (s->keys)
+		signal(SIGTTIN, SIG_IGN); /* in the background a read fails and does not stop us */
 	if (s->keys || S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode))
 		return stream_watch(s);
 	s->readable = true; /* a file, /dev/null: read whenever the guest has room */

@@ -26,14 +26,14 @@
 #include "boot/snapshot/dir.h"
 
 #define CLIENT_LINE_MAX    (256u << 10)
-#define CLIENT_REPLY_US    30000000u /* for an answer of the supervisor */
-#define CLIENT_NOTE_US     1000000u  /* of waiting, then a note */
+#define CLIENT_NOTE_US     1000000u /* of waiting, then a note */
 #define CLIENT_POLL_MIN_US 500u
 #define CLIENT_POLL_MAX_US 50000u
 
 struct client {
 	const char *socket;
 	int fd;
+	uint64_t reply_us; /* for an answer of the supervisor */
 	struct blob in;
 	bool ready;       /* VIRGA_READY has come */
 	bool shutdown;    /* SHUTDOWN has come */
@@ -124,7 +124,7 @@ static const char *client_error(const json_t *message)
 /* Sends a command (released here) and waits for its reply, whose "return" the caller owns. */
 static int client_call(struct client *c, json_t *command, json_t **value)
 {
-	uint64_t deadline_us = monotonic_us() + CLIENT_REPLY_US;
+	uint64_t deadline_us = monotonic_us() + c->reply_us;
 	char *text = json_dumps(command, JSON_COMPACT);
 	json_t *message = NULL;
 	const char *error;
@@ -150,7 +150,8 @@ static int client_call(struct client *c, json_t *command, json_t **value)
 			return 0;
 	}
 	if (ret == -ETIMEDOUT)
-		failf(ETIMEDOUT, "control socket %s: no answer", c->socket);
+		failf(ETIMEDOUT, "control socket %s: no answer within %g s", c->socket,
+		      (double)c->reply_us / 1e6);
 	return ret;
 }
 
@@ -170,9 +171,12 @@ static int client_connect(struct client *c)
 	if (c->fd < 0)
 		return failf(-c->fd, "control socket %s: %s; is a virga with --control %s running?",
 			     c->socket, strerror(-c->fd), c->socket);
-	ret = client_read(c, monotonic_us() + CLIENT_REPLY_US, &value);
+	ret = client_read(c, monotonic_us() + c->reply_us, &value);
 	if (ret == -ETIMEDOUT)
-		return failf(ETIMEDOUT, "control socket %s: no greeting", c->socket);
+		return failf(ETIMEDOUT,
+			     "control socket %s: no greeting within %g s; is the virga there "
+			     "stopped?",
+			     c->socket, (double)c->reply_us / 1e6);
 	if (ret < 0)
 		return ret;
 	if (!json_object_get(value, "QMP"))
@@ -188,9 +192,9 @@ static int client_connect(struct client *c)
 	return ret;
 }
 
-static int client_wait_ready(struct client *c, unsigned timeout_s)
+static int client_wait_ready(struct client *c)
 {
-	uint64_t deadline_us = monotonic_us() + timeout_s * 1000000ull;
+	uint64_t deadline_us = monotonic_us() + c->reply_us;
 	json_t *value = NULL;
 	int ret = client_execute(c, "query-status", &value);
 
@@ -203,9 +207,9 @@ static int client_wait_ready(struct client *c, unsigned timeout_s)
 		ret = client_read(c, deadline_us, &value);
 		if (ret == -ETIMEDOUT)
 			return failf(ETIMEDOUT,
-				     "the guest did not say READY within %u s; --ready-timeout S "
+				     "the guest did not say READY within %g s; --ready-timeout S "
 				     "waits longer, --now does not wait",
-				     timeout_s);
+				     (double)c->reply_us / 1e6);
 		if (ret < 0)
 			return ret;
 		json_decref(value);
@@ -298,7 +302,9 @@ static char *client_absolute(const char *dir)
 
 int snapshot_command(const struct options *options)
 {
-	struct client c = { .socket = options->args[0], .fd = -1 };
+	struct client c = { .socket = options->args[0],
+			    .fd = -1,
+			    .reply_us = options->ready_timeout_ms * 1000ull };
 	char *path = client_absolute(options->args[1]);
 	int ret;
 
@@ -306,7 +312,7 @@ int snapshot_command(const struct options *options)
 		return command_failed("snapshot", STATUS_BAD_INPUT);
 	ret = client_connect(&c);
 	if (ret == 0 && !options->now)
-		ret = client_wait_ready(&c, (options->ready_timeout_ms + 999) / 1000);
+		ret = client_wait_ready(&c);
 	if (ret == 0)
 		ret = client_snapshot(&c, path);
 	if (c.fd >= 0)

@@ -6,6 +6,7 @@
 #include "serve/control/supervisor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,6 +35,7 @@ struct supervisor {
 	const char *control_path; /* NULL when there is none */
 	int pid_fd;
 	int signal_fd;
+	int key_fd; /* the terminal; -1 when there is none */
 };
 
 int supervisor_listen(const char *path)
@@ -47,8 +49,21 @@ static void supervisor_signal(void *opaque, uint32_t events)
 	struct signalfd_siginfo info;
 
 	(void)events;
-	if (read(s->signal_fd, &info, sizeof(info)) == sizeof(info))
+	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGCONT)
+		terminal_raw(&s->terminal);
+	else
 		vm_process_quit(&s->process, (int)info.ssi_signo);
+}
+
+/* A shell that brings us to the foreground without having stopped us says nothing: a line does. */
+static void supervisor_key(void *opaque, uint32_t events)
+{
+	struct supervisor *s = opaque;
+
+	(void)events;
+	terminal_raw(&s->terminal);
 }
 
 static void supervisor_child_dead(void *opaque, uint32_t events)
@@ -62,13 +77,19 @@ static void supervisor_child_dead(void *opaque, uint32_t events)
 
 static int supervisor_watch_signals(struct supervisor *s)
 {
-	sigset_t set;
+	sigset_t set, goes_on;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	signals_block_ends();
+	if (s->options->terminal) {
+		sigemptyset(&goes_on);
+		sigaddset(&goes_on, SIGCONT);
+		pthread_sigmask(SIG_BLOCK, &goes_on, NULL);
+		sigaddset(&set, SIGCONT);
+	}
 	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (s->signal_fd < 0)
 		return failf(errno, "cannot watch signals: %s", strerror(errno));
@@ -82,6 +103,18 @@ static int supervisor_watch_child(struct supervisor *s)
 		return failf(errno, "cannot watch the VM process (Linux 5.3 or later can): %s",
 			     strerror(errno));
 	return loop_add(&s->loop, s->pid_fd, EPOLLIN, supervisor_child_dead, s) ? 0 : -ENOMEM;
+}
+
+static int supervisor_take_terminal(struct supervisor *s)
+{
+	terminal_raw(&s->terminal);
+	if (!isatty(STDIN_FILENO))
+		return 0;
+	/* One of our own: the VM process closes what our loop watches. */
+	s->key_fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+	if (s->key_fd < 0)
+		return failf(errno, "cannot watch the terminal: %s", strerror(errno));
+	return loop_add(&s->loop, s->key_fd, EPOLLIN | EPOLLET, supervisor_key, s) ? 0 : -ENOMEM;
 }
 
 static int supervisor_init(struct supervisor *s, const struct supervisor_options *options)
@@ -99,7 +132,7 @@ static int supervisor_init(struct supervisor *s, const struct supervisor_options
 	if (ret == 0)
 		ret = supervisor_watch_signals(s);
 	if (ret == 0 && options->terminal)
-		terminal_raw(&s->terminal);
+		ret = supervisor_take_terminal(s);
 	return ret;
 }
 
@@ -128,6 +161,8 @@ static void supervisor_fini(struct supervisor *s)
 		close(s->signal_fd);
 	if (s->pid_fd >= 0)
 		close(s->pid_fd);
+	if (s->key_fd >= 0)
+		close(s->key_fd);
 	terminal_restore(&s->terminal);
 	loop_fini(&s->loop);
 }
@@ -157,7 +192,7 @@ static int supervisor_verdict(const struct vm_process *p)
 
 int supervisor_run(const struct supervisor_options *options)
 {
-	struct supervisor s = { .options = options, .pid_fd = -1, .signal_fd = -1 };
+	struct supervisor s = { .options = options, .pid_fd = -1, .signal_fd = -1, .key_fd = -1 };
 	int ret = supervisor_init(&s, options);
 
 	if (ret == 0)

@@ -4,7 +4,6 @@
  */
 #include "serve/control/terminal.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -12,12 +11,11 @@ void terminal_raw(struct terminal *t)
 {
 	struct termios raw;
 
-	t->raw = false;
-	for (int fd = 0; fd < 2; fd++)
-		t->flags[fd] = fcntl(fd, F_GETFL);
 	/* Setting it from the background would stop the whole process group. */
-	if (tcgetattr(STDIN_FILENO, &t->saved) < 0 || tcgetpgrp(STDIN_FILENO) != getpgrp())
+	if (tcgetpgrp(STDIN_FILENO) != getpgrp() || tcgetattr(STDIN_FILENO, &raw) < 0)
 		return;
+	if (!t->raw)
+		t->saved = raw;
 	raw = t->saved;
 	raw.c_iflag &=
 		~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
@@ -26,7 +24,8 @@ void terminal_raw(struct terminal *t)
 	raw.c_cflag |= CS8;
 	raw.c_cc[VMIN] = 1;
 	raw.c_cc[VTIME] = 0;
-	t->raw = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
+	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0)
+		t->raw = true;
 }
 
 void terminal_restore(struct terminal *t)
@@ -41,9 +40,4 @@ void terminal_restore(struct terminal *t)
 		tcsetattr(STDIN_FILENO, TCSANOW, &t->saved);
 	t->raw = false;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	for (int fd = 0; fd < 2; fd++) {
-		if (t->flags[fd] > 0)
-			fcntl(fd, F_SETFL, t->flags[fd]);
-		t->flags[fd] = 0;
-	}
 }

@@ -10,15 +10,14 @@
 #include <termios.h>
 
 struct terminal {
-	bool raw;     /* `saved` is to be put back */
-	int flags[2]; /* file status flags of stdin and stdout, -1 when not to be put back */
+	bool raw; /* `saved` is to be put back */
 	struct termios saved;
 };
 
 /*
  * When stdin is a terminal and we are in its foreground: no echo, no line editing, no signal
- * keys. Output stays as it is, so that our own lines end where a line ends. Otherwise only
- * remembers the file status flags, which the serial port's back end may change.
+ * keys. Output stays as it is, so that our own lines end where a line ends. Said again, it makes
+ * raw what a shell has changed meanwhile; what is put back stays what the first one found.
  */
 void terminal_raw(struct terminal *t);
 
