@@ -2,7 +2,7 @@
 /*
  * Cold boot: puts a kernel, its initrd, command line, memory map and ACPI tables
  * into guest memory and says how vCPU 0 enters. Kinds of kernel: bzImage (64-bit
- * entry), ELF64 with a PVH note, ELF64 by the Linux 64-bit boot protocol. Every
+ * entry), ELF with a PVH note, ELF64 by the Linux 64-bit boot protocol. Every
  * length and address of an image is checked against the file and guest memory.
  */
 #ifndef VIRGA_BOOT_BOOT_H
@@ -56,8 +56,19 @@ int image_identify(const struct image *image, enum image_kind *kind);
 /* The same for an image that starts as an ELF file does. */
 int elf_identify(const struct image *image, enum image_kind *kind);
 
-/* Whether an image is a Linux, as far as can be seen: a bzImage, or an ELF with its banner. */
+/*
+ * Whether an image is a Linux, as far as can be seen: a bzImage, or an ELF whose Xen note GUEST_OS
+ * says so; without that note one that has Linux's banner.
+ */
 bool image_is_linux(const struct image *image);
+bool elf_is_linux(const struct image *image);
+
+/* What people take for a kernel most often, and what to do with it; NULL when it is none of those. */
+const char *image_known_as(const struct image *image);
+
+/* Whether there is a Multiboot header, version 1 or 2, where boot loaders look for one. */
+#define IMAGE_MULTIBOOT "a Multiboot kernel: use one with a PVH note"
+bool image_is_multiboot(const struct image *image);
 
 /* Whether an image has the header of a bzImage, sound or not. */
 bool bzimage_matches(const struct image *image);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Images: kernels and initrds as bytes in memory, and what a kernel image is. What
- * is inside belongs to elf.c and bzimage.c.
+ * is inside belongs to elf.c and bzimage.c, what is none to mistaken.c.
  */
 #include <ctype.h>
 #include <elf.h>
@@ -80,38 +80,6 @@ struct image image_builtin(void)
 	};
 }
 
-static bool image_starts(const struct image *image, size_t offset, const char *magic, size_t len)
-{
-	return image->size >= offset + len && memcmp(image->data + offset, magic, len) == 0;
-}
-
-/* What people take for a kernel most often, and what to do with it. */
-static const char *image_known_as(const struct image *image)
-{
-	static const struct {
-		size_t offset;
-		size_t len;
-		const char *magic;
-		const char *text;
-	} known[] = {
-		{ 0, 2, "\x1f\x8b", "compressed with gzip: unpack it first" },
-		{ 0, 4, "\x28\xb5\x2f\xfd", "compressed with zstd: unpack it first" },
-		{ 0, 6,
-		  "\xfd"
-		  "7zXZ",
-		  "compressed with xz: unpack it first" },
-		{ 0, 4, "\x04\x22\x4d\x18", "compressed with lz4: unpack it first" },
-		{ 0, 5, "07070", "a cpio archive: is it the initrd?" },
-		{ 56, 4, "ARM\x64", "a kernel for AArch64, not for x86-64" },
-		{ 0, 2, "MZ", "a PE program without a Linux boot header" },
-	};
-
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (image_starts(image, known[i].offset, known[i].magic, known[i].len))
-			return known[i].text;
-	return NULL;
-}
-
 /* The first bytes as text when they are some, in hex when not. */
 static int image_fail_unknown(const struct image *image)
 {
@@ -139,11 +107,16 @@ static int image_fail_unknown(const struct image *image)
 		     image->name, start + 1);
 }
 
+static bool image_is_elf(const struct image *image)
+{
+	return image->size >= SELFMAG && memcmp(image->data, ELFMAG, SELFMAG) == 0;
+}
+
 int image_identify(const struct image *image, enum image_kind *kind)
 {
 	const char *known;
 
-	if (image_starts(image, 0, ELFMAG, SELFMAG))
+	if (image_is_elf(image))
 		return elf_identify(image, kind);
 	if (bzimage_matches(image)) {
 		*kind = IMAGE_BZIMAGE;
@@ -157,9 +130,5 @@ int image_identify(const struct image *image, enum image_kind *kind)
 
 bool image_is_linux(const struct image *image)
 {
-	static const char banner[] = "Linux version ";
-
-	return bzimage_matches(image) ||
-	       (image_starts(image, 0, ELFMAG, SELFMAG) &&
-		memmem(image->data, image->size, banner, sizeof(banner) - 1));
+	return bzimage_matches(image) || (image_is_elf(image) && elf_is_linux(image));
 }

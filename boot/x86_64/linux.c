@@ -40,8 +40,11 @@ int linux_limits(const struct image *kernel, enum image_kind kind, struct boot_l
 
 	/* PVH names no limits, and who boots by it need not be Linux. */
 	*limits = (struct boot_limits){ LAYOUT_CMDLINE_MAX - 1, LAYOUT_HOLE_START - 1 };
-	if (kind == IMAGE_ELF_PVH)
+	if (kind == IMAGE_ELF_PVH) {
+		if (image_is_linux(kernel))
+			limits->cmdline_len = LINUX_COMMAND_LINE_MAX;
 		return 0;
+	}
 	ret = linux_header(kernel, kind, &header);
 	if (ret < 0)
 		return ret;

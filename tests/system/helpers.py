@@ -4,6 +4,7 @@
 import os
 import signal
 import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -17,6 +18,22 @@ def guest(name):
     path = ROOT / "build/tests/guest" / f"{name}.elf"
     assert path.exists(), f"{path} is missing: run make tests"
     return path
+
+
+def elf32(image):
+    """An ELF64 guest as an ELF32 for i386: other headers, the same segments."""
+    kind, _, version, entry, table = struct.unpack_from("<HHIQQ", image, 16)
+    (count,) = struct.unpack_from("<H", image, 56)
+    head = bytearray(image[:16])
+    head[4] = 1  # ELFCLASS32
+    head += struct.pack("<HHIIIIIHHHHHH", kind, 3, version, entry, 52, 0, 0, 52, 32, count, 0, 0, 0)
+    for at in range(table, table + 56 * count, 56):
+        what, flags, offset, virt, phys, filled, size, align = struct.unpack_from(
+            "<IIQQQQQQ", image, at
+        )
+        head += struct.pack("<8I", what, offset, virt, phys, filled, size, flags, align)
+    assert len(head) <= table + 56 * count, "the headers became longer"
+    return bytes(head) + bytes(image[len(head) :])
 
 
 def run(virga, *args, timeout=TIMEOUT_S, **kwargs):

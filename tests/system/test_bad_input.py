@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import ROOT, Running, guest, run, wait_for
+from helpers import ROOT, Running, elf32, guest, run, wait_for
 from templates import children, invoke, make_template, take_snapshot, verify
 
 pytestmark = pytest.mark.system
@@ -92,6 +92,28 @@ def bzimage(missing=0):
     return bytes(image[: 1024 + 4096 - missing])
 
 
+def without_pvh(image):
+    """A guest of ours whose notes are no longer among its segments."""
+    image = bytearray(image)
+    (table,) = struct.unpack_from("<Q", image, 32)
+    (count,) = struct.unpack_from("<H", image, 56)
+    for entry in range(table, table + 56 * count, 56):
+        if struct.unpack_from("<I", image, entry)[0] == 4:  # PT_NOTE
+            struct.pack_into("<I", image, entry, 0)
+    return image
+
+
+def multiboot():
+    image = without_pvh(guest("hello").read_bytes())
+    struct.pack_into("<III", image, 0x800, 0x1BADB002, 0, -0x1BADB002 & 0xFFFFFFFF)
+    return image
+
+
+def at(offset, magic):
+    """A file of zeros with these bytes at an offset."""
+    return bytes(offset) + magic + bytes(70_000)
+
+
 KERNELS = {
     "text": (lambda: b"not a kernel\n" * 50, "not a kernel image (starts with \"not a kernel"),
     "empty": (lambda: b"", "is empty"),
@@ -102,6 +124,15 @@ KERNELS = {
     "arm64 image": (arm64_image, "AArch64"),
     "arm64 ELF": (lambda: elf_for(183), "AArch64"),
     "i386 ELF": (lambda: elf_for(3), "i386"),
+    "i386 program": (lambda: elf32(without_pvh(guest("hello").read_bytes())), "a 32-bit ELF file without a PVH note"),
+    "Multiboot": (multiboot, "a Multiboot kernel: use one with a PVH note"),
+    "UEFI firmware": (lambda: at(40, b"_FVH"), "UEFI firmware: a guest has none"),
+    "BIOS": (lambda: bytes(0xFFF0) + b"\xea" + bytes(15), "firmware: a guest has none"),
+    "ISO": (lambda: at(0x8001, b"CD001"), "an ISO image: a guest has no disk"),
+    "qcow2": (lambda: at(0, b"QFI\xfb"), "(qcow2): a guest has no disk"),
+    "VMDK": (lambda: at(0, b"KDMV"), "(VMDK): a guest has no disk"),
+    "GPT": (lambda: at(512, b"EFI PART"), "(GPT): a guest has no disk"),
+    "MBR": (lambda: at(510, b"\x55\xaa"), "(it has a boot sector): a guest has no disk"),
     "big-endian ELF": (lambda: elf_for(62, data=2), "big-endian"),
     "object file": (lambda: elf_for(62, kind=1), "not a linked program"),
     "user program": (lambda: Path("/bin/true").read_bytes(), "kernel "),

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from helpers import Running, guest, run, run_guest
+from helpers import Running, elf32, guest, run, run_guest
 
 pytestmark = pytest.mark.guest
 
@@ -72,6 +72,14 @@ def test_pvh_hands_over_command_line_and_map(virga):
     assert "cmdline [one two=3]\n" in done.stdout
     assert sum(end - start for start, end in ram) == (4 << 30) - 0x60000
     assert (0x100000, 0xC0000000) in ram and (1 << 32, 5 << 30) in ram
+
+
+def test_pvh_enters_an_elf32(virga, tmp_path):
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(elf32(guest("pvh").read_bytes()))
+    done = run(virga, "run", "--kernel", kernel, "--memory", "64M", "--cmdline", "of 32 bits")
+    assert done.returncode == 0 and done.stdout.endswith("SUCCESS\n"), done
+    assert "cmdline [of 32 bits]\n" in done.stdout
 
 
 def test_pvh_hands_over_an_initrd(virga, tmp_path):

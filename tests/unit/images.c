@@ -88,6 +88,77 @@ void make_elf(struct test_image *t, bool pvh)
 	memset(t->bytes + ELF_DATA_OFFSET, 0x5a, 0x1000);
 }
 
+Elf32_Ehdr *header_32_of(struct test_image *t)
+{
+	return (void *)t->bytes;
+}
+
+Elf32_Phdr *segment_32_of(struct test_image *t, unsigned i)
+{
+	return (Elf32_Phdr *)(void *)(t->bytes + sizeof(Elf32_Ehdr)) + i;
+}
+
+void make_elf32(struct test_image *t, bool pvh)
+{
+	Elf64_Phdr wide[TEST_SEGMENTS];
+	Elf32_Ehdr *h = header_32_of(t);
+
+	make_elf(t, pvh);
+	memcpy(wide, segment_of(t, 0), sizeof(wide));
+	memset(t->bytes, 0, sizeof(Elf64_Ehdr) + sizeof(wide));
+	memcpy(h->e_ident, ELFMAG, SELFMAG);
+	h->e_ident[EI_CLASS] = ELFCLASS32;
+	h->e_ident[EI_DATA] = ELFDATA2LSB;
+	h->e_ident[EI_VERSION] = EV_CURRENT;
+	h->e_type = ET_EXEC;
+	h->e_machine = EM_386;
+	h->e_version = EV_CURRENT;
+	h->e_entry = ELF_ENTRY;
+	h->e_phoff = sizeof(*h);
+	h->e_ehsize = sizeof(*h);
+	h->e_phentsize = sizeof(Elf32_Phdr);
+	h->e_phnum = TEST_SEGMENTS;
+	for (unsigned i = 0; i < TEST_SEGMENTS; i++)
+		*segment_32_of(t, i) = (Elf32_Phdr){ .p_type = wide[i].p_type,
+						     .p_offset = (uint32_t)wide[i].p_offset,
+						     .p_vaddr = (uint32_t)wide[i].p_vaddr,
+						     .p_paddr = (uint32_t)wide[i].p_paddr,
+						     .p_filesz = (uint32_t)wide[i].p_filesz,
+						     .p_memsz = (uint32_t)wide[i].p_memsz,
+						     .p_align = (uint32_t)wide[i].p_align };
+}
+
+void name_guest_os(struct test_image *t, const char *os)
+{
+	Elf64_Phdr *p = segment_of(t, TEST_NOTE);
+	Elf64_Nhdr *n = note_of(t);
+	bool pvh = p->p_type == PT_NOTE;
+	size_t size = (strlen(os) + 1 + 3) & ~(size_t)3;
+
+	memset(t->bytes + ELF_NOTE_OFFSET, 0, 0x100);
+	*n = (Elf64_Nhdr){ .n_namesz = 4, .n_descsz = (uint32_t)strlen(os) + 1, .n_type = 6 };
+	memcpy(t->bytes + ELF_NOTE_OFFSET + sizeof(*n), "Xen", 4);
+	strcpy((char *)t->bytes + ELF_NOTE_OFFSET + sizeof(*n) + 4, os);
+	size += sizeof(*n) + 4;
+	if (pvh)
+		size += make_notes(t->bytes + ELF_NOTE_OFFSET + size);
+	p->p_type = PT_NOTE;
+	p->p_filesz = size;
+}
+
+void put_multiboot(struct test_image *t, unsigned version, size_t offset)
+{
+	uint32_t words[4] = { 0x1badb002, 3, -(0x1badb002u + 3) };
+
+	if (version == 2) {
+		words[0] = 0xe85250d6;
+		words[1] = 0; /* i386 */
+		words[2] = sizeof(words);
+		words[3] = -(words[0] + words[1] + words[2]);
+	}
+	memcpy(t->bytes + offset, words, sizeof(words));
+}
+
 struct linux_header *header_of(struct test_image *t)
 {
 	return (void *)(t->bytes + LINUX_HEADER_OFFSET);

@@ -12,7 +12,7 @@
 #include "boot/boot.h"
 #include "boot/x86_64/linux.h"
 
-#define IMAGE_MAX           0x6000u
+#define IMAGE_MAX           0xa000u
 
 /* What the images are made of: a text segment, a data segment with bss, a note. */
 #define ELF_TEXT_OFFSET     0x1000u
@@ -39,6 +39,17 @@ struct test_image {
 enum { TEST_TEXT, TEST_DATA, TEST_NOTE, TEST_SEGMENTS };
 
 void make_elf(struct test_image *t, bool pvh);
+
+/* The same as an ELF32 for i386, whose headers are header_32_of() and segment_32_of(). */
+void make_elf32(struct test_image *t, bool pvh);
+Elf32_Ehdr *header_32_of(struct test_image *t);
+Elf32_Phdr *segment_32_of(struct test_image *t, unsigned i);
+
+/* Puts a Xen note GUEST_OS in front of the PVH note, if there is that. */
+void name_guest_os(struct test_image *t, const char *os);
+
+/* A Multiboot header of version 1 or 2 with the right sum, at a file's offset. */
+void put_multiboot(struct test_image *t, unsigned version, size_t offset);
 Elf64_Ehdr *elf_of(struct test_image *t);
 Elf64_Phdr *segment_of(struct test_image *t, unsigned i);
 Elf64_Nhdr *note_of(struct test_image *t);

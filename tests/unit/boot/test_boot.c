@@ -300,6 +300,19 @@ static void cmdline_too_long(void **state)
 	make_elf(&t, true);
 	cmdline[LAYOUT_CMDLINE_MAX - 1] = '\0';
 	boots();
+	name_guest_os(&t, "FreeBSD");
+	boots();
+	name_guest_os(&t, "linux");
+	fails(E2BIG, "command line: 65535 bytes, but this kernel takes 2047: shorten it by 63488");
+	cmdline[2048] = '\0';
+	fails(E2BIG, "command line: 2048 bytes, but this kernel takes 2047: shorten it by 1");
+	cmdline[2047] = '\0';
+	boots();
+	assert_int_equal(regs.entry, BOOT_ENTRY_PVH);
+	make_elf(&t, true); /* Linux without Xen says so by its banner only */
+	memcpy(t.bytes + ELF_DATA_OFFSET, "Linux version 6.1", 17);
+	cmdline[2047] = 'x';
+	fails(E2BIG, "command line: 2048 bytes, but this kernel takes 2047: shorten it by 1");
 }
 
 static void memory_of_a_megabyte(void **state)
@@ -349,6 +362,54 @@ static void files_that_are_no_kernels(void **state)
 	not_a_kernel("070701", 6,
 		     "kernel test: this is a cpio archive: is it the initrd?; virga boots "
 		     "bzImage and x86-64 ELF");
+}
+
+/* What is taken for a kernel is named by what is at an offset of it, with what to do instead. */
+static void what_is_taken_for_a_kernel(void **state)
+{
+	static const struct {
+		const char *magic;
+		size_t len;
+		size_t offset;
+		size_t size;
+		const char *says;
+	} cases[] = {
+		{ "BZh91AY", 7, 0, 100, "compressed with bzip2: unpack it first" },
+		{ "!<arch>\n", 8, 0, 100, "a package or an ar archive: unpack it first" },
+		{ "ustar", 5, 257, 512, "a tar archive: unpack it first" },
+		{ "_FVH", 4, 40, 4096, "UEFI firmware: a guest has none" },
+		{ "\xea\x5b\xe0\0\xf0", 5, 0x7ff0, 0x8000, NULL },
+		{ "\xea\x5b\xe0\0\xf0", 5, 0x3fff0, 0x40000, "firmware: a guest has none" },
+		{ "\xe9\x0f\xff", 3, 0xfff0, 0x10000, "firmware: a guest has none" },
+		{ "QFI\xfb", 4, 0, 4096, "a disk image (qcow2): a guest has no disk" },
+		{ "KDMV", 4, 0, 4096, "a disk image (VMDK): a guest has no disk" },
+		{ "# Disk DescriptorFile", 21, 0, 400, "a disk image (VMDK): a guest has no" },
+		{ "vhdxfile", 8, 0, 4096, "a disk image (VHDX): a guest has no disk" },
+		{ "\x7f\x10\xda\xbe", 4, 64, 512, "a disk image (VDI): a guest has no disk" },
+		{ "CD001", 5, 0x8001, 0x9000, "an ISO image: a guest has no disk" },
+		{ "EFI PART", 8, 512, 4096, "a disk image (GPT): a guest has no disk" },
+		{ "\x55\xaa", 2, 510, 512, "a disk image (it has a boot sector): a guest has no" },
+		{ "\x53\xef", 2, 0x438, 4096, "a file system (ext4): a guest has no disk" },
+		{ "hsqs", 4, 0, 4096, "a file system (squashfs): a guest has no disk" },
+	};
+	uint8_t *bytes = calloc(1, 0x40000);
+
+	*state = bytes;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct image image = { "test", bytes, cases[i].size, false };
+		enum image_kind kind;
+
+		memset(bytes, 0, 0x40000);
+		memcpy(bytes + cases[i].offset, cases[i].magic, cases[i].len);
+		assert_int_equal(image_identify(&image, &kind), -ENOEXEC);
+		assert_says(cases[i].says ? "kernel test: this is " : "is not a kernel image");
+		assert_says(cases[i].says ? cases[i].says : "starts with");
+	}
+	memset(&t, 0, sizeof(t));
+	t.size = 4096;
+	put_multiboot(&t, 1, 64);
+	fails(ENOEXEC, "kernel test: this is a Multiboot kernel: use one with a PVH note; virga "
+		       "boots bzImage and x86-64 ELF");
 }
 
 static void open_fails(const char *path, int err, const char *text)
@@ -409,6 +470,7 @@ int main(void)
 		CASE(cmdline_too_long),
 		CASE(memory_of_a_megabyte),
 		CASE(files_that_are_no_kernels),
+		CASE(what_is_taken_for_a_kernel),
 		CASE(files_that_do_not_open),
 		CASE(file_that_opens),
 	};

@@ -105,7 +105,7 @@ static void test_usual(void **state)
 	assert_string_equal(names(), "data disk1 serial");
 }
 
-/* A bzImage is a Linux, an ELF when it has the banner. */
+/* A bzImage is a Linux, an ELF when its note says so, or without that note when it has the banner. */
 static void test_linux(void **state)
 {
 	static struct test_image t;
@@ -116,6 +116,12 @@ static void test_linux(void **state)
 	assert_string_equal(names(), "serial virtio_vsock rng");
 	make_elf(&t, true);
 	write_kernel(&t, "Linux version 6.1.0");
+	assert_string_equal(names(), "serial virtio_vsock rng");
+	name_guest_os(&t, "FreeBSD");
+	write_kernel(&t, "Linux version 6.1.0");
+	assert_string_equal(names(), "serial virtio_vsock");
+	name_guest_os(&t, "linux");
+	write_kernel(&t, "");
 	assert_string_equal(names(), "serial virtio_vsock rng");
 	name_device("rng,name=mine"); /* no second one */
 	assert_string_equal(names(), "serial virtio_vsock mine");

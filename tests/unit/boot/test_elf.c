@@ -103,12 +103,89 @@ static void other_machines(void **state)
 	elf_of(&t)->e_machine = 0x1234;
 	fails(ENOEXEC, "an ELF file for another machine (machine 4660)");
 	elf_of(&t)->e_machine = EM_386;
-	elf_of(&t)->e_ident[EI_CLASS] = ELFCLASS32;
 	fails(ENOEXEC, "an ELF file for i386");
-	elf_of(&t)->e_machine = EM_X86_64;
-	fails(ENOEXEC, "a 32-bit ELF file");
 	elf_of(&t)->e_ident[EI_DATA] = ELFDATA2MSB;
 	fails(ENOEXEC, "big-endian");
+	make_elf32(&t, true);
+	header_32_of(&t)->e_machine = EM_ARM;
+	fails(ENOEXEC, "an ELF file for Arm (machine 40), not for x86-64");
+	header_32_of(&t)->e_ident[EI_DATA] = ELFDATA2MSB;
+	fails(ENOEXEC, "big-endian");
+}
+
+/* The PVH entry is 32-bit: a kernel for it may come in either class. */
+static void elf32_with_pvh_note(void **state)
+{
+	(void)state;
+	make_elf32(&t, true);
+	assert_int_equal(load_image(&memory, &t, &loaded), 0);
+	assert_int_equal(loaded.kind, IMAGE_ELF_PVH);
+	assert_int_equal(loaded.entry, ELF_PVH_ENTRY);
+	assert_int_equal(loaded.end, ELF_DATA_GPA + 0x1000 + ELF_BSS_SIZE);
+	assert_memory_equal(memory_at(&memory, ELF_TEXT_GPA, 0x1000), t.bytes + ELF_TEXT_OFFSET,
+			    0x1000);
+	assert_memory_equal(memory_at(&memory, ELF_DATA_GPA, 0x1000), t.bytes + ELF_DATA_OFFSET,
+			    0x1000);
+	header_32_of(&t)->e_machine = EM_X86_64; /* x32 */
+	assert_int_equal(load_image(&memory, &t, &loaded), 0);
+}
+
+static void elf32_that_is_wrong(void **state)
+{
+	(void)state;
+	make_elf32(&t, false);
+	fails(ENOEXEC, "a 32-bit ELF file without a PVH note");
+	make_elf32(&t, true);
+	for (size_t size = 5; size < ELF_FILE_SIZE; size++) {
+		t.size = size;
+		fails(ENOEXEC, "cut short");
+	}
+	t.size = 51;
+	fails(ENOEXEC, "cut short: 1 bytes of its ELF header are missing");
+	t.size = 52 + 3 * 32 - 7;
+	fails(ENOEXEC, "cut short: 7 bytes of its program headers are missing");
+	t.size = ELF_FILE_SIZE;
+	header_32_of(&t)->e_phentsize = sizeof(Elf64_Phdr);
+	fails(ENOEXEC, "program headers of 56 bytes");
+	header_32_of(&t)->e_phentsize = sizeof(Elf32_Phdr);
+	segment_32_of(&t, TEST_DATA)->p_offset = UINT32_MAX;
+	fails(ENOEXEC, "4096 of the 4096 bytes of segment 1 are missing");
+	segment_32_of(&t, TEST_DATA)->p_offset = ELF_DATA_OFFSET;
+	segment_32_of(&t, TEST_DATA)->p_paddr = ELF_TEXT_GPA + 0xfff;
+	fails(ENOEXEC, "segments 0 and 1 overlap at 0x100fff");
+	segment_32_of(&t, TEST_DATA)->p_paddr = UINT32_MAX;
+	fails(ENOMEM, "does not lie below 0xc0000000");
+}
+
+/* Without a PVH note such a kernel would be entered where it is not 64-bit code. */
+static void multiboot(void **state)
+{
+	static const char says[] = "this is a Multiboot kernel: use one with a PVH note";
+
+	(void)state;
+	for (unsigned version = 1; version <= 2; version++) {
+		make_elf(&t, true);
+		put_multiboot(&t, version, ELF_TEXT_OFFSET);
+		assert_int_equal(load_image(&memory, &t, &loaded), 0);
+		assert_int_equal(loaded.kind, IMAGE_ELF_PVH);
+		make_elf(&t, false);
+		put_multiboot(&t, version, ELF_TEXT_OFFSET);
+		fails(ENOEXEC, says);
+		t.bytes[ELF_TEXT_OFFSET + 4] ^= 1; /* the sum is not 0 */
+		assert_int_equal(load_image(&memory, &t, &loaded), 0);
+		assert_int_equal(loaded.kind, IMAGE_ELF_LINUX64);
+		make_elf32(&t, false);
+		put_multiboot(&t, version, ELF_TEXT_OFFSET);
+		fails(ENOEXEC, says);
+	}
+	make_elf(&t, false);
+	put_multiboot(&t, 1, 8192 - 12);
+	fails(ENOEXEC, says);
+	make_elf(&t, false);
+	put_multiboot(&t, 1, 8192 - 8);
+	assert_int_equal(load_image(&memory, &t, &loaded), 0);
+	put_multiboot(&t, 2, 8192);
+	fails(ENOEXEC, says);
 }
 
 static void not_a_program(void **state)
@@ -277,7 +354,7 @@ static void random_headers(void **state)
 	for (unsigned i = 0; i < 20000; i++) {
 		int ret;
 
-		make_elf(&t, rand() & 1);
+		(i & 1 ? make_elf32 : make_elf)(&t, rand() % 4 > 0);
 		for (int flips = rand() % 3; flips >= 0; flips--)
 			t.bytes[4 + rand() % 0x240] = (uint8_t)(rand() % 3 ? rand() : 0xff);
 		ret = load_image(&memory, &t, &loaded);
@@ -300,6 +377,9 @@ int main(void)
 		CASE(bss_and_zero_pages_are_not_touched),
 		CASE(truncated_anywhere),
 		CASE(other_machines),
+		CASE(elf32_with_pvh_note),
+		CASE(elf32_that_is_wrong),
+		CASE(multiboot),
 		CASE(not_a_program),
 		CASE(header_numbers),
 		CASE(nothing_to_load),
