@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -305,14 +306,14 @@ static void vsock_unix_handshake_drop(struct vsock_unix_handshake *h)
 	vsock_unix_close_fd(h->owner, h->fd);
 }
 
-/* "CONNECT port\n" and nothing else; digits only. */
+/* "CONNECT port\n" and nothing else; the word in any case, digits only. */
 static bool vsock_unix_parse(const char *line, size_t len, uint32_t *port)
 {
 	static const char word[] = "CONNECT ";
 	const size_t skip = sizeof(word) - 1;
 	uint64_t value = 0;
 
-	if (len <= skip + 1 || memcmp(line, word, skip) != 0)
+	if (len <= skip + 1 || strncasecmp(line, word, skip) != 0)
 		return false;
 	for (size_t i = skip; i < len - 1; i++) {
 		if (line[i] < '0' || line[i] > '9')

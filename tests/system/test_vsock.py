@@ -131,7 +131,6 @@ def test_both_ways_at_once(machine):
         b"CONNECT -7\n",
         b"CONNECT 0x7\n",
         b"CONNECT 7\r\n",
-        b"connect 7\n",
         b"\n",
         b"\0\0\0\0\n",
         b"GET / HTTP/1.1\r\nHost: guest\r\n\r\n",
@@ -149,6 +148,12 @@ def test_handshake_that_is_refused(machine, text):
     assert read_all(sock) == b""
     sock.close()
     assert works(machine.path)
+
+
+def test_handshake_in_lower_case(machine):
+    sock = raw(machine.path, b"connect 7\n")
+    assert line(sock).startswith(b"OK ")
+    sock.close()
 
 
 def test_handshake_byte_by_byte(machine):

@@ -284,7 +284,7 @@ static void test_bad_lines(void **state)
 	static const char *const bad[] = {
 		"CONNECT\n",
 		"CONNECT \n",
-		"connect 5\n",
+		"connects 5\n",
 		"CONNECT 4294967296\n",
 		"CONNECT -1\n",
 		"CONNECT 5 \n",
@@ -304,6 +304,21 @@ static void test_bad_lines(void **state)
 		close(fd);
 	}
 	assert_silent(&guest);
+}
+
+/* Kata writes it in lower case, which Firecracker and Cloud Hypervisor take. */
+static void test_word_in_any_case(void **state)
+{
+	static const char *const lines[] = { "connect 5000\n", "Connect 5000\n" };
+	int fds[2];
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		fds[i] = dial(lines[i]);
+		assert_hears(&guest, VSOCK_OP_REQUEST, VSOCK_PORT_FIRST + i, GUEST_PORT);
+	}
+	close(fds[0]);
+	close(fds[1]);
 }
 
 static void test_line_in_pieces(void **state)
@@ -491,23 +506,15 @@ static void test_table_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_guest_to_host),
-		TEST(test_refused),
-		TEST(test_late_answer),
-		TEST(test_unanswered),
-		TEST(test_back_pressure),
-		TEST(test_credit_violation),
-		TEST(test_host_to_guest),
-		TEST(test_data_behind_the_line),
-		TEST(test_refused_by_guest),
-		TEST(test_bad_lines),
-		TEST(test_line_in_pieces),
-		TEST(test_silent_clients),
-		TEST(test_no_driver),
-		TEST(test_host_half_close),
-		TEST(test_host_close_with_data),
-		TEST(test_guest_half_close),
-		TEST(test_close_drains),
+		TEST(test_guest_to_host),    TEST(test_refused),
+		TEST(test_late_answer),      TEST(test_unanswered),
+		TEST(test_back_pressure),    TEST(test_credit_violation),
+		TEST(test_host_to_guest),    TEST(test_data_behind_the_line),
+		TEST(test_refused_by_guest), TEST(test_bad_lines),
+		TEST(test_word_in_any_case), TEST(test_line_in_pieces),
+		TEST(test_silent_clients),   TEST(test_no_driver),
+		TEST(test_host_half_close),  TEST(test_host_close_with_data),
+		TEST(test_guest_half_close), TEST(test_close_drains),
 		TEST(test_table_full),
 	};
 
