@@ -30,6 +30,27 @@ void vcpu_dump(struct vcpu *vcpu)
 	      s.tr.selector);
 }
 
+/* Whether the vCPU stands where every x86 CPU begins after INIT. No guest has RAM there. */
+static bool vcpu_is_reset(struct vcpu *vcpu)
+{
+	struct kvm_regs r;
+	struct kvm_sregs s;
+
+	return ioctl(vcpu->fd, KVM_GET_REGS, &r) == 0 && ioctl(vcpu->fd, KVM_GET_SREGS, &s) == 0 &&
+	       r.rip == 0xfff0 && s.cs.base == 0xffff0000;
+}
+
+/* kvm_amd resets the vCPU before it says so: what its registers were is lost then. */
+static void vcpu_exit_triple_fault(struct vcpu *vcpu)
+{
+	bool lost = vcpu_is_reset(vcpu);
+
+	if (!lost)
+		vcpu_dump(vcpu);
+	vm_end(vcpu->vm, VM_END_CRASH, 0, "triple fault on vCPU %u%s", vcpu->index,
+	       lost ? " (KVM has reset the CPU: its registers at the fault are lost)" : "");
+}
+
 static void vcpu_exit_io(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -107,8 +128,7 @@ void vcpu_exit(struct vcpu *vcpu)
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		break;
 	case KVM_EXIT_SHUTDOWN:
-		vcpu_dump(vcpu);
-		vm_end(vm, VM_END_CRASH, 0, "triple fault on vCPU %u", vcpu->index);
+		vcpu_exit_triple_fault(vcpu);
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		vcpu_dump(vcpu);
