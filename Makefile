@@ -104,9 +104,17 @@ $B/obj/%.o: %.c $B/flags | $(DEPS)/stamp
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # What a person waits for once is built for size.
-$(patsubst %.c,$B/obj/%.o,$(filter serve/cli/% serve/template/% serve/control/% boot/config.c \
+$(patsubst %.c,$B/obj/%.o,$(filter \
+	serve/cli/% \
+	serve/template/% \
+	serve/control/% \
+	serve/host/config.c \
+	serve/host/status%.c \
+	serve/host/metrics.c \
+	serve/host/lambda_functions.c \
+	boot/config.c \
 	boot/elf.c boot/elf_file.c boot/image.c boot/mistaken.c \
-	serve/host/config.c serve/host/status%.c serve/host/metrics.c,$(sources))): CFLAGS += -Os
+	,$(sources))): CFLAGS += -Os
 
 # Generated: the table of devices, the embedded guest, the seccomp programs.
 

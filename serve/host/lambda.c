@@ -16,6 +16,7 @@
 #include "arch/base/error.h"
 #include "arch/base/json_text.h"
 #include "serve/host/lambda_call.h"
+#include "serve/host/lambda_functions.h"
 #include "serve/host/lambda_name.h"
 #include "serve/host/report.h"
 
@@ -152,22 +153,30 @@ static enum lambda_refusal lambda_foreign(const struct http_conn *c)
 	return REFUSE_NOT;
 }
 
-/* What the request names, or why it is refused whatever it names. */
-static enum lambda_refusal lambda_check(const struct http_conn *c, struct lambda_name *name)
+/* What the request asks for, or why it is refused whatever it names. */
+static enum lambda_refusal lambda_check(const struct http_conn *c, enum lambda_target *target,
+					struct lambda_name *name)
 {
 	enum lambda_refusal no = c->refuse ? lambda_refusal_of(c->refuse) : lambda_foreign(c);
-	enum lambda_target target;
 
 	if (no)
 		return no;
-	target = lambda_target_parse(name, c->target.data, c->target.len);
-	if (target == LAMBDA_ANOTHER_TARGET)
+	*target = lambda_target_parse(name, (enum http_method)c->parser.method, c->target.data,
+				      c->target.len);
+	switch (*target) {
+	case LAMBDA_ANOTHER_TARGET:
 		return REFUSE_TARGET;
-	if (c->parser.method != HTTP_POST)
+	case LAMBDA_NOT_OFFERED:
+		return REFUSE_OPERATION;
+	case LAMBDA_NO_METHOD:
 		return REFUSE_METHOD;
-	return target == LAMBDA_NO_NAME        ? REFUSE_NAME
-	       : target == LAMBDA_NO_QUALIFIER ? REFUSE_QUALIFIER
-					       : REFUSE_NOT;
+	case LAMBDA_NO_NAME:
+		return REFUSE_NAME;
+	case LAMBDA_NO_QUALIFIER:
+		return REFUSE_QUALIFIER;
+	default:
+		return REFUSE_NOT;
+	}
 }
 
 static void lambda_refuse_function(struct http_conn *c, const char *name, const struct function *f)
@@ -179,27 +188,14 @@ static void lambda_refuse_function(struct http_conn *c, const char *name, const 
 	lambda_refuse(c, REFUSE_FUNCTION, text);
 }
 
-void lambda_request(void *opaque, struct http_conn *c)
+/* A request to invoke f, which is there. */
+static void lambda_request_invoke(struct lambda *lambda, struct http_conn *c, struct function *f)
 {
-	struct lambda *lambda = opaque;
-	struct function *f = NULL;
-	struct lambda_name name = { 0 };
-	enum lambda_refusal no;
+	bool dry;
+	enum lambda_refusal no = lambda_check_type(c, &dry);
 	char head[128];
-	bool dry = false;
 
-	lambda->requests++;
-	lambda_new_id(lambda, c->id);
-	no = lambda_check(c, &name);
-	if (no == REFUSE_TARGET && report_request(lambda, c))
-		return;
-	if (!no) {
-		f = function_find(lambda->pool, name.name, name.name_len);
-		no = f && f->version ? lambda_check_type(c, &dry) : REFUSE_FUNCTION;
-	}
-	if (no == REFUSE_FUNCTION) {
-		lambda_refuse_function(c, name.name, f);
-	} else if (no) {
+	if (no) {
 		lambda_refuse(c, no, NULL);
 	} else if (dry) {
 		snprintf(head, sizeof(head), "x-amzn-RequestId: %s\r\n", c->id);
@@ -207,6 +203,33 @@ void lambda_request(void *opaque, struct http_conn *c)
 	} else {
 		lambda_invoke(lambda, c, f);
 	}
+}
+
+void lambda_request(void *opaque, struct http_conn *c)
+{
+	struct lambda *lambda = opaque;
+	struct function *f = NULL;
+	struct lambda_name name = { 0 };
+	enum lambda_target target;
+	enum lambda_refusal no;
+
+	lambda->requests++;
+	lambda_new_id(lambda, c->id);
+	no = lambda_check(c, &target, &name);
+	if (no == REFUSE_TARGET && report_request(lambda, c))
+		return;
+	if (!no && target != LAMBDA_LIST)
+		f = function_find(lambda->pool, name.name, name.name_len);
+	if (no)
+		lambda_refuse(c, no, NULL);
+	else if (target == LAMBDA_LIST)
+		lambda_list_functions(lambda, c);
+	else if (!f || !f->version)
+		lambda_refuse_function(c, name.name, f);
+	else if (target == LAMBDA_INVOKE)
+		lambda_request_invoke(lambda, c, f);
+	else
+		lambda_get_function(c, f, target == LAMBDA_GET_CONFIGURATION);
 }
 
 void lambda_gone(void *opaque, struct http_conn *c)

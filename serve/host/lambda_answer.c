@@ -118,13 +118,16 @@ static const struct {
 			    "there is nothing here; POST "
 			    "/2015-03-31/functions/NAME/invocations invokes, GET / shows how the "
 			    "host is" },
+	[REFUSE_OPERATION] = { 501, "NotImplementedException",
+			       "this operation is not offered here: Invoke, GetFunction, "
+			       "GetFunctionConfiguration and ListFunctions are" },
 	[REFUSE_METHOD] = { 405, "MethodNotAllowedException", "a function is invoked by POST" },
 	[REFUSE_NAME] = { 400, "InvalidParameterValueException",
 			  "no name of a function: NAME (letters, digits, - and _, 64 at most), "
 			  "NAME:QUALIFIER or an ARN" },
 	[REFUSE_QUALIFIER] = { 400, "InvalidParameterValueException", "the qualifier is too long" },
 	[REFUSE_FUNCTION] = { 404, "ResourceNotFoundException", NULL },
-	[REFUSE_EVENT] = { 400, "InvalidParameterValueException",
+	[REFUSE_EVENT] = { 501, "NotImplementedException",
 			   "invocations of type Event are not offered: they would have to "
 			   "outlive this host, and nothing here keeps them; use RequestResponse" },
 	[REFUSE_TYPE] = { 400, "InvalidParameterValueException",

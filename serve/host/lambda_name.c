@@ -6,10 +6,27 @@
 
 #include <string.h>
 
+#include "serve/http/http.h"
 #include "serve/pool/function_config.h"
 
-static const char invoke_prefix[] = "/2015-03-31/functions/";
-static const char invoke_suffix[] = "/invocations";
+/* Path: `path`, or with `rest` a name between the two. */
+struct lambda_operation {
+	enum lambda_target target;
+	enum http_method method;
+	const char *path;
+	const char *rest;
+};
+
+#define FUNCTIONS "/2015-03-31/functions"
+
+/* The first that fits is meant. */
+static const struct lambda_operation lambda_operations[] = {
+	{ LAMBDA_INVOKE, HTTP_POST, FUNCTIONS "/", "/invocations" },
+	{ LAMBDA_GET_CONFIGURATION, HTTP_GET, FUNCTIONS "/", "/configuration" },
+	{ LAMBDA_LIST, HTTP_GET, FUNCTIONS, NULL },
+	{ LAMBDA_LIST, HTTP_GET, FUNCTIONS "/", NULL }, /* older SDKs */
+	{ LAMBDA_GET, HTTP_GET, FUNCTIONS "/", "" },
+};
 
 static int hex_digit(char c)
 {
@@ -149,21 +166,57 @@ static size_t lambda_query_len(const char *query, const char *end, const char *k
 	return 0;
 }
 
-enum lambda_target lambda_target_parse(struct lambda_name *out, const char *target, size_t len)
+/* Whether a path is that of an operation. The name: out of it. */
+static bool lambda_operation_fits(const struct lambda_operation *o, const char *path, size_t len,
+				  struct http_text *name)
 {
-	const size_t prefix = sizeof(invoke_prefix) - 1, suffix = sizeof(invoke_suffix) - 1;
-	const char *end = target + len, *query = memchr(target, '?', len), *name = target + prefix;
-	size_t path_len = query ? (size_t)(query - target) : len, name_len;
+	size_t before = strlen(o->path), after = o->rest ? strlen(o->rest) : 0;
 
-	if (path_len < prefix + suffix || memcmp(target, invoke_prefix, prefix) != 0 ||
-	    memcmp(target + path_len - suffix, invoke_suffix, suffix) != 0)
-		return LAMBDA_ANOTHER_TARGET;
-	name_len = path_len - prefix - suffix;
-	if (memchr(name, '/', name_len))
-		return LAMBDA_ANOTHER_TARGET;
-	if (!lambda_name_parse(out, name, name_len))
+	if (len < before + after || memcmp(path, o->path, before) != 0)
+		return false;
+	*name = (struct http_text){ path + before, len - before - after };
+	if (!o->rest)
+		return name->len == 0;
+	return memcmp(path + len - after, o->rest, after) == 0 &&
+	       !memchr(name->data, '/', name->len);
+}
+
+/* Paths of all operations, those that are to come included, begin with the date of a version. */
+static bool lambda_is_dated(const char *path, size_t len)
+{
+	static const char form[] = "/dddd-dd-dd/";
+
+	for (size_t i = 0; i < sizeof(form) - 1; i++)
+		if (i >= len ||
+		    (form[i] == 'd' ? path[i] < '0' || path[i] > '9' : path[i] != form[i]))
+			return false;
+	return true;
+}
+
+enum lambda_target lambda_target_parse(struct lambda_name *out, enum http_method method,
+				       const char *target, size_t len)
+{
+	const size_t count = sizeof(lambda_operations) / sizeof(lambda_operations[0]);
+	const char *end = target + len, *query = memchr(target, '?', len);
+	size_t path_len = query ? (size_t)(query - target) : len, i = 0;
+	const struct lambda_operation *o;
+	struct http_text name;
+
+	while (i < count &&
+	       !(lambda_operation_fits(&lambda_operations[i], target, path_len, &name) &&
+		 (i == 0 || lambda_operations[i].method == method)))
+		i++;
+	if (i == count)
+		return lambda_is_dated(target, path_len) ? LAMBDA_NOT_OFFERED
+							 : LAMBDA_ANOTHER_TARGET;
+	o = &lambda_operations[i];
+	if (o->method != method)
+		return LAMBDA_NO_METHOD;
+	if (!o->rest)
+		return o->target;
+	if (!lambda_name_parse(out, name.data, name.len))
 		return LAMBDA_NO_NAME;
 	if (query && lambda_query_len(query + 1, end, "Qualifier") > LAMBDA_QUALIFIER_MAX)
 		return LAMBDA_NO_QUALIFIER;
-	return LAMBDA_INVOKE;
+	return o->target;
 }

@@ -136,6 +136,7 @@ struct function_version *function_version_new(struct pool *pool, struct sealed *
 			.id = ++pool->version_ids,
 			.users = 1,
 			.sealed = *sealed,
+			.loaded_s = time(NULL),
 			.memory_size = snapshot.memory_size,
 			.vcpu_count = snapshot.vcpu_count,
 			.written_pages = snapshot.working_set.written_pages,

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "arch/base/bucket.h"
 #include "arch/base/histogram.h"
@@ -44,6 +45,7 @@ struct function_version {
 	struct shape *shape;
 	char name[80];             /* of the template, for messages */
 	char tag[VERSION_TAG_LEN]; /* for X-Amz-Executed-Version */
+	time_t loaded_s;           /* since 1970 */
 	uint64_t memory_size;
 	unsigned vcpu_count;
 	uint32_t written_pages; /* of its working set; 0: it has none */

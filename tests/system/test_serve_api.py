@@ -2,6 +2,7 @@
 """The interface of virga serve, AWS Lambda's Invoke: by boto3, the AWS CLI, curl and plain HTTP."""
 
 import base64
+import datetime
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from botocore import xform_name
 from helpers import Running, guest, run, wait_for
 from serve_host import FUNCTIONS, Answer, Host, cpu_time
 from templates import build, dirty_sum
@@ -114,12 +116,87 @@ def test_dry_run(host, client):
         client.invoke(FunctionName="nobody", InvocationType="DryRun")
 
 
+# --- Operations ---
+
+
+def not_offered(client, call, **words):
+    with pytest.raises(client.exceptions.ClientError) as caught:
+        call(**words)
+    said = caught.value.response
+    assert said["Error"]["Code"] == "NotImplementedException", said
+    assert said["ResponseMetadata"]["HTTPStatusCode"] == 501
+    assert said["ResponseMetadata"]["RetryAttempts"] == 0
+    return said["Error"]["Message"]
+
+
 def test_event(host, client):
     answer = host.invoke(b"", headers={"X-Amz-Invocation-Type": "Event"})
-    assert (answer.status, answer.error) == (400, "InvalidParameterValueException")
-    assert "Event" in answer.json()["Message"] and "RequestResponse" in answer.json()["Message"]
-    with pytest.raises(client.exceptions.InvalidParameterValueException, match="Event"):
-        client.invoke(FunctionName="builtin", InvocationType="Event")
+    assert (answer.status, answer.error) == (501, "NotImplementedException")
+    said = not_offered(client, client.invoke, FunctionName="builtin", InvocationType="Event")
+    assert "Event" in said and "RequestResponse" in said
+
+
+def example(model):
+    """The least that a request may be."""
+    if model.type_name == "structure":
+        return {name: example(model.members[name]) for name in model.required_members}
+    if model.type_name == "list":
+        return [example(model.member)]
+    least = {"map": {}, "integer": 1, "long": 1, "boolean": True, "blob": b""}
+    return least.get(model.type_name, "x")
+
+
+def test_every_operation(client):
+    """Whatever else of the interface is called is not offered, and never a missing resource."""
+    model, offered = client.meta.service_model, 0
+    for name in model.operation_names:
+        operation = model.operation_model(name)
+        if name in ("Invoke", "GetFunction", "GetFunctionConfiguration", "ListFunctions"):
+            offered += 1
+            continue
+        words = example(operation.input_shape)
+        if "FunctionName" in words:
+            words["FunctionName"] = "builtin"
+        call = getattr(client, xform_name(name))
+        assert "Invoke, GetFunction" in not_offered(client, call, **words), name
+    assert offered == 4
+
+
+def test_get_function(host, client):
+    known = host.function()["template"]
+    configuration = client.get_function_configuration(FunctionName=ARN + "builtin:live")
+    answer = client.get_function(FunctionName="builtin")
+    del answer["ResponseMetadata"], configuration["ResponseMetadata"]
+    assert answer == {
+        "Configuration": configuration, "Concurrency": {"ReservedConcurrentExecutions": 100},
+        "Code": {"RepositoryType": "virga", "ImageUri": "builtin"}}
+    modified = configuration.pop("LastModified")
+    assert datetime.datetime.strptime(modified, "%Y-%m-%dT%H:%M:%S.000%z") <= \
+        datetime.datetime.now(datetime.timezone.utc)
+    assert configuration == {
+        "FunctionName": "builtin", "State": "Active", "LastUpdateStatus": "Successful",
+        "FunctionArn": "arn:aws:lambda:us-east-1:000000000000:function:builtin",
+        "Version": "$LATEST", "RevisionId": known["version"], "Timeout": 20, "MemorySize":
+        known["memory_bytes"] >> 20, "PackageType": "Image", "Architectures": ["x86_64"]}
+    assert client.get_function_configuration(FunctionName="short")["Timeout"] == 1
+    for call in (client.get_function, client.get_function_configuration):
+        with pytest.raises(client.exceptions.ResourceNotFoundException, match="nobody"):
+            call(FunctionName="nobody")
+
+
+@pytest.mark.parametrize("waiter", ["function_exists", "function_active", "function_active_v2",
+                                    "function_updated", "function_updated_v2"])
+def test_waiter(client, waiter):
+    """The first look is enough."""
+    client.get_waiter(waiter).wait(FunctionName="json", WaiterConfig={"MaxAttempts": 1})
+
+
+def test_list_functions(host, client):
+    pages = list(client.get_paginator("list_functions").paginate())
+    assert len(pages) == 1
+    assert {each["FunctionName"]: each["FunctionArn"] for each in pages[0]["Functions"]} == {
+        each["name"]: "arn:aws:lambda:us-east-1:000000000000:function:" + each["name"]
+        for each in host.status()["functions"]}
 
 
 def test_other_type(host, client):

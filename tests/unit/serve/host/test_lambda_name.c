@@ -164,41 +164,68 @@ static void test_random(void **state)
 /* --- Targets --- */
 
 struct target {
+	enum http_method method;
 	const char *text;
 	enum lambda_target wanted;
-	const char *name; /* of LAMBDA_INVOKE */
+	const char *name; /* where there is one */
 };
+
+#define V "/2015-03-31/functions"
+
+/* clang-format off */
+static const struct target targets[] = {
+	{ HTTP_POST, V "/f/invocations", LAMBDA_INVOKE, "f" },
+	{ HTTP_POST, V "/f/invocations?x=/invocations", LAMBDA_INVOKE, "f" },
+	{ HTTP_POST, V "/a%3Ab/invocations?", LAMBDA_INVOKE, "a" },
+	{ HTTP_POST, V "//invocations", LAMBDA_NO_NAME, NULL },
+	{ HTTP_POST, V "/./invocations", LAMBDA_NO_NAME, NULL },
+	{ HTTP_GET, V "/f/invocations", LAMBDA_NO_METHOD, NULL },
+	{ HTTP_GET, V, LAMBDA_LIST, NULL },
+	{ HTTP_GET, V "/?Marker=x", LAMBDA_LIST, NULL },
+	{ HTTP_GET, V "/f", LAMBDA_GET, "f" },
+	{ HTTP_GET, V "/invocations?Qualifier=1", LAMBDA_GET, "invocations" },
+	{ HTTP_GET, V "/function%3Af%3Alive", LAMBDA_GET, "f" },
+	{ HTTP_GET, V "/f/configuration", LAMBDA_GET_CONFIGURATION, "f" },
+	{ HTTP_GET, V "/.", LAMBDA_NO_NAME, NULL },
+	{ HTTP_GET, V "//configuration", LAMBDA_NO_NAME, NULL },
+	/* What the interface has and virga has not. */
+	{ HTTP_POST, "/2021-11-15/functions/f/response-streaming-invocations", LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_POST, "/2014-11-13/functions/f/invoke-async", LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_POST, V, LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_DELETE, V "/f", LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_PUT, V "/f/code", LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_PUT, V "/f/configuration", LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_GET, V "/f/aliases/a", LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_GET, V "/f/versions", LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_GET, "/2018-10-31/layers?find=LayerVersion", LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_GET, "/2017-03-31/tags/arn", LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_POST, "/2099-12-31/x", LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_POST, V "/f/invocations/", LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_POST, V "/a/b/invocations", LAMBDA_NOT_OFFERED, NULL },
+	{ HTTP_POST, V "?/f/invocations", LAMBDA_NOT_OFFERED, NULL },
+	/* What no interface has. */
+	{ HTTP_POST, "2015-03-31/functions/f/invocations", LAMBDA_ANOTHER_TARGET, NULL },
+	{ HTTP_GET, "/2015-03-31", LAMBDA_ANOTHER_TARGET, NULL },
+	{ HTTP_GET, "/2015-03-3x/functions", LAMBDA_ANOTHER_TARGET, NULL },
+	{ HTTP_GET, "/?/2015-03-31/functions", LAMBDA_ANOTHER_TARGET, NULL },
+	{ HTTP_GET, "/", LAMBDA_ANOTHER_TARGET, NULL },
+	{ HTTP_GET, "?", LAMBDA_ANOTHER_TARGET, NULL },
+	{ HTTP_GET, "", LAMBDA_ANOTHER_TARGET, NULL },
+};
+/* clang-format on */
 
 static void test_targets(void **state)
 {
-	static const struct target targets[] = {
-		{ "/2015-03-31/functions/f/invocations", LAMBDA_INVOKE, "f" },
-		{ "/2015-03-31/functions/f/invocations?x=/invocations", LAMBDA_INVOKE, "f" },
-		{ "/2015-03-31/functions/a%3Ab/invocations?", LAMBDA_INVOKE, "a" },
-		{ "/2015-03-31/functions//invocations", LAMBDA_NO_NAME, NULL },
-		{ "/2015-03-31/functions/./invocations", LAMBDA_NO_NAME, NULL },
-		{ "/2015-03-31/functions/invocations", LAMBDA_ANOTHER_TARGET, NULL },
-		{ "/2015-03-31/functions/a/b/invocations", LAMBDA_ANOTHER_TARGET, NULL },
-		{ "/2015-03-31/functions/f/invocations/", LAMBDA_ANOTHER_TARGET, NULL },
-		{ "/2015-03-31/functions/f/invocation", LAMBDA_ANOTHER_TARGET, NULL },
-		{ "/2015-03-31/functions/f", LAMBDA_ANOTHER_TARGET, NULL },
-		{ "/2015-03-31/functions?/f/invocations", LAMBDA_ANOTHER_TARGET, NULL },
-		{ "/2014-11-13/functions/f/invocations", LAMBDA_ANOTHER_TARGET, NULL },
-		{ "2015-03-31/functions/f/invocations", LAMBDA_ANOTHER_TARGET, NULL },
-		{ "/", LAMBDA_ANOTHER_TARGET, NULL },
-		{ "?", LAMBDA_ANOTHER_TARGET, NULL },
-		{ "", LAMBDA_ANOTHER_TARGET, NULL },
-	};
 	struct lambda_name n;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
 		const struct target *t = &targets[i];
 
-		if (lambda_target_parse(&n, t->text, strlen(t->text)) != t->wanted)
+		if (lambda_target_parse(&n, t->method, t->text, strlen(t->text)) != t->wanted)
 			fail_msg("'%s' is taken for something else", t->text);
 		if (t->name)
-			assert_string_equal(n.name, t->name);
+			assert_memory_equal(n.name, t->name, strlen(t->name) + 1);
 	}
 }
 
@@ -226,13 +253,13 @@ static void test_queries(void **state)
 	for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++) {
 		snprintf(query, sizeof(query), queries[i].query, value, value);
 		snprintf(target, sizeof(target), "/2015-03-31/functions/f/invocations?%s", query);
-		if (lambda_target_parse(&n, target, strlen(target)) !=
+		if (lambda_target_parse(&n, HTTP_POST, target, strlen(target)) !=
 		    (queries[i].qualifier ? LAMBDA_NO_QUALIFIER : LAMBDA_INVOKE))
 			fail_msg("'%s' is taken for something else", queries[i].query);
 	}
 	snprintf(target, sizeof(target), "/2015-03-31/functions/f/invocations?Qualifier=%s",
 		 value + 1);
-	assert_int_equal(lambda_target_parse(&n, target, strlen(target)), LAMBDA_INVOKE);
+	assert_int_equal(lambda_target_parse(&n, HTTP_POST, target, strlen(target)), LAMBDA_INVOKE);
 }
 
 /* --- What a caller is told --- */
@@ -316,11 +343,13 @@ static void test_refusals(void **state)
 	(void)state;
 	check_refused("POST", "/", "", 404, "ResourceNotFoundException", "there is nothing here");
 	check_refused("GET", "/nothing", "", 404, "ResourceNotFoundException", "GET / shows");
+	check_refused("POST", "/2021-11-15/functions/f/response-streaming-invocations", "", 501,
+		      "NotImplementedException", "not offered here: Invoke, GetFunction");
 	check_refused("GET", F, "", 405, "MethodNotAllowedException", "by POST");
 	check_refused("PUT", F, "", 405, "MethodNotAllowedException", "by POST");
 	function.version = &version;
-	check_refused("POST", F, "X-Amz-Invocation-Type: Event\r\n", 400,
-		      "InvalidParameterValueException", "type Event are not offered");
+	check_refused("POST", F, "X-Amz-Invocation-Type: Event\r\n", 501, "NotImplementedException",
+		      "type Event are not offered");
 	check_refused("POST", F, "x-amz-invocation-type: Other\r\n", 400,
 		      "InvalidParameterValueException", "RequestResponse and DryRun are allowed");
 	check_refused("POST", F, "Origin: http://evil.example\r\n", 403, "AccessDeniedException",
