@@ -24,6 +24,7 @@
 #include "arch/base/error.h"
 #include "arch/base/unix_path.h"
 #include "boot/snapshot/dir.h"
+#include "serve/control/qmp.h"
 
 #define CLIENT_LINE_MAX    (256u << 10)
 #define CLIENT_NOTE_US     1000000u /* of waiting, then a note */
@@ -35,7 +36,7 @@ struct client {
 	int fd;
 	uint64_t reply_us; /* for an answer of the supervisor */
 	struct blob in;
-	bool ready;       /* VIRGA_READY has come */
+	bool ready;       /* QMP_READY_EVENT has come */
 	bool shutdown;    /* SHUTDOWN has come */
 	const char *what; /* it waits for, as a note says it; NULL once said */
 	uint64_t note_us; /* when to say it */
@@ -109,7 +110,7 @@ static int client_read(struct client *c, uint64_t deadline_us, json_t **message)
 	}
 	event = json_object_get(*message, "event");
 	if (json_is_string(event)) {
-		c->ready = c->ready || !strcmp(json_string_value(event), "VIRGA_READY");
+		c->ready = c->ready || !strcmp(json_string_value(event), QMP_READY_EVENT);
 		c->shutdown = c->shutdown || !strcmp(json_string_value(event), "SHUTDOWN");
 	}
 	return 0;
@@ -186,7 +187,10 @@ static int client_connect(struct client *c)
 	json_decref(value);
 	value = NULL;
 	if (ret == 0)
-		ret = client_execute(c, "qmp_capabilities", &value);
+		ret = client_call(c,
+				  json_pack("{s:s,s:{s:[s]}}", "execute", "qmp_capabilities",
+					    "arguments", "enable", QMP_READY_CAPABILITY),
+				  &value);
 	if (ret == 0)
 		json_decref(value);
 	return ret;

@@ -162,7 +162,8 @@ void qmp_complete(struct qmp *q, uint64_t ticket, int error)
 void qmp_init(struct qmp *q, const struct view *view)
 {
 	*q = (struct qmp){ .view = view };
-	qmp_send(q, json_pack("{s:{s:o,s:[]}}", "QMP", "version", qmp_version(), "capabilities"));
+	qmp_send(q, json_pack("{s:{s:o,s:[s]}}", "QMP", "version", qmp_version(), "capabilities",
+			      QMP_READY_CAPABILITY));
 }
 
 void qmp_fini(struct qmp *q)

@@ -15,10 +15,14 @@
 #include "arch/base/blob.h"
 #include "serve/control/view.h"
 
-#define QMP_COMMAND_MAX (64u << 10) /* bytes of one command */
-#define QMP_OUTPUT_MAX  (64u << 10) /* bytes that wait for a client that does not read */
-#define QMP_DEPTH_MAX   32          /* nested objects and arrays in a command */
-#define QMP_GARBAGE_MAX 16          /* unreadable commands until the session is closed */
+#define QMP_COMMAND_MAX      (64u << 10) /* bytes of one command */
+#define QMP_OUTPUT_MAX       (64u << 10) /* bytes that wait for a client that does not read */
+#define QMP_DEPTH_MAX        32          /* nested objects and arrays in a command */
+#define QMP_GARBAGE_MAX      16          /* unreadable commands until the session is closed */
+
+/* Ours: an event that no QEMU has goes to those only who have enabled the capability for it. */
+#define QMP_READY_EVENT      "VIRGA_READY"
+#define QMP_READY_CAPABILITY "virga-ready"
 
 struct json_t;
 
@@ -28,6 +32,7 @@ struct qmp {
 	bool closing;    /* to be closed once `out` is sent; nothing more is read */
 	bool dropped;    /* to be closed now: it does not read what it is sent */
 	bool negotiated;
+	bool wants_ready;  /* QMP_READY_CAPABILITY is enabled */
 	bool waiting;      /* for qmp_complete(): commands behind it wait too */
 	uint64_t ticket;   /* what it waits for */
 	struct json_t *id; /* of the command in hand, owned; NULL when it has none */
@@ -52,7 +57,7 @@ void qmp_feed(struct qmp *q, const void *data, size_t len);
 /* Ends the wait for `ticket`: replies, goes on with what came meanwhile. error: -errno or 0. */
 void qmp_complete(struct qmp *q, uint64_t ticket, int error);
 
-/* Sends an event to a session that has negotiated. data: borrowed, may be NULL. */
+/* Sends an event to a session that has negotiated and wants it. data: borrowed, may be NULL. */
 void qmp_event(struct qmp *q, const char *name, const struct json_t *data);
 
 /* --- Between qmp.c, qmp_commands.c and, below both, qmp_reply.c --- */
@@ -63,7 +68,10 @@ void qmp_event(struct qmp *q, const char *name, const struct json_t *data);
  */
 struct json_t *qmp_execute(struct qmp *q, struct json_t *command);
 
-/* {"qemu": {major, minor, micro}, "package"}, owned by the caller. */
+/*
+ * {"qemu": {major, minor, micro}, "package"}, owned by the caller: the QEMU whose schema the commands
+ * follow, by which clients decide what they may send, and what this is.
+ */
 struct json_t *qmp_version(void);
 
 /* Sends one object, which it releases; NULL (out of memory) ends the session. */

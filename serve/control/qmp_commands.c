@@ -7,20 +7,25 @@
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "arch/base/error.h"
 #include "serve/control/qmp.h"
 #include "vmm.h"
 
+/* The QEMU whose schema is followed. */
+#define QMP_MAJOR     8
+#define QMP_MINOR     2
+
+#define QMP_ARGUMENTS 2 /* of one command at most */
+
 /* NULL after qmp_fail(), or when the reply comes later. */
 typedef json_t *(*qmp_handler)(struct qmp *q, const json_t *arguments);
 
 struct qmp_entry {
 	const char *name;
-	const char *argument; /* the one argument it takes; NULL for none */
 	qmp_handler handler;
+	const char *arguments[QMP_ARGUMENTS]; /* the names of those it takes */
 };
 
 static const char *const qmp_state_names[] = {
@@ -32,14 +37,8 @@ static const char *const qmp_state_names[] = {
 
 json_t *qmp_version(void)
 {
-	char *end;
-	long major = strtol(VIRGA_VERSION, &end, 10);
-	long minor = strtol(*end ? end + 1 : end, &end, 10);
-	long micro = strtol(*end ? end + 1 : end, &end, 10);
-
-	return json_pack("{s:{s:I,s:I,s:I},s:s}", "qemu", "major", (json_int_t)major, "minor",
-			 (json_int_t)minor, "micro", (json_int_t)micro, "package",
-			 "virga " VIRGA_VERSION);
+	return json_pack("{s:{s:i,s:i,s:i},s:s}", "qemu", "major", QMP_MAJOR, "minor", QMP_MINOR,
+			 "micro", 0, "package", "virga " VIRGA_VERSION);
 }
 
 static json_t *qmp_query_version(struct qmp *q, const json_t *arguments)
@@ -135,15 +134,44 @@ static json_t *qmp_quit(struct qmp *q, const json_t *arguments)
 	return qmp_request(q, VIEW_QUIT, NULL);
 }
 
+/* `detach` is for compatibility, as QEMU has it: nobody waits here anyway. */
 static json_t *qmp_migrate(struct qmp *q, const json_t *arguments)
 {
 	const json_t *uri = json_object_get(arguments, "uri");
+	const json_t *detach = json_object_get(arguments, "detach");
 
 	if (!json_is_string(uri)) {
 		qmp_fail(q, NULL, "migrate needs the argument 'uri', a string: file:DIR");
 		return NULL;
 	}
+	if (detach && !json_is_boolean(detach)) {
+		qmp_fail(q, NULL, "migrate's argument 'detach' must be true or false");
+		return NULL;
+	}
 	return qmp_request(q, VIEW_SNAPSHOT, json_string_value(uri));
+}
+
+/* Whether each is a capability that the greeting offers; else after qmp_fail(). */
+static bool qmp_check_capabilities(struct qmp *q, const json_t *enable)
+{
+	const json_t *value;
+	size_t i;
+
+	if (enable && !json_is_array(enable)) {
+		qmp_fail(q, NULL, "the argument 'enable' must be a list");
+		return false;
+	}
+	json_array_foreach(enable, i, value)
+	{
+		const char *name = json_string_value(value);
+
+		if (!name || strcmp(name, QMP_READY_CAPABILITY) != 0) {
+			qmp_fail(q, NULL, "there is no capability '%.64s'; there is '%s'",
+				 name ? name : "?", QMP_READY_CAPABILITY);
+			return false;
+		}
+	}
+	return true;
 }
 
 static json_t *qmp_capabilities(struct qmp *q, const json_t *arguments)
@@ -154,10 +182,9 @@ static json_t *qmp_capabilities(struct qmp *q, const json_t *arguments)
 		qmp_fail(q, "CommandNotFound", "capabilities have been negotiated already");
 		return NULL;
 	}
-	if (enable && (!json_is_array(enable) || json_array_size(enable))) {
-		qmp_fail(q, NULL, "there is no capability to enable; the list must be empty");
+	if (!qmp_check_capabilities(q, enable))
 		return NULL;
-	}
+	q->wants_ready = json_array_size(enable) > 0;
 	q->negotiated = true;
 	return json_object();
 }
@@ -167,17 +194,17 @@ static json_t *qmp_capabilities(struct qmp *q, const json_t *arguments)
 static json_t *qmp_query_commands(struct qmp *q, const json_t *arguments);
 
 static const struct qmp_entry qmp_entries[] = {
-	{ "qmp_capabilities", "enable", qmp_capabilities },
-	{ "query-version", NULL, qmp_query_version },
-	{ "query-commands", NULL, qmp_query_commands },
-	{ "query-name", NULL, qmp_query_name },
-	{ "query-status", NULL, qmp_query_status },
-	{ "query-cpus-fast", NULL, qmp_query_cpus_fast },
-	{ "stop", NULL, qmp_stop },
-	{ "cont", NULL, qmp_cont },
-	{ "quit", NULL, qmp_quit },
-	{ "migrate", "uri", qmp_migrate },
-	{ "query-migrate", NULL, qmp_query_migrate },
+	{ "qmp_capabilities", qmp_capabilities, { "enable" } },
+	{ "query-version", qmp_query_version, { NULL } },
+	{ "query-commands", qmp_query_commands, { NULL } },
+	{ "query-name", qmp_query_name, { NULL } },
+	{ "query-status", qmp_query_status, { NULL } },
+	{ "query-cpus-fast", qmp_query_cpus_fast, { NULL } },
+	{ "stop", qmp_stop, { NULL } },
+	{ "cont", qmp_cont, { NULL } },
+	{ "quit", qmp_quit, { NULL } },
+	{ "migrate", qmp_migrate, { "uri", "detach" } },
+	{ "query-migrate", qmp_query_migrate, { NULL } },
 };
 
 #define QMP_ENTRIES (sizeof(qmp_entries) / sizeof(qmp_entries[0]))
@@ -200,6 +227,15 @@ static const struct qmp_entry *qmp_find(const char *name)
 			return &qmp_entries[i];
 	}
 	return NULL;
+}
+
+static bool qmp_takes(const struct qmp_entry *entry, const char *argument)
+{
+	for (size_t i = 0; i < QMP_ARGUMENTS && entry->arguments[i]; i++) {
+		if (!strcmp(entry->arguments[i], argument))
+			return true;
+	}
+	return false;
 }
 
 /* The command's name, or NULL after qmp_fail(). */
@@ -249,7 +285,7 @@ json_t *qmp_execute(struct qmp *q, json_t *command)
 	}
 	json_object_foreach(arguments, key, value)
 	{
-		if (!entry->argument || strcmp(key, entry->argument) != 0) {
+		if (!qmp_takes(entry, key)) {
 			qmp_fail(q, NULL, "'%s' has no argument '%.64s'", name, key);
 			return NULL;
 		}

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "arch/base/error.h"
@@ -57,6 +58,8 @@ void qmp_event(struct qmp *q, const char *name, const json_t *data)
 	json_t *event;
 
 	if (!q->negotiated || q->closing || q->dropped)
+		return;
+	if (!q->wants_ready && !strcmp(name, QMP_READY_EVENT))
 		return;
 	if (q->out.len > QMP_OUTPUT_MAX) {
 		q->dropped = true;

@@ -133,7 +133,7 @@ static void vm_process_ready(struct vm_process *p)
 	if (p->view.ready)
 		return;
 	p->view.ready = true;
-	socket_event(p->control, "VIRGA_READY", NULL);
+	socket_event(p->control, QMP_READY_EVENT, NULL);
 }
 
 /* STOPPED and RUNNING: an event when something changed, then the reply to who asked. */

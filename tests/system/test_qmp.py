@@ -107,10 +107,14 @@ def answers(path):
 
 
 @contextlib.asynccontextmanager
-async def qmp_client(machine):
+async def qmp_client(machine, enable=None):
+    """A client that is connected; enable: capabilities, which it negotiates by itself else."""
     client = QMPClient("test")
+    client.negotiate = enable is None
     await client.connect(str(machine.control))
     try:
+        if enable is not None:
+            await execute(client, "qmp_capabilities", enable=enable)
         yield client
     finally:
         # A machine that has ended has hung up; saying so is no failure here.
@@ -151,6 +155,7 @@ def test_greeting_and_queries(virga, tmp_path):
             version = client.greeting.QMP.version
             assert re.fullmatch(r"virga \d+\.\d+\.\d+", version["package"])
             assert set(version["qemu"]) == {"major", "minor", "micro"}
+            assert client.greeting.QMP.capabilities == ["virga-ready"]
             assert await execute(client, "query-version") == version
             assert await execute(client, "query-name") == {"name": "first"}
             await wait_ready(client)
@@ -205,7 +210,7 @@ def test_ready_event(virga, tmp_path):
     """A client that is there before the guest is ready hears of it; nobody misses it."""
 
     async def drive(machine):
-        async with qmp_client(machine) as client:
+        async with qmp_client(machine, enable=["virga-ready"]) as client:
             listener = EventListener("VIRGA_READY")
             client.register_listener(listener)
             if not (await execute(client, "query-status"))["ready"]:
@@ -219,6 +224,36 @@ def test_ready_event(virga, tmp_path):
         with Machine(virga, where) as machine:
             asyncio.run(drive(machine))
             assert machine.stop() == 0
+
+
+def test_no_unknown_event(virga, tmp_path):
+    """A client that enabled nothing gets QEMU's events only: Rust's qapi ends at any other."""
+    slow = ["--memory", "1G", "--cmdline", "pages=100000"]  # READY comes while the client is there
+    with Machine(virga, tmp_path, *slow) as machine, Raw(machine.control) as raw:
+        wait_for(lambda: raw.execute("query-status")["ready"], what="READY")
+        raw.execute("stop")
+        raw.execute("cont")
+        raw.execute("quit")
+        assert raw.reply() is None
+        assert raw.events == ["STOP", "RESUME", "SHUTDOWN"]
+
+
+def test_what_govmm_needs(virga, tmp_path):
+    """Kata Containers' QMP client: it refuses versions below 5.0, and detaches migrations."""
+    with Machine(virga, tmp_path) as machine, Raw(machine.control, negotiate=False) as raw:
+        version = raw.read()["QMP"]["version"]["qemu"]
+        assert (version["major"], version["minor"]) >= (5, 0)
+        raw.execute("qmp_capabilities")
+        wait_for(lambda: raw.execute("query-status")["ready"], what="READY")
+        (cpu,) = raw.execute("query-cpus-fast")
+        assert {"cpu-index", "thread-id", "qom-path", "props", "target"} <= set(cpu)
+        raw.execute("stop")
+        raw.execute("migrate", uri=f"file:{tmp_path}/one", detach=True)
+        wait_for(lambda: raw.execute("query-migrate")["status"] == "completed", what="a snapshot")
+        raw.execute("cont")
+        raw.execute("quit")
+        assert raw.reply() is None
+        assert raw.events == ["STOP", "RESUME", "SHUTDOWN"]
 
 
 def test_stop_holds_the_guest(virga, tmp_path):

@@ -121,6 +121,15 @@ static void expect_nothing(struct fixture *f)
 	assert_int_equal(f->qmp.out.len, 0);
 }
 
+static void expect_event(struct fixture *f, const char *name)
+{
+	json_t *got = next(f);
+
+	assert_non_null(got);
+	assert_string_equal(json_string_value(json_object_get(got, "event")), name);
+	json_decref(got);
+}
+
 static void negotiate(struct fixture *f)
 {
 	json_decref(next(f));
@@ -133,13 +142,15 @@ static void test_greeting(void **state)
 	struct fixture *f = *state;
 	json_t *message = next(f), *version;
 	int major = -1, minor = -1, micro = -1;
-	const char *package;
+	const char *package, *capability;
 
-	assert_int_equal(0, json_unpack(message, "{s:{s:o,s:[]!}!}", "QMP", "version", &version,
-					"capabilities"));
+	assert_int_equal(0, json_unpack(message, "{s:{s:o,s:[s!]!}!}", "QMP", "version", &version,
+					"capabilities", &capability));
+	assert_string_equal(capability, QMP_READY_CAPABILITY);
 	assert_int_equal(0, json_unpack(version, "{s:{s:i,s:i,s:i!},s:s!}", "qemu", "major", &major,
 					"minor", &minor, "micro", &micro, "package", &package));
-	assert_true(major >= 0 && minor >= 0 && micro >= 0);
+	/* Kata Containers' govmm refuses below 5.0. */
+	assert_true(major >= 5 && minor >= 0 && micro >= 0);
 	assert_int_equal(strncmp(package, "virga ", 6), 0);
 	json_decref(message);
 	expect_nothing(f);
@@ -161,6 +172,38 @@ static void test_negotiation_comes_first(void **state)
 	expect(f, "{\"return\": {}}");
 	feed(f, "{\"execute\": \"qmp_capabilities\"}");
 	expect_error(f, "CommandNotFound", NULL);
+}
+
+/* What no QEMU sends is for those only who asked. */
+static void test_ready_event_is_enabled(void **state)
+{
+	static const char *const refused[] = {
+		"\"virga-ready\"", "[\"virga-ready\", \"oob\"]", "[\"virga\"]", "[7]", "{}", "null",
+	};
+	struct fixture *f = *state;
+	char text[128];
+
+	negotiate(f);
+	qmp_event(&f->qmp, QMP_READY_EVENT, NULL);
+	expect_nothing(f);
+	qmp_event(&f->qmp, "STOP", NULL);
+	expect_event(f, "STOP");
+	qmp_fini(&f->qmp);
+	qmp_init(&f->qmp, f->qmp.view);
+	json_decref(next(f));
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		snprintf(text, sizeof(text),
+			 "{\"execute\": \"qmp_capabilities\", \"arguments\": {\"enable\": %s}}",
+			 refused[i]);
+		feed(f, text);
+		expect_error(f, "GenericError", NULL);
+	}
+	feed(f, "{\"execute\": \"qmp_capabilities\", "
+		"\"arguments\": {\"enable\": [\"virga-ready\"]}}");
+	expect(f, "{\"return\": {}}");
+	qmp_event(&f->qmp, QMP_READY_EVENT, NULL);
+	expect_event(f, QMP_READY_EVENT);
+	expect_nothing(f);
 }
 
 static void test_byte_by_byte(void **state)
@@ -239,7 +282,8 @@ static void test_requests(void **state)
 	struct fixture *f = *state;
 
 	negotiate(f);
-	feed(f, "{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"file:/a\"}}");
+	feed(f, "{\"execute\": \"migrate\", "
+		"\"arguments\": {\"uri\": \"file:/a\", \"detach\": true}}");
 	expect(f, "{\"return\": {}}");
 	assert_int_equal(f->last, VIEW_SNAPSHOT);
 	assert_string_equal(f->uri, "file:/a");
@@ -293,6 +337,9 @@ static void test_bad_members(void **state)
 	feed(f, "{\"execute\": \"stop\", \"extra\": 1}");
 	expect_error(f, "GenericError", NULL);
 	feed(f, "{\"execute\": \"migrate\"}");
+	expect_error(f, "GenericError", NULL);
+	feed(f, "{\"execute\": \"migrate\", "
+		"\"arguments\": {\"uri\": \"file:/a\", \"detach\": 1}}");
 	expect_error(f, "GenericError", NULL);
 	feed(f, "{\"execute\": \"migrate\", \"arguments\": {\"uri\": 3}}");
 	expect_error(f, "GenericError", NULL);
@@ -478,6 +525,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 		TEST(test_greeting),
 		TEST(test_negotiation_comes_first),
+		TEST(test_ready_event_is_enabled),
 		TEST(test_byte_by_byte),
 		TEST(test_many_at_once),
 		TEST(test_queries),
