@@ -113,6 +113,7 @@ $(patsubst %.c,$B/obj/%.o,$(filter \
 	serve/host/metrics.c \
 	serve/host/lambda_functions.c \
 	boot/config.c \
+	boot/snapshot/dir%.c \
 	boot/elf.c boot/elf_file.c boot/image.c boot/mistaken.c \
 	,$(sources))): CFLAGS += -Os
 

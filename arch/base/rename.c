@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* renameat2(2) by number (arch/base/rename.h). */
+/* renameat2(2) by number, and without it (arch/base/rename.h). */
 #include "arch/base/rename.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,4 +26,33 @@ int rename_no_replace(const char *from, const char *to)
 int rename_exchange(const char *one, const char *other)
 {
 	return rename_with(one, other, FLAG_EXCHANGE);
+}
+
+int rename_file_no_replace(const char *from, const char *to)
+{
+	int ret = rename_no_replace(from, to);
+
+	if (ret != -EINVAL)
+		return ret;
+	if (link(from, to) < 0)
+		return errno == EPERM || errno == ENOSYS || errno == EOPNOTSUPP ? -EINVAL : -errno;
+	if (unlink(from) == 0)
+		return 0;
+	ret = -errno;
+	unlink(to);
+	return ret;
+}
+
+int rename_dir_no_replace(const char *from, const char *to)
+{
+	int ret = rename_no_replace(from, to);
+	struct stat st;
+
+	if (ret != -EINVAL)
+		return ret;
+	if (lstat(to, &st) == 0)
+		return -EEXIST;
+	if (rename(from, to) == 0)
+		return 0;
+	return errno == ENOTEMPTY || errno == ENOTDIR ? -EEXIST : -errno;
 }

@@ -98,7 +98,10 @@ static int unix_path_clear(const char *path)
 	return 0;
 }
 
-/* Binds and listens under a name of our own that then becomes path: who sees it can connect. */
+/*
+ * Binds and listens under a name of our own that then becomes path: who sees it can connect. -EINVAL: this
+ * file system cannot.
+ */
 static int unix_path_publish(int fd, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -117,9 +120,36 @@ static int unix_path_publish(int fd, const char *path)
 		     ret == -EEXIST ? "another program has just made it" : strerror(-ret));
 }
 
+/* FUSE, NFS, 9p: under its own name at once, where nobody listens for a moment. */
+static int unix_path_bind(int fd, const char *path)
+{
+	struct sockaddr_un address;
+
+	unix_path_address(&address, path);
+	if (fchmod(fd, 0600) == 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+	    listen(fd, UNIX_PATH_BACKLOG) == 0)
+		return 0;
+	return failf(errno, "socket %s: %s", path,
+		     errno == EADDRINUSE ? "another program has just made it" : strerror(errno));
+}
+
+/* A new socket behind path, by one of the two; the descriptor. */
+static int unix_path_open(const char *path, int (*name)(int fd, const char *path))
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), ret;
+
+	if (fd < 0)
+		return failf(errno, "cannot make a socket: %s", strerror(errno));
+	ret = name(fd, path);
+	if (ret == 0)
+		return fd;
+	close(fd);
+	return ret;
+}
+
 int unix_path_listen(const char *path)
 {
-	int fd, ret;
+	int ret;
 
 	if (!*path)
 		return failf(ENOENT, "socket: the path is empty");
@@ -130,13 +160,6 @@ int unix_path_listen(const char *path)
 	ret = unix_path_clear(path);
 	if (ret < 0)
 		return ret;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return failf(errno, "cannot make a socket: %s", strerror(errno));
-	ret = unix_path_publish(fd, path);
-	if (ret < 0) {
-		close(fd);
-		return ret;
-	}
-	return fd;
+	ret = unix_path_open(path, unix_path_publish);
+	return ret == -EINVAL ? unix_path_open(path, unix_path_bind) : ret;
 }

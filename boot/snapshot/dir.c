@@ -37,6 +37,10 @@ static int snapshot_dir_claim(struct snapshot_dir *dir)
 	if (ret < 0 || made)
 		return ret;
 	ret = snapshot_dir_remove_left_over(dir);
+	if (ret > 0)
+		return 0;
+	close(dir->dir_fd);
+	dir->dir_fd = -1;
 	return ret < 0 ? ret : -EAGAIN;
 }
 
@@ -231,91 +235,57 @@ static int snapshot_dir_sync_all(const struct snapshot_dir *dir, int *parent_fd)
 /* PATH.tmp takes the name PATH, which nobody has. */
 static int snapshot_dir_rename(const struct snapshot_dir *dir)
 {
-	int ret = rename_no_replace(dir->tmp_path, dir->path);
+	int ret = rename_dir_no_replace(dir->tmp_path, dir->path);
 
 	if (ret == 0)
 		return 0;
 	if (ret == -EEXIST)
 		return failf(EEXIST, "%s: was made by another meanwhile; the snapshot is dropped",
 			     dir->path);
-	if (ret == -EINVAL)
-		return failf(EINVAL,
-			     "%s: this file system cannot rename without replacing; use another",
-			     dir->path);
 	return failf(-ret, "%s: cannot be renamed to %s: %s", dir->tmp_path, dir->path,
 		     strerror(-ret));
 }
 
-/*
- * PATH.tmp and the snapshot PATH, which is behind old_fd, exchange their names. The old one is
- * marked and locked before it loses its name: whoever finds it later may remove it, nobody does
- * meanwhile.
- */
-static int snapshot_dir_exchange(const struct snapshot_dir *dir, int old_fd)
+/* The snapshot is whole and has its name; only a crash of the host could lose that now. */
+static int snapshot_dir_settle(struct snapshot_dir *dir, int parent_fd,
+			       struct snapshot_dir_old *old)
 {
-	int ret = snapshot_dir_flock(dir, old_fd);
+	int ret = 0;
 
-	if (ret < 0)
-		return ret;
-	ret = snapshot_dir_mark(old_fd, dir->path);
-	if (ret == 0 && fsync(old_fd) < 0)
-		ret = failf(errno, "%s: cannot be written to disk: %s", dir->path, strerror(errno));
-	if (ret == 0 && !snapshot_dir_same(old_fd, dir->path))
-		ret = failf(EEXIST, "%s: was changed by another meanwhile; the snapshot is dropped",
-			    dir->path);
-	if (ret == 0) {
-		ret = rename_exchange(dir->tmp_path, dir->path);
-		if (ret == -EINVAL)
-			failf(EINVAL,
-			      "%s: this file system cannot exchange two names; remove the old one "
-			      "first",
-			      dir->path);
-		else if (ret < 0)
-			failf(-ret, "%s: cannot be exchanged with %s: %s", dir->tmp_path, dir->path,
-			      strerror(-ret));
-	}
-	if (ret < 0)
-		unlinkat(old_fd, SNAPSHOT_UNFINISHED, 0);
-	return ret;
-}
-
-/* Removes what had the name PATH. The new one is in its place: a failure is said, no more. */
-static void snapshot_dir_drop(const struct snapshot_dir *dir, int old_fd)
-{
-	struct snapshot_dir old = *dir;
-
-	old.dir_fd = old_fd;
-	if (snapshot_dir_remove(&old) < 0)
+	/* Before that is ruled out, what it replaces is not touched. */
+	if (fsync(parent_fd) < 0)
+		ret = failf(errno, "%s: its name cannot be written to disk: %s", dir->path,
+			    strerror(errno));
+	else if (old->path && snapshot_dir_remove_said(old->fd, old->path) < 0)
 		notef("%s", error_text());
+	/* It means nothing under the final name. */
+	unlinkat(dir->dir_fd, SNAPSHOT_UNFINISHED, 0);
+	snapshot_dir_close(dir);
+	return ret;
 }
 
 int snapshot_dir_commit(struct snapshot_dir *dir)
 {
-	int parent_fd = -1, old_fd = -1;
+	struct snapshot_dir_old old = { .fd = -1 };
+	int parent_fd = -1;
 	int ret = snapshot_dir_sync_all(dir, &parent_fd);
 
 	if (ret == 0 && !snapshot_dir_same(dir->dir_fd, dir->tmp_path))
 		ret = failf(ENOENT, "%s: went away while the snapshot was written", dir->tmp_path);
 	if (ret == 0)
-		ret = snapshot_dir_open_old(dir, &old_fd);
+		ret = snapshot_dir_open_old(dir, &old.fd);
 	if (ret == 0)
-		ret = old_fd >= 0 ? snapshot_dir_exchange(dir, old_fd) : snapshot_dir_rename(dir);
-	if (ret < 0) {
-		snapshot_dir_abort(dir);
-	} else {
-		/* The snapshot is whole and has its name; only a crash of the host could lose that
-		 * now. Before that is ruled out, what it replaces is not touched. */
-		if (fsync(parent_fd) < 0)
-			ret = failf(errno, "%s: its name cannot be written to disk: %s", dir->path,
-				    strerror(errno));
-		else if (old_fd >= 0)
-			snapshot_dir_drop(dir, old_fd);
-		/* It means nothing under the final name. */
-		unlinkat(dir->dir_fd, SNAPSHOT_UNFINISHED, 0);
+		ret = old.fd >= 0 ? snapshot_dir_exchange(dir, parent_fd, &old)
+				  : snapshot_dir_rename(dir);
+	if (ret == 0)
+		ret = snapshot_dir_settle(dir, parent_fd, &old);
+	else if (old.torn)
 		snapshot_dir_close(dir);
-	}
-	if (old_fd >= 0)
-		close(old_fd);
+	else
+		snapshot_dir_abort(dir);
+	free(old.path);
+	if (old.fd >= 0)
+		close(old.fd);
 	if (parent_fd >= 0)
 		close(parent_fd);
 	return ret;
@@ -323,6 +293,8 @@ int snapshot_dir_commit(struct snapshot_dir *dir)
 
 void snapshot_dir_abort(struct snapshot_dir *dir)
 {
+	/* FUSE and NFS keep a file that is unlinked while it is open, under another name. */
+	snapshot_dir_close_files(dir);
 	/* The sentence that is stored says why it came to this: keep it. */
 	if (dir->dir_fd >= 0 && dir->tmp_path) {
 		for (size_t i = 0; i < SNAPSHOT_FILES; i++)

@@ -49,9 +49,10 @@ int snapshot_dir_unfinished(const struct snapshot_dir *dir);
 
 /*
  * fsyncs all and gives PATH.tmp the name PATH. A snapshot that may be replaced and is there takes
- * the name PATH.tmp in the same instant, marked as unfinished, and is removed. On failure PATH.tmp
- * is removed and PATH is what it was; only when the very last step fails (the new name on disk) PATH
- * is the new one, and whole. Closes and frees in any case.
+ * the name PATH.tmp in the same instant, marked as unfinished, and is removed; where names cannot be
+ * exchanged it goes first (boot/snapshot/dir_exchange.c). On failure PATH.tmp is removed and PATH is what
+ * it was; only when the very last step fails (the new name on disk) PATH is the new one, and whole.
+ * Closes and frees in any case.
  */
 int snapshot_dir_commit(struct snapshot_dir *dir);
 
@@ -63,12 +64,15 @@ int snapshot_dir_sweep(const char *path);
 
 /*
  * Removes the snapshot PATH: it is renamed to PATH.tmp first, so that under its own name it is whole
- * or gone; there is no PATH.tmp yet (snapshot_dir_sweep()). Machines that run from it go on.
+ * or gone; there is no PATH.tmp yet (snapshot_dir_sweep()). In the lower layer of an overlay, where
+ * nothing can be renamed, it is removed under its own name. Machines that run from it go on; where they
+ * keep its files in it (FUSE, NFS), PATH.tmp stays, which is said.
  * Refuses a directory that holds anything else.
  */
 int snapshot_dir_delete(const char *path);
 
-/* --- Between the files of this module: dir_name.c is the lowest, dir_remove.c above it --- */
+/* --- Between the files of this module: dir_name.c is the lowest, dir_remove.c above it,
+ * then dir_exchange.c --- */
 
 #define SNAPSHOT_FILE_MODE 0600
 
@@ -90,11 +94,34 @@ int snapshot_dir_check_known(int fd, const char *path);
 /* Makes the file that says that the directory path behind fd is worth nothing. */
 int snapshot_dir_mark(int fd, const char *path);
 
-/* Removes the known files and the directory PATH.tmp, whose lock we hold. */
-int snapshot_dir_remove(const struct snapshot_dir *dir);
+/*
+ * Removes the known files and the directory path behind fd, whose lock we hold. 0, or -errno with a
+ * sentence. What FUSE or NFS keeps of files that machines still use keeps the directory: that is said.
+ */
+int snapshot_dir_remove_said(int fd, const char *path);
 
-/* Removes a left-over whose lock we hold, and says so. The lock goes with it. */
-int snapshot_dir_remove_left_over(struct snapshot_dir *dir);
+/*
+ * The same with a left-over PATH.tmp whose lock we hold, which is said. 1 without a word: it is kept, and
+ * as good as empty.
+ */
+int snapshot_dir_remove_left_over(const struct snapshot_dir *dir);
+
+/* What has the name PATH while another gets it. */
+struct snapshot_dir_old {
+	int fd;
+	char *path; /* owned; where it is when it has lost its name; NULL: it is no more */
+	bool torn;  /* it is damaged, and PATH.tmp, which is whole, has not got its name */
+};
+
+/*
+ * PATH.tmp gets the name PATH of the snapshot behind old->fd. On failure -errno with a sentence, and
+ * PATH is what it was unless `torn`.
+ */
+int snapshot_dir_exchange(const struct snapshot_dir *dir, int parent_fd,
+			  struct snapshot_dir_old *old);
+
+/* Closes `state` and `memory`. */
+void snapshot_dir_close_files(struct snapshot_dir *dir);
 
 /* Closes and frees; afterwards it may be called again. */
 void snapshot_dir_close(struct snapshot_dir *dir);

@@ -58,15 +58,23 @@ int snapshot_dir_name(struct snapshot_dir *dir, const char *path)
 	return 0;
 }
 
+static void snapshot_dir_close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void snapshot_dir_close_files(struct snapshot_dir *dir)
+{
+	snapshot_dir_close_fd(&dir->memory_fd);
+	snapshot_dir_close_fd(&dir->state_fd);
+}
+
 void snapshot_dir_close(struct snapshot_dir *dir)
 {
-	int *fds[] = { &dir->memory_fd, &dir->state_fd, &dir->dir_fd };
-
-	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
-		if (*fds[i] >= 0)
-			close(*fds[i]);
-		*fds[i] = -1;
-	}
+	snapshot_dir_close_files(dir);
+	snapshot_dir_close_fd(&dir->dir_fd);
 	free(dir->path);
 	free(dir->tmp_path);
 	dir->path = dir->tmp_path = NULL;

@@ -18,8 +18,16 @@
 
 /* --- Left-overs --- */
 
+/* What FUSE and NFS keep of a file that is unlinked while it is open; it goes when that is closed. */
+static bool snapshot_dir_is_kept(const char *name)
+{
+	return strncmp(name, ".fuse_hidden", 12) == 0 || strncmp(name, ".nfs", 4) == 0;
+}
+
 static bool snapshot_dir_knows(const char *name)
 {
+	if (snapshot_dir_is_kept(name))
+		return true;
 	for (size_t i = 0; i < SNAPSHOT_FILES; i++)
 		if (strcmp(name, snapshot_files[i].name) == 0)
 			return true;
@@ -67,29 +75,44 @@ static int snapshot_dir_check_partial(const struct snapshot_dir *dir)
 		     dir->tmp_path);
 }
 
-int snapshot_dir_remove(const struct snapshot_dir *dir)
+/* 1: what FUSE or NFS keeps of its files keeps the directory. */
+static int snapshot_dir_remove(int fd, const char *path)
 {
 	for (size_t i = 0; i < SNAPSHOT_FILES; i++)
-		if (unlinkat(dir->dir_fd, snapshot_files[i].name, 0) < 0 && errno != ENOENT)
-			return failf(errno, "%s/%s: cannot be removed: %s", dir->tmp_path,
+		if (unlinkat(fd, snapshot_files[i].name, 0) < 0 && errno != ENOENT)
+			return failf(errno, "%s/%s: cannot be removed: %s", path,
 				     snapshot_files[i].name, strerror(errno));
-	if (rmdir(dir->tmp_path) < 0 && errno != ENOENT)
-		return failf(errno, "%s: cannot be removed: %s", dir->tmp_path, strerror(errno));
-	return 0;
+	if (rmdir(path) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != ENOTEMPTY && errno != EEXIST)
+		return failf(errno, "%s: cannot be removed: %s", path, strerror(errno));
+	return 1;
 }
 
-int snapshot_dir_remove_left_over(struct snapshot_dir *dir)
+static int snapshot_dir_say_kept(int ret, const char *path)
+{
+	if (ret > 0)
+		notef("%s: stays, empty, until the machines that use its files have ended; then "
+		      "'virga template check' removes it",
+		      path);
+	return ret < 0 ? ret : 0;
+}
+
+int snapshot_dir_remove_said(int fd, const char *path)
+{
+	return snapshot_dir_say_kept(snapshot_dir_remove(fd, path), path);
+}
+
+int snapshot_dir_remove_left_over(const struct snapshot_dir *dir)
 {
 	int ret = snapshot_dir_check_known(dir->dir_fd, dir->tmp_path);
 
 	if (ret == 0)
 		ret = snapshot_dir_check_partial(dir);
 	if (ret == 0)
-		ret = snapshot_dir_remove(dir);
+		ret = snapshot_dir_remove(dir->dir_fd, dir->tmp_path);
 	if (ret == 0)
 		notef("removed %s, left over from a snapshot whose writer died", dir->tmp_path);
-	close(dir->dir_fd);
-	dir->dir_fd = -1;
 	return ret;
 }
 
@@ -101,14 +124,14 @@ int snapshot_dir_sweep(const char *path)
 	if (ret == 0)
 		ret = snapshot_dir_lock(&dir);
 	if (ret == 0)
-		ret = snapshot_dir_remove_left_over(&dir);
+		ret = snapshot_dir_say_kept(snapshot_dir_remove_left_over(&dir), dir.tmp_path);
 	snapshot_dir_close(&dir);
-	return ret < 0 && ret != -EAGAIN ? ret : 0;
+	return ret == -EAGAIN ? 0 : ret;
 }
 
 /* --- What is whole --- */
 
-/* Gives PATH the name PATH.tmp and removes it. */
+/* Gives PATH the name PATH.tmp and removes it; what cannot be renamed is removed where it is. */
 static int snapshot_dir_remove_final(struct snapshot_dir *dir)
 {
 	int ret;
@@ -123,13 +146,14 @@ static int snapshot_dir_remove_final(struct snapshot_dir *dir)
 		ret = snapshot_dir_mark(dir->dir_fd, dir->path);
 	if (ret < 0)
 		return ret;
-	ret = rename_no_replace(dir->path, dir->tmp_path);
-	if (ret < 0) {
-		unlinkat(dir->dir_fd, SNAPSHOT_UNFINISHED, 0);
-		return failf(-ret, "%s: cannot be renamed to %s: %s", dir->path, dir->tmp_path,
-			     strerror(-ret));
-	}
-	return snapshot_dir_remove(dir);
+	ret = rename_dir_no_replace(dir->path, dir->tmp_path);
+	if (ret == 0)
+		return snapshot_dir_remove_said(dir->dir_fd, dir->tmp_path);
+	if (ret == -EXDEV)
+		return snapshot_dir_remove_said(dir->dir_fd, dir->path);
+	unlinkat(dir->dir_fd, SNAPSHOT_UNFINISHED, 0);
+	return failf(-ret, "%s: cannot be renamed to %s: %s", dir->path, dir->tmp_path,
+		     strerror(-ret));
 }
 
 int snapshot_dir_delete(const char *path)

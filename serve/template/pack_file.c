@@ -41,7 +41,9 @@ static int pack_file_claim(const struct pack_file *file)
 		return failf(EBUSY, "%s: another export is being written to it", file->path);
 	if (fstat(file->fd, &st) < 0)
 		return failf(errno, "%s: %s", file->tmp_path, strerror(errno));
-	len = S_ISREG(st.st_mode) ? pread(file->fd, &magic, sizeof(magic), 0) : -1;
+	/* With two names it may be an archive that is whole, whose writer died between the two. */
+	len = S_ISREG(st.st_mode) && st.st_nlink == 1 ? pread(file->fd, &magic, sizeof(magic), 0)
+						      : -1;
 	if (len != 0 && (len != sizeof(magic) || magic != PACK_ZSTD_MAGIC))
 		return failf(
 			EEXIST,
@@ -104,11 +106,11 @@ int pack_file_commit(struct pack_file *file)
 		ret = failf(errno, "%s: cannot be written to disk: %s", file->tmp_path,
 			    strerror(errno));
 	if (ret == 0) {
-		ret = rename_no_replace(file->tmp_path, file->path);
+		ret = rename_file_no_replace(file->tmp_path, file->path);
 		if (ret == -EINVAL)
 			failf(EINVAL,
-			      "%s: this file system cannot rename without replacing; use "
-			      "another",
+			      "%s: this file system can neither rename without replacing nor "
+			      "link; name a file on another, or '-'",
 			      file->path);
 		else if (ret < 0)
 			failf(-ret, "%s: cannot be renamed to %s: %s", file->tmp_path, file->path,

@@ -4,7 +4,7 @@
  * moment the old one or the new one, whichever call fails and whenever the writer is
  * killed. A "snapshot" here is a `state` that begins as one and a `memory` with a number.
  *
- * wrap: fsync openat write syscall
+ * wrap: fsync openat write syscall rename unlinkat
  */
 #include <dirent.h>
 #include <errno.h>
@@ -35,6 +35,9 @@ static char path[128], tmp_path[128];
 
 /* Calls of one kind before the one that fails; -1: none does. */
 static long fsyncs_left = -1, opens_left = -1, writes_left = -1, renames_left = -1;
+/* Of file systems without the flags: the error of renameat2(2), of rename(2) of PATH, of unlinkat(2). */
+static int no_flags, no_rename, no_unlink;
+static bool dies; /* before the new one gets its name */
 
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
@@ -44,6 +47,11 @@ int __real_openat(int dir_fd, const char *name, int flags, mode_t mode);
 int __wrap_openat(int dir_fd, const char *name, int flags, mode_t mode);
 ssize_t __real_write(int fd, const void *data, size_t len);
 ssize_t __wrap_write(int fd, const void *data, size_t len);
+
+int __real_rename(const char *from, const char *to);
+int __wrap_rename(const char *from, const char *to);
+int __real_unlinkat(int dir_fd, const char *name, int flags);
+int __wrap_unlinkat(int dir_fd, const char *name, int flags);
 
 static bool fails(long *left, int err)
 {
@@ -74,9 +82,33 @@ ssize_t __wrap_write(int fd, const void *data, size_t len)
 
 long __wrap_syscall(long number, long a, const char *from, long b, const char *to, long flags)
 {
-	if (number == SYS_renameat2 && fails(&renames_left, EINVAL))
+	if (number == SYS_renameat2 && fails(&renames_left, EIO))
 		return -1;
+	if (number == SYS_renameat2 && no_flags) {
+		errno = no_flags;
+		return -1;
+	}
 	return __real_syscall(number, a, from, b, to, flags);
+}
+
+int __wrap_rename(const char *from, const char *to)
+{
+	if (dies && strcmp(from, tmp_path) == 0)
+		_exit(0);
+	if (no_rename && strcmp(from, path) == 0) {
+		errno = no_rename;
+		return -1;
+	}
+	return __real_rename(from, to);
+}
+
+int __wrap_unlinkat(int dir_fd, const char *name, int flags)
+{
+	if (no_unlink && strcmp(name, "memory") == 0) {
+		errno = no_unlink;
+		return -1;
+	}
+	return __real_unlinkat(dir_fd, name, flags);
 }
 
 static bool exists(const char *name)
@@ -132,6 +164,7 @@ static int clear(void **state)
 {
 	(void)state;
 	fsyncs_left = opens_left = writes_left = renames_left = -1;
+	no_flags = no_rename = no_unlink = 0;
 	return shell("rm -rf ./*");
 }
 
@@ -313,15 +346,109 @@ static void test_locks(void **state)
 	assert_false(exists(tmp_path));
 }
 
-static void test_no_exchange(void **state)
+/* FUSE, NFS, 9p: every way through the module without a flag of renameat2(2). */
+static void test_no_flags(void **state)
+{
+	struct snapshot_dir dir;
+
+	(void)state;
+	no_flags = EINVAL;
+	assert_int_equal(build(1), 0);
+	assert_int_equal(build(2), 0);
+	assert_int_equal(number_of(path), 2);
+	assert_int_equal(shell("test \"$(ls)\" = snap && test ! -e snap/unfinished"), 0);
+	/* What machines keep of old ones is passed by, and removed when it can be. */
+	assert_int_equal(shell("mkdir snap.old1.tmp && touch snap.old1.tmp/unfinished "
+			       "snap.old1.tmp/.nfs01 snap/.fuse_hidden02"),
+			 0);
+	assert_int_equal(build(3), 0);
+	assert_int_equal(number_of(path), 3);
+	assert_int_equal(
+		shell("test \"$(ls -A snap.old1.tmp snap.old2.tmp | grep .)\" = \"$(printf "
+		      "'snap.old1.tmp:\\n.nfs01\\nsnap.old2.tmp:\\n.fuse_hidden02')\""),
+		0);
+	assert_int_equal(shell("rm snap.old*/.[nf]*"), 0);
+	assert_int_equal(build(4), 0);
+	assert_false(shell("ls -d snap.old1.tmp 2>/dev/null") == 0);
+	/* One made meanwhile is never replaced, unless it is nothing. */
+	assert_int_equal(snapshot_dir_delete(path), 0);
+	assert_false(exists(path) || exists(tmp_path));
+	assert_int_equal(snapshot_dir_open(&dir, path, false), 0);
+	assert_int_equal(fill(&dir, 5), 0);
+	assert_int_equal(shell("mkdir snap && touch snap/letter"), 0);
+	expect(snapshot_dir_commit(&dir), EEXIST, "made by another meanwhile");
+	assert_int_equal(shell("test -e snap/letter && test ! -e snap.tmp"), 0);
+}
+
+/* What a removed left-over keeps is no reason not to begin: the directory is taken over. */
+static void test_kept_left_over(void **state)
+{
+	(void)state;
+	assert_int_equal(shell("mkdir snap.tmp && touch snap.tmp/.nfs01 snap.tmp/unfinished"), 0);
+	assert_int_equal(snapshot_dir_sweep(path), 0);
+	assert_int_equal(shell("test \"$(ls -A snap.tmp)\" = .nfs01"), 0);
+	assert_int_equal(build(1), 0);
+	assert_int_equal(number_of(path), 1);
+	assert_false(exists(tmp_path));
+	assert_int_equal(snapshot_dir_delete(path), 0);
+	assert_int_equal(shell("test \"$(ls -A snap.tmp)\" = .nfs01"), 0);
+}
+
+/* The lower layer of an overlay: PATH cannot be renamed, only emptied. */
+static void test_no_rename(void **state)
+{
+	(void)state;
+	for (int flags = EXDEV;; flags = EINVAL) {
+		no_flags = 0;
+		assert_int_equal(build(1), 0);
+		no_flags = flags;
+		no_rename = EXDEV;
+		assert_int_equal(build(2), 0);
+		assert_int_equal(number_of(path), 2);
+		assert_false(exists(tmp_path));
+		assert_int_equal(snapshot_dir_delete(path), 0);
+		assert_int_equal(shell("test -z \"$(ls -A)\""), 0);
+		if (flags == EINVAL)
+			break;
+	}
+}
+
+/* A writer that dies between the two steps: what is left is the new one, and nobody sweeps it away. */
+static void test_died_between(void **state)
+{
+	(void)state;
+	for (unsigned lower = 0; lower < 2; lower++) {
+		pid_t child;
+
+		assert_int_equal(build(1), 0);
+		child = fork();
+		if (child == 0) {
+			dies = true;
+			no_flags = EINVAL;
+			no_rename = lower ? EXDEV : 0;
+			build(2);
+			_exit(1);
+		}
+		assert_int_equal(waitpid(child, NULL, 0), child);
+		assert_int_equal(number_of(tmp_path), 2);
+		assert_int_equal(shell("test ! -e snap.tmp/unfinished"), 0);
+		assert_int_equal(exists(path), lower);
+		clear(NULL);
+	}
+}
+
+/* Neither renamed nor emptied: the new one is kept, whole, and the sentence says where. */
+static void test_torn(void **state)
 {
 	(void)state;
 	assert_int_equal(build(1), 0);
-	renames_left = 0;
-	expect(build(2), EINVAL, "cannot exchange two names; remove the old one first");
-	renames_left = -1;
-	assert_int_equal(number_of(path), 1);
-	assert_int_equal(shell("test ! -e snap.tmp && test ! -e snap/unfinished"), 0);
+	no_flags = EXDEV;
+	no_rename = EXDEV;
+	no_unlink = EACCES;
+	expect(build(2), EACCES, "snap.tmp: remove the old one and rename it");
+	no_unlink = 0;
+	assert_int_equal(number_of(tmp_path), 2);
+	assert_int_equal(shell("test ! -e snap.tmp/unfinished"), 0);
 }
 
 /* The Nth call of each kind fails: an error, the old one as it was, nothing leaked. */
@@ -445,7 +572,11 @@ int main(void)
 		cmocka_unit_test_teardown(test_refused, clear),
 		cmocka_unit_test_teardown(test_changed_meanwhile, clear),
 		cmocka_unit_test_teardown(test_locks, clear),
-		cmocka_unit_test_teardown(test_no_exchange, clear),
+		cmocka_unit_test_teardown(test_no_flags, clear),
+		cmocka_unit_test_teardown(test_kept_left_over, clear),
+		cmocka_unit_test_teardown(test_no_rename, clear),
+		cmocka_unit_test_teardown(test_died_between, clear),
+		cmocka_unit_test_teardown(test_torn, clear),
 		cmocka_unit_test_teardown(test_failures, clear),
 		cmocka_unit_test_teardown(test_disk_full, clear),
 		cmocka_unit_test_teardown(test_killed_writer, clear),
