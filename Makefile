@@ -56,7 +56,7 @@ kernel_headers := -idirafter $(DEPS)/include
 
 CC      := musl-gcc
 HOSTCC  := gcc
-CFLAGS  := -O2 -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong \
+CFLAGS  := -Os -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong \
 	-fno-asynchronous-unwind-tables -I$(DEPS)/musl $(common_flags) \
 	$(kernel_headers)
 # musl-gcc knows no -static-pie: its self-relocating start file is named by hand. One segment less
@@ -103,19 +103,13 @@ $B/obj/%.o: %.c $B/flags | $(DEPS)/stamp
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-# What a person waits for once is built for size.
-$(patsubst %.c,$B/obj/%.o,$(filter \
-	serve/cli/% \
-	serve/template/% \
-	serve/control/% \
-	serve/host/config.c \
-	serve/host/status%.c \
-	serve/host/metrics.c \
-	serve/host/lambda_functions.c \
-	boot/config.c \
-	boot/snapshot/dir%.c \
-	boot/elf.c boot/elf_file.c boot/image.c boot/mistaken.c \
-	,$(sources))): CFLAGS += -Os
+# What each exit, page and request passes is built for speed, all else for size.
+fast := $(filter-out \
+	arch/base/aml.c \
+	arch/base/keys.c \
+	arch/base/unix_path.c \
+	,$(filter arch/% boot/pages/% devices/% serve/http/% serve/machine/% serve/pool/%,$(sources)))
+$(fast:%.c=$B/obj/%.o): CFLAGS += -O2
 
 # Generated: the table of devices, the embedded guest, the seccomp programs.
 
@@ -167,7 +161,7 @@ agent_sources := $(wildcard guest/agent/*.c)
 
 $B/agent: $(agent_sources) $(wildcard guest/*.h guest/agent/*.h) $B/flags | $(DEPS)/stamp
 	$(call say,AGENT,$@)
-	$(Q)$(CC) -Os $(CFLAGS) -s -o $@ $(LDFLAGS) $(agent_sources) -lc $(musl)/crtn.o
+	$(Q)$(CC) $(CFLAGS) -s -o $@ $(LDFLAGS) $(agent_sources) -lc $(musl)/crtn.o
 
 -include $(wildcard $B/obj/*.d $B/obj/*/*.d $B/obj/*/*/*.d)
 
