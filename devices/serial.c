@@ -97,6 +97,7 @@ struct serial {
 	struct stream stream;
 	bool running; /* between start and stop: input may change the state */
 	bool looped;  /* the receiver holds bytes that came by the loopback */
+	bool polled;  /* the guest has looked for a byte in vain, and sent none since */
 };
 
 /* --- Interrupts --- */
@@ -197,12 +198,23 @@ static uint8_t serial_rx_pop(struct serial *serial)
 	return byte;
 }
 
+/* A guest that asks for a byte once more waits for it; who is about to send asks once. */
+static void serial_rx_poll(struct serial *serial)
+{
+	if (serial->polled && !serial->s.rx_len) {
+		stream_look(&serial->stream);
+		serial_rx_pull(serial);
+	}
+	serial->polled = !serial->s.rx_len;
+}
+
 /* --- Registers --- */
 
 static void serial_transmit(struct serial *serial, uint8_t byte)
 {
 	struct serial_saved *s = &serial->s;
 
+	serial->polled = false;
 	if (!(s->mcr & SERIAL_MCR_LOOP))
 		stream_write(&serial->stream, &byte, 1);
 	else
@@ -301,6 +313,7 @@ static uint8_t serial_read(struct serial *serial, uint64_t reg)
 	case SERIAL_MCR:
 		return s->mcr;
 	case SERIAL_LSR:
+		serial_rx_poll(serial);
 		value = s->lsr | SERIAL_LSR_EMPTY | (s->rx_len ? SERIAL_LSR_DR : 0);
 		s->lsr = 0;
 		return value;

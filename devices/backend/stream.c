@@ -194,6 +194,12 @@ size_t stream_read(struct stream *s, void *out, size_t max)
 	return n;
 }
 
+void stream_look(struct stream *s)
+{
+	if (s->in.watch && !s->readable)
+		s->readable = stream_end_ready(&s->in, POLLIN, 0);
+}
+
 void stream_unread(struct stream *s, const void *data, size_t len)
 {
 	if (len > STREAM_INPUT_SIZE)

@@ -70,6 +70,12 @@ void stream_write(struct stream *s, const void *data, size_t len);
 /* Up to max bytes of input, without waiting; 0 when there are none now. */
 size_t stream_read(struct stream *s, void *out, size_t max);
 
+/*
+ * The guest asks for input again and again: has stream_read() find what has come, at once. The loop
+ * thread would tell, but a vCPU that never sleeps keeps it waiting for a CPU until the next tick.
+ */
+void stream_look(struct stream *s);
+
 /* Gives back len bytes, the last that were read; the newest that find no room are lost. */
 void stream_unread(struct stream *s, const void *data, size_t len);
 

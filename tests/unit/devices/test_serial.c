@@ -390,6 +390,44 @@ static void test_input_and_fifo(void **state)
 	close(pipe_fds[0]);
 }
 
+/* How often the guest has to ask for a byte, which the loop thread has not told of, until it is there. */
+static unsigned asked(void)
+{
+	unsigned n = 1;
+
+	while (n < 100 && !bits(LSR, 1))
+		n++;
+	return n;
+}
+
+static void test_input_of_a_guest_that_polls(void **state)
+{
+	struct redirect r;
+	int pipe_fds[2];
+
+	(void)state;
+	machine_close();
+	assert_int_equal(pipe(pipe_fds), 0);
+	r = redirect(pipe_fds[0], -1, -1);
+	machine_start("stdio");
+	redirect_undo(&r);
+	for (const char *c = "abc"; *c; c++) {
+		assert_int_equal(in(LSR), 0x60);
+		assert_int_equal(write(pipe_fds[1], c, 1), 1);
+		assert_int_equal(asked(), 1);
+		assert_int_equal(in(DATA), *c);
+	}
+	/* Who asks before each byte that it sends does not wait for one: no look at the host. */
+	assert_int_equal(in(LSR), 0x60);
+	assert_int_equal(write(pipe_fds[1], "d", 1), 1);
+	out(DATA, 'x');
+	assert_int_equal(asked(), 2);
+	assert_int_equal(in(DATA), 'd');
+	close(pipe_fds[1]);
+	assert_int_equal(asked(), 100);
+	close(pipe_fds[0]);
+}
+
 /* A byte that came by the loopback does not come back from the line. */
 static void test_cleared_loopback(void **state)
 {
@@ -435,6 +473,7 @@ int main(void)
 		TEST(test_save_while_transmitting),
 		TEST(test_load_refuses),
 		TEST(test_input_and_fifo),
+		TEST(test_input_of_a_guest_that_polls),
 		TEST(test_cleared_loopback),
 		TEST(test_loaded_over_loopback),
 	};
