@@ -232,7 +232,8 @@ static int process_make(struct process *p)
 		.config = config,
 		.snapshot = options->snapshot,
 		.host = {
-			.serial = config->serial ? config->serial
+			.serial = options->serial ? options->serial
+				  : config->serial ? config->serial
 				  : options->snapshot ? "none" : "stdio",
 			.vsock = config->vsock,
 			.ask = options->supervisor_fd >= 0 ? link_ask : NULL,

@@ -30,6 +30,7 @@ struct machine_request {
 
 struct machine_options {
 	const struct config *config; /* of a cold boot; names, serial, vsock in any case */
+	const char *serial;          /* where the port goes in place of that; NULL: there */
 	struct snapshot *snapshot;   /* NULL: cold boot */
 	bool clone;                  /* of the snapshot: new identity */
 	uint32_t clone_number;

@@ -207,7 +207,7 @@ static int template_run(struct template_build *b)
 		ret = snapshot_dir_files(&b->dir, b->config_text, strlen(b->config_text));
 	if (ret == 0)
 		ret = template_snapshot(b);
-	template_guest_stop(&b->guest);
+	template_guest_stop(&b->guest, ret);
 	if (ret == 0)
 		ret = template_learn(b);
 	return ret;

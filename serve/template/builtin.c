@@ -55,7 +55,7 @@ static int builtin_save(struct builtin *b)
 		ret = template_guest_quiesce(&b->guest);
 	if (ret == 0)
 		ret = template_guest_save(&b->guest, text, b->state_fd, b->memory_fd);
-	template_guest_stop(&b->guest);
+	template_guest_stop(&b->guest, ret);
 	free(text);
 	return ret;
 }

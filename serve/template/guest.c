@@ -30,16 +30,25 @@
 #define GUEST_SAVE_MS    600000u /* a big memory onto a slow disk */
 #define GUEST_IDS        1000u   /* of requests, from here on */
 
+/* What template_guest_main() is to run. */
+struct template_guest_order {
+	const struct config *config;
+	int console_fd; /* -1: none */
+};
+
 /* In the child: the VM process, which is not to see this one's files. */
 static int template_guest_main(void *opaque, int fd)
 {
+	const struct template_guest_order *order = opaque;
 	const struct machine_options machine = {
-		.config = opaque,
+		.config = order->config,
+		.serial = order->console_fd >= 0 ? "stdio" : NULL,
 		.supervisor_fd = STDERR_FILENO + 1,
 		.main_us = monotonic_us(),
 	};
 
-	if (child_keep(fd, machine.supervisor_fd) < 0) {
+	if ((order->console_fd >= 0 && console_take(order->console_fd) < 0) ||
+	    child_keep(fd, machine.supervisor_fd) < 0) {
 		notef("template build: %s", error_text());
 		return STATUS_VIRGA;
 	}
@@ -48,12 +57,30 @@ static int template_guest_main(void *opaque, int fd)
 
 int template_guest_start(struct template_guest *g, const struct config *config)
 {
-	return child_start(&g->child, template_guest_main, (void *)(uintptr_t)config);
+	struct template_guest_order order = { .config = config, .console_fd = -1 };
+	int ret = 0;
+
+	g->console.fd = -1;
+	if (config->serial && strcmp(config->serial, "none") == 0)
+		ret = console_open(&g->console, &order.console_fd);
+	if (ret == 0)
+		ret = child_start(&g->child, template_guest_main, &order);
+	if (order.console_fd >= 0)
+		close(order.console_fd);
+	if (ret < 0)
+		console_close(&g->console);
+	return ret;
 }
 
-void template_guest_stop(struct template_guest *g)
+void template_guest_stop(struct template_guest *g, int ret)
 {
+	if (g->child.pid <= 0)
+		return;
 	child_stop(&g->child);
+	if (ret == -ESRCH || ret == -ETIMEDOUT)
+		console_say(&g->console);
+	else
+		console_close(&g->console);
 }
 
 /* The guest may want a port of the host: there is nothing behind it yet. */
@@ -77,13 +104,20 @@ static int template_guest_wait(struct template_guest *g, enum message_type type,
 	uint64_t deadline_us = monotonic_us() + timeout_ms * 1000;
 
 	for (;;) {
-		struct pollfd in = { .fd = g->child.fd, .events = POLLIN };
+		struct pollfd in[] = {
+			{ .fd = g->child.fd, .events = POLLIN },
+			{ .fd = g->console.fd, .events = POLLIN }, /* -1 is passed over */
+		};
 		uint64_t now = monotonic_us();
 		int ret;
 
 		if (now >= deadline_us)
 			return -ETIMEDOUT;
-		if (poll(&in, 1, (int)((deadline_us - now + 999) / 1000)) <= 0)
+		if (poll(in, 2, (int)((deadline_us - now + 999) / 1000)) <= 0)
+			continue;
+		if (in[1].revents)
+			console_read(&g->console);
+		if (!in[0].revents)
 			continue;
 		ret = message_receive(g->child.fd, m);
 		if (ret == -EAGAIN)

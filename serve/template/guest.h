@@ -12,19 +12,27 @@
 
 #include "boot/config.h"
 #include "serve/ipc/child.h"
+#include "serve/template/console.h"
 
 /* Zeroed: no machine. */
 struct template_guest {
 	const char *name; /* of the template, for notes */
 	struct child child;
-	uint64_t requests; /* sent so far */
+	uint64_t requests;      /* sent so far */
+	struct console console; /* while there is a machine */
 };
 
-/* Boots the machine of config, which the child uses until it ends. 0 or -errno, sentence. */
+/*
+ * Boots the machine of config, which the child uses until it ends. The end of its console is kept when
+ * its serial port goes nowhere. 0 or -errno, sentence.
+ */
 int template_guest_start(struct template_guest *g, const struct config *config);
 
-/* Ends it, if there is one. */
-void template_guest_stop(struct template_guest *g);
+/*
+ * Ends it, if there is one. ret: what came of it; when the guest was not what it should be, by its end
+ * or by its silence, the last lines of its console are printed.
+ */
+void template_guest_stop(struct template_guest *g, int ret);
 
 /* Waits for READY. */
 int template_guest_ready(struct template_guest *g, unsigned timeout_s);

@@ -277,6 +277,45 @@ def test_guest_that_is_never_ready(virga, tmp_path):
     assert not list(tmp_path.glob("t*"))
 
 
+def console(done):
+    """The lines of the guest that came with a failure, which is the last line."""
+    lines = done.stderr.splitlines()
+    assert lines[-1].startswith("virga: template build: "), done.stderr
+    said = [line for line in lines if line.startswith("virga: console: ")]
+    return [line.removeprefix("virga: console: ") for line in said]
+
+
+@pytest.mark.parametrize("name, why", [
+    ("hello", "powered off"), ("acpi_reset", "asked for a reset"),
+    ("keyboard_reset", "asked for a reset"), ("debug_exit", "ended by debug_exit"),
+    ("triple_fault", "triple fault"), ("emulation", "emulation failure"),
+])
+def test_guest_that_ends_before_it_is_ready(virga, tmp_path, name, why):
+    """At once, however long it may take to be ready, and with what it said last."""
+    words = ["template", "build", tmp_path / "t", "--ready-timeout", "600", "--kernel"]
+    done = refused(virga, 1, "the machine ended: ", *words, guest(name))
+    assert why in done.stderr
+    assert console(done) == ["SUCCESS"]
+
+
+def test_console_of_a_guest_that_is_not_ready(virga, tmp_path):
+    all_of_it = "0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnop\n" * 10 + "SUCCESS\n"
+    line = all_of_it.splitlines()[0]
+    words = ["template", "build", tmp_path / "t", "--ready-timeout", "1", "--kernel"]
+    done = refused(virga, 1, "did not say READY within 1 s", *words, guest("serial_flood"))
+    said = console(done)
+    assert len(said) == 12 and set(said[:-1]) == {line} and line.startswith(said[-1])
+    words += [guest("serial_flood"), "--cmdline", "bytes=630", "--serial", "stdio"]
+    done = refused(virga, 1, "the machine ended: ", *words)
+    assert not console(done) and done.stdout == all_of_it
+    words = [*words[:-5], guest("serial_flood"), "--serial", f"file:{tmp_path / 'log'}"]
+    done = refused(virga, 1, "the machine ended: ", *words, "--cmdline", "bytes=630")
+    assert not console(done) and (tmp_path / "log").read_text() == all_of_it
+    words = ["template", "build", tmp_path / "t", "--device", "none", "--device", "virtio_vsock",
+             "--device", "power", "--kernel", guest("hello")]
+    assert not console(refused(virga, 1, "the machine ended: ", *words))
+
+
 def test_killed_at_any_moment(virga, tmp_path):
     """Under its name it is whole or not there; the next build takes away what is left."""
     template, random_state = tmp_path / "t", random.Random(4)

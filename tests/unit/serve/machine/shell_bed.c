@@ -75,7 +75,7 @@ static void template_save(unsigned mib, const char *const requests[], unsigned c
 	for (unsigned i = 0; i < count; i++)
 		must(template_guest_request(&guest, requests[i], strlen(requests[i]), WAIT_MS));
 	must(template_guest_save(&guest, SHELL_CONFIG, state_fd, memory_fd));
-	template_guest_stop(&guest);
+	template_guest_stop(&guest, 0);
 	config_fini(&config);
 }
 
