@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A connection of the front as memory and a place in the list (serve/http/conn.h): what parsing,
- * answering and accepting need of it. It calls none of them.
+ * A connection of the front as memory, headers and a place in the list (serve/http/conn.h): what
+ * parsing, answering and accepting need of it. It calls none of them.
  */
 #include "serve/http/conn.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "arch/base/clock.h"
@@ -110,4 +112,19 @@ bool http_make_room(struct http_server *s)
 	if (c)
 		http_close(c);
 	return c != NULL;
+}
+
+/* --- Headers --- */
+
+bool http_is(const struct http_text *text, const char *word)
+{
+	return text->len == strlen(word) && strncasecmp(text->data, word, text->len) == 0;
+}
+
+const struct http_text *http_header(const struct http_conn *c, const char *name)
+{
+	for (unsigned i = 0; i < c->header_count; i++)
+		if (http_is(&c->headers[i].name, name))
+			return &c->headers[i].value;
+	return NULL;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The front's HTTP/1.1 server: connections, their limits and time-outs, one request at a
- * time on each. Parsing is http-parser's; what a request means is its handler's business
+ * time on each. Parsing is http-parser's, of what is right by serve/http/framing.h; what a request means is its handler's business
  * (serve/host/lambda.h). One thread; no connection, slow, silent or broken, costs another anything.
  */
 #ifndef VIRGA_SERVE_HTTP_HTTP_H
@@ -15,6 +15,7 @@
 #include "arch/base/listener.h"
 #include "arch/base/loop.h"
 #include "arch/base/timers.h"
+#include "serve/http/framing.h"
 
 #define HTTP_CONNECTIONS_MAX 1024u
 #define HTTP_IN_MAX          16384u /* bytes of request line and headers */
@@ -86,6 +87,7 @@ struct http_conn {
 	bool too_large; /* the body is read and dropped, the request then refused */
 	unsigned header_count;
 	struct http_header headers[HTTP_HEADERS_MAX];
+	struct framing framing;
 	size_t in_len; /* bytes in `in`; from in_at on they are not parsed yet */
 	size_t in_at;
 	size_t dropped; /* bytes of a body that is too large */

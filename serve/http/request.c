@@ -12,6 +12,7 @@
 #include "arch/base/clock.h"
 
 #define HTTP_HEAP_FIRST 65536u
+#define HTTP_PREFACE    "PRI " /* the first bytes of HTTP/2; there is no such method else */
 
 /* --- Pieces --- */
 
@@ -77,20 +78,38 @@ static void http_take_path(struct http_text *target)
 	target->data = path;
 }
 
-/* 0, or the status that this request is refused with whatever it wants (RFC 9112, 2.3, 3.2, 6.1). */
-static unsigned http_check_head(const struct http_conn *c)
+/* Blanks behind a value are not of it (RFC 9110, 5.5). */
+static void http_trim(struct http_text *value)
 {
-	unsigned hosts = 0;
+	while (value->len && strchr(" \t", value->data[value->len - 1]))
+		value->len--;
+}
+
+/* 0, or the status that this request is refused with whatever it wants (RFC 9112, 2.3, 3.2, 6). */
+static unsigned http_check_head(struct http_conn *c)
+{
+	unsigned hosts = 0, codings = 0, lengths = 0, no = 0;
 
 	if (c->parser.http_major != 1)
 		return c->parser.http_major ? 505 : 400;
 	for (unsigned i = 0; i < c->header_count; i++) {
-		hosts += http_is(&c->headers[i].name, "host");
-		if (http_is(&c->headers[i].name, "transfer-encoding") &&
-		    !http_is(&c->headers[i].value, "chunked"))
-			return 501;
+		const struct http_text *name = &c->headers[i].name;
+		struct http_text *value = &c->headers[i].value;
+
+		http_trim(value);
+		if (http_is(name, "host")) {
+			hosts += framing_is_host(value->data, value->len) ? 1 : 2;
+		} else if (http_is(name, "content-length")) {
+			lengths += framing_is_length(value->data, value->len) ? 1 : 2;
+		} else if (http_is(name, "transfer-encoding")) {
+			codings++;
+			no = framing_coding(value->data, value->len);
+		}
 	}
-	return hosts > 1 || (hosts == 0 && c->parser.http_minor) ? 400 : 0;
+	if (hosts > 1 || (hosts == 0 && c->parser.http_minor) || lengths > 1 || codings > 1 ||
+	    (codings && (lengths || !c->parser.http_minor)))
+		return 400;
+	return no;
 }
 
 static int http_on_headers_complete(http_parser *parser)
@@ -208,34 +227,50 @@ void http_request_begin(struct http_conn *c)
 	c->header_count = c->refuse = 0;
 	c->head_done = c->whole = c->in_value = c->expects = c->too_large = false;
 	c->in_at = c->dropped = 0;
+	c->framing = (struct framing){ 0 };
 	c->server->held_bytes -= c->heap_size;
 	free(c->heap);
 	c->heap = NULL;
 	c->heap_size = 0;
 }
 
-size_t http_request_parse(struct http_conn *c, const char *data, size_t len)
+/* A client of HTTP/2 begins with that, whatever it wants (RFC 9113, 3.4). */
+static bool http_is_preface(const char *data, size_t len)
 {
-	size_t used = http_parser_execute(&c->parser, &http_settings, data, len);
+	return memcmp(data, HTTP_PREFACE,
+		      len < strlen(HTTP_PREFACE) ? len : strlen(HTTP_PREFACE)) == 0;
+}
 
-	if (c->whole && c->too_large)
-		c->refuse = 413;
-	else if (!c->whole && !c->refuse && HTTP_PARSER_ERRNO(&c->parser) != HPE_OK)
+/* Feeds the parser what is framed right, up to the end of that. How many bytes it took. */
+static size_t http_parse_framed(struct http_conn *c, const char *data, size_t len)
+{
+	const bool body = c->head_done;
+	size_t good = framing_scan(&c->framing, data, len);
+	size_t used = good ? http_parser_execute(&c->parser, &http_settings, data, good) : 0;
+	bool end = framing_at_end(&c->framing), chunked = c->parser.flags & F_CHUNKED;
+	bool agreed = c->whole ? end || (body && !chunked) : !end || (c->head_done && !body);
+
+	if (c->refuse)
+		return used;
+	if (!agreed || framing_is_wrong(&c->framing) ||
+	    (!c->whole && (used < good || HTTP_PARSER_ERRNO(&c->parser) != HPE_OK)))
 		c->refuse = 400;
+	if (end && !body)
+		framing_begin_body(&c->framing, chunked);
 	return used;
 }
 
-/* --- Headers --- */
-
-bool http_is(const struct http_text *text, const char *word)
+size_t http_request_parse(struct http_conn *c, const char *data, size_t len)
 {
-	return text->len == strlen(word) && strncasecmp(text->data, word, text->len) == 0;
-}
+	size_t used = 0;
 
-const struct http_text *http_header(const struct http_conn *c, const char *name)
-{
-	for (unsigned i = 0; i < c->header_count; i++)
-		if (http_is(&c->headers[i].name, name))
-			return &c->headers[i].value;
-	return NULL;
+	if (data == c->in && http_is_preface(data, len)) {
+		c->refuse = len < strlen(HTTP_PREFACE) ? 0 : 505;
+		return 0;
+	}
+	while (used < len && !c->whole && !c->refuse)
+		used += http_parse_framed(c, data + used, len - used);
+	if (c->whole && c->too_large && !c->refuse)
+		c->refuse = 413;
+	return used;
 }
