@@ -192,7 +192,7 @@ install: virga
 
 # What was fetched or built from fetched sources stays; distclean removes it too.
 clean:
-	rm -rf virga $(filter-out $(DEPS) $B/venv $B/nested,$(wildcard $B/*))
+	rm -rf virga $(filter-out $(DEPS) $B/venv $B/clients $B/nested,$(wildcard $B/*))
 
 distclean:
 	rm -rf virga $B
