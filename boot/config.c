@@ -12,24 +12,21 @@
 
 #include "arch/base/error.h"
 #include "arch/base/keys.h"
+#include "arch/base/unix_path.h"
 #include "arch/layout.h"
 #include "arch/vm.h"
 
-#define CONFIG_PATH_MAX   4095u
-#define CONFIG_SOCKET_MAX 100u /* sun_path holds 108 bytes; a clone's number is appended */
-#define CONFIG_NAME_MAX   64u
+#define CONFIG_PATH_MAX 4095u
+#define CONFIG_NAME_MAX 64u
 
-static const char *config_check_serial(const char *text)
-{
-	static const char file[] = "file:";
-	bool is_file = strncmp(text, file, strlen(file)) == 0 && text[strlen(file)];
+const struct config_short config_shorts[] = {
+	{ "serial", "serial", "to" },
+	{ "vsock", "virtio_vsock", "path" },
+	{ NULL, NULL, NULL },
+};
 
-	return is_file || strcmp(text, "stdio") == 0 || strcmp(text, "none") == 0 ||
-			       strcmp(text, "pty") == 0
-		       ? NULL
-		       : "stdio, none, pty and file:PATH are allowed";
-}
-
+static int config_set_serial(void *object, const char *where, const json_t *value);
+static int config_set_vsock(void *object, const char *where, const json_t *value);
 static int config_set_devices(void *object, const char *where, const json_t *value);
 static json_t *config_print_devices(const void *object);
 
@@ -39,9 +36,9 @@ static const struct key config_keys[] = {
 	KEY_TEXT(struct config, cmdline, "cmdline", 0, LAYOUT_CMDLINE_MAX - 1),
 	KEY_SIZE(struct config, memory, "memory", MEMORY_MIN, MEMORY_MAX),
 	KEY_COUNT(struct config, cpus, "cpus", 1, VM_VCPUS_MAX),
-	KEY_CHECKED(struct config, serial, "serial", CONFIG_PATH_MAX, config_check_serial),
-	KEY_TEXT(struct config, vsock, "vsock", 1, CONFIG_SOCKET_MAX),
-	KEY_TEXT(struct config, control, "control", 1, CONFIG_SOCKET_MAX),
+	KEY_OTHER("serial", config_set_serial),
+	KEY_OTHER("vsock", config_set_vsock),
+	KEY_TEXT(struct config, control, "control", 1, UNIX_PATH_LISTEN_MAX),
 	KEY_TEXT(struct config, name, "name", 1, CONFIG_NAME_MAX),
 	{ .name = "devices",
 	  .type = KEY_OTHER,
@@ -62,121 +59,91 @@ void config_fini(struct config *config)
 	*config = (struct config){ 0 };
 }
 
-int config_set(struct config *config, const char *key, const char *value)
-{
-	const struct key *found = key_find(config_keys, key);
-
-	return found ? key_set(found, config, value)
-		     : failf(ENOENT, "there is no option '%s'", key);
-}
-
 /* --- Devices --- */
 
-/* A device that is being named. */
-struct config_device {
-	struct config *config;
-	const char *word; /* the class's */
-	const struct device_class *class;
-	char *name; /* owned; NULL: not given */
-};
-
-static int config_device_name(void *opaque, const char *key, const char *value)
+static int config_none(struct config *config, const json_t *keys)
 {
-	struct config_device *device = opaque;
+	const char *key = json_object_iter_key(json_object_iter((json_t *)(uintptr_t)keys));
 
-	if (strcmp(key, "name") != 0)
-		return 0;
-	free(device->name);
-	device->name = strdup(value ? value : "");
-	return device->name ? 0 : failf(ENOMEM, "out of memory");
+	config->devices_only = true;
+	return key ? failf(EINVAL, "device none: takes no keys, and not '%.64s'", key) : 0;
 }
 
-static int config_device_option(void *opaque, const char *key, const char *value)
+/* The one that is meant: of that name, of a class that a machine has once at most, or a new one. */
+static int config_find_device(struct config *config, const char *word, const json_t *keys,
+			      struct device_spec **spec)
 {
-	const struct config_device *device = opaque;
-	const struct device_option *option = device->class->options;
+	const struct device_class *class = device_class_find(word);
+	const json_t *name = json_object_get(keys, "name");
 	int ret;
 
-	if (!value)
-		return failf(EINVAL, "device %s: '%s' is not of the form KEY=VALUE", device->word,
-			     key);
-	if (strcmp(key, "name") == 0)
+	if (!class)
+		return -ENODEV;
+	if (name && !json_is_string(name))
+		return failf(EINVAL, "device %s: key 'name' must be a text", word);
+	*spec = device_list_same(&config->devices, class, json_string_value(name));
+	if (*spec)
 		return 0;
-	while (option && option->key && strcmp(option->key, key) != 0)
-		option++;
-	if (!option || !option->key)
-		return failf(EINVAL, "device %s: it has no key '%s'; 'virga devices' lists them",
-			     device->word, key);
-	ret = config_set(device->config, option->config, value);
-	return ret < 0 ? failf(-ret, "device %s: %s", device->word, error_text()) : 0;
+	ret = device_list_add(&config->devices, class, json_string_value(name));
+	if (ret == 0)
+		*spec = &config->devices.list[config->devices.count - 1];
+	return ret;
 }
 
-/* Calls take for each key and value of a device, as its words or its JSON object have them. */
-typedef int (*config_device_taker)(void *opaque, const char *key, const char *value);
-typedef int (*config_device_source)(const void *from, config_device_taker take, void *opaque);
-
-static int config_device_words(const void *from, config_device_taker take, void *opaque)
+static int config_use_device(struct config *config, const char *word, const json_t *keys)
 {
-	return from ? keys_each_word(from, take, opaque) : 0;
-}
-
-static int config_device_json(const void *from, config_device_taker take, void *opaque)
-{
-	const struct config_device *device = opaque;
+	struct device_spec *spec;
 	const char *key;
 	json_t *value;
-	int ret = 0;
-
-	json_object_foreach((json_t *)(uintptr_t)from, key, value)
-	{
-		if (strcmp(key, "type") == 0)
-			continue;
-		ret = json_is_string(value) ? take(opaque, key, json_string_value(value))
-					    : failf(EINVAL, "device %s: key '%s' must be a text",
-						    device->word, key);
-		if (ret < 0)
-			break;
-	}
-	return ret;
-}
-
-static int config_device_refuse(void *opaque, const char *key, const char *value)
-{
-	(void)opaque;
-	(void)value;
-	return failf(EINVAL, "device none: takes no keys, and not '%s'", key);
-}
-
-static int config_device_use(struct config *config, const char *word, config_device_source each,
-			     const void *from)
-{
-	struct config_device device = { .config = config, .word = word };
 	int ret;
 
-	if (strcmp(word, "none") == 0) {
-		config->devices_only = true;
-		return each(from, config_device_refuse, &device);
+	if (strcmp(word, "none") == 0)
+		return config_none(config, keys);
+	ret = config_find_device(config, word, keys, &spec);
+	if (ret < 0)
+		return ret;
+	json_object_foreach((json_t *)(uintptr_t)keys, key, value)
+	{
+		if (strcmp(key, "name") == 0)
+			continue;
+		ret = device_spec_set(spec, key, value);
+		if (ret < 0)
+			return ret;
 	}
-	device.class = device_class_find(word);
-	if (!device.class)
-		return -ENODEV;
-	ret = each(from, config_device_name, &device);
-	if (ret == 0 && (!device.class->single || !device_list_find(&config->devices, word)))
-		ret = device_list_add(&config->devices, device.class, device.name);
-	if (ret == 0)
-		ret = each(from, config_device_option, &device);
-	free(device.name);
-	return ret;
+	return 0;
+}
+
+/* Words, as they were typed, that become the keys of a device in JSON. */
+struct config_words {
+	const char *word;
+	json_t *keys;
+};
+
+static int config_put_word(void *opaque, const char *key, const char *value)
+{
+	const struct config_words *words = opaque;
+
+	if (!value)
+		return failf(EINVAL, "device %s: '%s' is not of the form KEY=VALUE", words->word,
+			     key);
+	if (json_object_set_new(words->keys, key, json_string(value)) < 0)
+		return failf(EINVAL, "device %s: key '%.64s': UTF-8 is all that is allowed",
+			     words->word, key);
+	return 0;
 }
 
 int config_add_device(struct config *config, const char *text)
 {
 	size_t len = strcspn(text, ",");
 	char *word = strndup(text, len);
-	int ret = word ? config_device_use(config, word, config_device_words,
-					   text[len] ? text + len + 1 : NULL)
-		       : failf(ENOMEM, "out of memory");
+	struct config_words words = { .word = word, .keys = json_object() };
+	int ret = word && words.keys ? 0 : failf(ENOMEM, "out of memory");
 
+	if (ret == 0 && text[len])
+		ret = keys_each_word(text + len + 1, config_put_word, &words);
+	if (ret == 0)
+		ret = config_use_device(config, word, words.keys);
+	json_decref(words.keys);
 	free(word);
 	return ret;
 }
@@ -189,19 +156,23 @@ static int config_set_devices(void *object, const char *where, const json_t *val
 	for (size_t i = 0; ret == 0 && i < json_array_size(value); i++) {
 		const json_t *device = json_array_get(value, i);
 		const char *word = json_string_value(json_object_get(device, "type"));
+		json_t *keys;
 
 		if (!word)
 			return failf(EINVAL,
 				     "%s: key 'devices' must be a list of objects with a 'type'",
 				     where);
-		ret = config_device_use(object, word, config_device_json, device);
+		keys = json_copy((json_t *)(uintptr_t)device);
+		json_object_del(keys, "type");
+		ret = config_use_device(object, word, keys);
+		json_decref(keys);
 		if (ret < 0)
 			ret = failf(-ret, "%s: %s", where, error_text());
 	}
 	return ret;
 }
 
-/* What was named; values are under the configuration's own keys. NULL when nothing was. */
+/* What was named. NULL when nothing was. */
 static json_t *config_print_devices(const void *object)
 {
 	const struct config *config = object;
@@ -215,10 +186,94 @@ static json_t *config_print_devices(const void *object)
 	for (unsigned i = 0; i < config->devices.count; i++) {
 		const struct device_spec *spec = &config->devices.list[i];
 
-		json_array_append_new(list, json_pack("{s:s, s:s}", "type", spec->class->name,
-						      "name", spec->name));
+		json_t *device =
+			json_pack("{s:s, s:s}", "type", spec->class->name, "name", spec->name);
+
+		json_object_update(device, spec->settings);
+		json_array_append_new(list, device);
 	}
 	return list;
+}
+
+/* --- Short forms --- */
+
+static const struct config_short *config_short_find(const char *key)
+{
+	const struct config_short *s = config_shorts;
+
+	while (s->key && strcmp(s->key, key) != 0)
+		s++;
+	return s->key ? s : NULL;
+}
+
+const struct device_option *config_short_option(const char *key)
+{
+	const struct config_short *s = config_short_find(key);
+	const struct device_class *class = s ? device_class_find(s->word) : NULL;
+
+	return class ? device_option_find(class, s->option) : NULL;
+}
+
+/* Takes over value. A port that goes nowhere needs no class: older configurations say it always. */
+static int config_set_short(struct config *config, const struct config_short *s, json_t *value)
+{
+	json_t *keys = json_object();
+	int ret = json_object_set_new(keys, s->option, value);
+
+	if (ret < 0)
+		ret = failf(EINVAL, "%s: UTF-8 is all that is allowed", s->key);
+	else if (strcmp(json_is_string(value) ? json_string_value(value) : "", "none") != 0 ||
+		 device_class_find(s->word))
+		ret = config_use_device(config, s->word, keys);
+	json_decref(keys);
+	return ret;
+}
+
+static int config_set_short_json(struct config *config, const char *where, const char *key,
+				 const json_t *value)
+{
+	int ret = config_set_short(config, config_short_find(key),
+				   json_incref((json_t *)(uintptr_t)value));
+
+	return ret < 0 ? failf(-ret, "%s: %s", where, error_text()) : 0;
+}
+
+static int config_set_serial(void *object, const char *where, const json_t *value)
+{
+	return config_set_short_json(object, where, "serial", value);
+}
+
+static int config_set_vsock(void *object, const char *where, const json_t *value)
+{
+	return config_set_short_json(object, where, "vsock", value);
+}
+
+int config_set(struct config *config, const char *key, const char *value)
+{
+	const struct config_short *s = config_short_find(key);
+	const struct key *found = key_find(config_keys, key);
+
+	if (s)
+		return config_set_short(config, s, json_string(value));
+	return found ? key_set(found, config, NULL, value)
+		     : failf(ENOENT, "there is no option '%s'", key);
+}
+
+const char *config_short(const struct config *config, const char *key)
+{
+	const struct config_short *s = config_short_find(key);
+	const struct device_spec *spec = device_list_find(&config->devices, s->word);
+
+	return spec ? device_spec_text(spec, s->option) : NULL;
+}
+
+void config_forget(struct config *config, const char *key)
+{
+	const struct config_short *s = config_short_find(key);
+	const struct device_spec *spec = device_list_find(&config->devices, s->word);
+
+	if (spec)
+		json_object_del(spec->settings, s->option);
 }
 
 /* --- Whole configurations --- */

@@ -20,30 +20,47 @@ struct config {
 	char *cmdline;
 	uint64_t memory; /* bytes, page multiple */
 	uint32_t cpus;
-	char *serial; /* "stdio", "none", "pty", "file:PATH" */
-	char *vsock;
 	char *control;
 	char *name;
 	bool devices_only; /* no usual devices: only the list */
 	struct device_list devices;
 };
 
-/* Defaults: 128M, 1 CPU, serial NULL (the command decides), everything else not given. */
+/* Defaults: 128M, 1 CPU, everything else not given. */
 void config_init(struct config *config);
 void config_fini(struct config *config);
 
 /*
  * Sets one key ("memory", "kernel" ...) from its option text; checks form and range.
- * -EINVAL with a sentence that names the key, the value and what is allowed. -ENOENT: no such key.
+ * "serial" and "vsock" are short forms: config_shorts. -EINVAL with a sentence that names the key,
+ * the value and what is allowed. -ENOENT: no such key.
  */
 int config_set(struct config *config, const char *key, const char *value);
 
 /*
  * Names a device: WORD[,KEY=VALUE...], `,,` is a comma in a value; KEY name says how this one is
- * called. Another device, or options for the one of its class that a machine has anyway. "none": no
- * device that is not named. -EINVAL or -ENODEV with a sentence.
+ * called. Another device, or options for the one of that name, or of its class when a machine has one
+ * at most. "none": no device that is not named. -EINVAL or -ENODEV with a sentence.
  */
 int config_add_device(struct config *config, const char *text);
+
+/* A key that stands for one of a device's: `serial` is `to` of device serial. */
+struct config_short {
+	const char *key; /* NULL: the end */
+	const char *word;
+	const char *option;
+};
+
+extern const struct config_short config_shorts[];
+
+/* The device's option that a key is short for; NULL: for none, or the class is not built in. */
+const struct device_option *config_short_option(const char *key);
+
+/* The text that a short key has in the list of devices, until it is set again; NULL: none. */
+const char *config_short(const struct config *config, const char *key);
+
+/* It is not said any more. */
+void config_forget(struct config *config, const char *key);
 
 /*
  * Sets what the JSON object in a file has; an unknown key, a wrong type or a key twice is an error. 0 or

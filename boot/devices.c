@@ -25,32 +25,6 @@ static int boot_devices_for_linux(const struct config *config, struct device_lis
 	return is_linux ? device_list_add_all(list, DEVICE_FOR_LINUX) : 0;
 }
 
-/* One that is named is added, or is the one of its class that a machine has anyway. */
-static int boot_devices_named(const struct config *config, struct device_list *list)
-{
-	int ret = 0;
-
-	for (unsigned i = 0; ret == 0 && i < config->devices.count; i++) {
-		const struct device_spec *spec = &config->devices.list[i];
-
-		if (!spec->class->single || !device_list_find(list, spec->class->name))
-			ret = device_list_add(list, spec->class, spec->name);
-	}
-	return ret;
-}
-
-/* What the options for a device need it for. */
-static int boot_devices_options(const struct config *config, const struct device_list *list)
-{
-	int ret = 0;
-
-	if (config->serial && strcmp(config->serial, "none") != 0)
-		ret = boot_devices_need(list, "serial", "option --serial", "is the port");
-	if (ret == 0 && config->vsock)
-		ret = boot_devices_need(list, "virtio_vsock", "option --vsock", "has the ports");
-	return ret;
-}
-
 static int boot_devices_builtin(const struct device_list *list)
 {
 	static const char who[] = "the embedded guest, which is booted without --kernel,";
@@ -66,32 +40,33 @@ int boot_devices(const struct config *config, struct device_list *list)
 	*list = (struct device_list){ 0 };
 	ret = config->devices_only ? 0 : device_list_add_all(list, DEVICE_USUAL);
 	if (ret == 0)
-		ret = boot_devices_named(config, list);
+		ret = device_list_merge(list, &config->devices);
 	if (ret == 0 && config->kernel && !config->devices_only)
 		ret = boot_devices_for_linux(config, list);
 	if (ret == 0 && !config->kernel)
 		ret = boot_devices_builtin(list);
-	if (ret == 0)
-		ret = boot_devices_options(config, list);
 	if (ret < 0)
 		device_list_fini(list);
 	return ret;
 }
 
-int boot_devices_match(const struct config *config, const struct device_list *list)
+int boot_devices_match(const struct config *config, struct device_list *list)
 {
+	int ret = 0;
+
 	if (config->devices_only)
 		return failf(EINVAL, "device none: a snapshot's machine has the devices it had");
-	for (unsigned i = 0; i < config->devices.count; i++) {
-		const char *word = config->devices.list[i].class->name;
+	for (unsigned i = 0; ret == 0 && i < config->devices.count; i++) {
+		const struct device_spec *spec = &config->devices.list[i];
+		struct device_spec *same = device_list_same(list, spec->class, spec->name);
 
-		if (!device_list_find(list, word))
-			return failf(EINVAL,
-				     "device %s: a snapshot's machine has the devices it had, and "
-				     "this one is not among them",
-				     word);
+		ret = same ? device_spec_merge(same, spec)
+			   : failf(EINVAL,
+				   "device %s: a snapshot's machine has the devices it had, and "
+				   "this one is not among them",
+				   spec->name);
 	}
-	return boot_devices_options(config, list);
+	return ret;
 }
 
 int boot_devices_channel(const char *who)

@@ -16,10 +16,10 @@
 int boot_devices(const struct config *config, struct device_list *list);
 
 /*
- * Whether the devices of a machine that goes on from a snapshot are all that the configuration says
- * something of. 0 or -EINVAL, -ENODEV with a sentence.
+ * Says of the devices of a machine that goes on from a snapshot what the configuration says of them.
+ * 0, -EINVAL with a sentence when it speaks of one that the machine has not; -ENOMEM.
  */
-int boot_devices_match(const struct config *config, const struct device_list *list);
+int boot_devices_match(const struct config *config, struct device_list *list);
 
 /* Whether this build has what the function channel runs over; who is for the sentence. */
 int boot_devices_channel(const char *who);

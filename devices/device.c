@@ -8,6 +8,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,26 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+
+/* Zeroed. A mapping, because calloc() may touch every page of a large state to see that it is 0. */
+static void *device_state_new(size_t size)
+{
+	void *state = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return state == MAP_FAILED ? NULL : state;
+}
+
+static void device_state_free(const struct device_class *class, void *state)
+{
+	if (!state)
+		return;
+	for (const struct device_option *o = class->options; o && o->key.name; o++) {
+		const struct key one[] = { o->key, KEY_END };
+
+		keys_fini(one, state);
+	}
+	munmap(state, class->size);
+}
 
 /* --- Classes and lists --- */
 
@@ -116,6 +137,97 @@ struct device_spec *device_list_find(const struct device_list *list, const char 
 	return NULL;
 }
 
+struct device_spec *device_list_same(const struct device_list *list,
+				     const struct device_class *class, const char *name)
+{
+	for (unsigned i = 0; i < list->count; i++) {
+		struct device_spec *spec = &list->list[i];
+
+		if (spec->class == class &&
+		    (class->single || (name && strcmp(spec->name, name) == 0)))
+			return spec;
+	}
+	return NULL;
+}
+
+const struct device_option *device_option_find(const struct device_class *class, const char *key)
+{
+	const struct device_option *option = class->options;
+
+	while (option && option->key.name && strcmp(option->key.name, key) != 0)
+		option++;
+	return option && option->key.name ? option : NULL;
+}
+
+static int device_option_set(const struct device_option *option, const struct device_class *class,
+			     void *state, const json_t *value)
+{
+	char where[64];
+
+	snprintf(where, sizeof(where), "device %s", class->name);
+	return json_is_string(value) ? key_set(&option->key, state, where, json_string_value(value))
+				     : key_set_json(&option->key, state, where, value);
+}
+
+/* An object to put settings into. */
+static json_t *device_spec_settings(struct device_spec *spec)
+{
+	if (!spec->settings)
+		spec->settings = json_object();
+	return spec->settings;
+}
+
+int device_spec_set(struct device_spec *spec, const char *key, const json_t *value)
+{
+	const struct device_class *class = spec->class;
+	const struct device_option *option = device_option_find(class, key);
+	void *state;
+	int ret;
+
+	if (!option)
+		return failf(EINVAL, "device %s: it has no key '%.64s'; 'virga devices' lists them",
+			     class->name, key);
+	state = device_state_new(class->size);
+	ret = state ? device_option_set(option, class, state, value)
+		    : failf(ENOMEM, "out of memory");
+	device_state_free(class, state);
+	if (ret == 0 &&
+	    json_object_set(device_spec_settings(spec), key, (json_t *)(uintptr_t)value) < 0)
+		ret = failf(ENOMEM, "out of memory");
+	return ret;
+}
+
+const char *device_spec_text(const struct device_spec *spec, const char *key)
+{
+	return json_string_value(json_object_get(spec->settings, key));
+}
+
+int device_spec_merge(struct device_spec *spec, const struct device_spec *from)
+{
+	if (from->settings && json_object_update(device_spec_settings(spec), from->settings) < 0)
+		return failf(ENOMEM, "out of memory");
+	return 0;
+}
+
+static int device_list_merge_one(struct device_list *list, const struct device_spec *from)
+{
+	struct device_spec *same = device_list_same(list, from->class, from->name);
+	int ret = same ? 0 : device_list_add(list, from->class, from->name);
+
+	if (ret < 0)
+		return ret;
+	return device_spec_merge(same ? same : &list->list[list->count - 1], from);
+}
+
+int device_list_merge(struct device_list *list, const struct device_list *from)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; ret == 0 && i < from->count; i++)
+		ret = device_list_merge_one(list, &from->list[i]);
+	return ret;
+}
+
 int device_list_add_all(struct device_list *list, enum device_habit habit)
 {
 	int ret = 0;
@@ -131,25 +243,33 @@ int device_list_add_all(struct device_list *list, enum device_habit habit)
 
 void device_list_fini(struct device_list *list)
 {
+	for (unsigned i = 0; i < list->count; i++)
+		json_decref(list->list[i].settings);
 	free(list->list);
 	*list = (struct device_list){ 0 };
 }
 
 /* --- Life --- */
 
-/* Zeroed. A mapping, because calloc() may touch every page of a large state to see that it is 0. */
-static void *device_state_new(size_t size)
+static int device_set_options(const struct device *dev, const struct device_spec *spec)
 {
-	void *state = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const struct device_class *class = spec->class;
+	int ret = 0;
 
-	return state == MAP_FAILED ? NULL : state;
-}
+	for (const struct device_option *o = class->options; ret == 0 && o && o->key.name; o++) {
+		const json_t *value = json_object_get(spec->settings, o->key.name);
 
-static void device_state_free(struct device *dev)
-{
-	if (dev->state)
-		munmap(dev->state, dev->class->size);
-	dev->state = NULL;
+		if (value)
+			ret = device_option_set(o, class, dev->state, value);
+		else if (o->initial)
+			ret = key_set(&o->key, dev->state, NULL, o->initial);
+		else if (o->required)
+			ret = failf(EINVAL,
+				    "device %s: key '%s' is missing; name it as in --device "
+				    "%s,%s=%s",
+				    dev->name, o->key.name, class->name, o->key.name, o->value);
+	}
+	return ret;
 }
 
 static int device_create(struct device *dev, const struct device_spec *spec, struct vm *vm,
@@ -172,9 +292,11 @@ static int device_create(struct device *dev, const struct device_spec *spec, str
 		if (!dev->state)
 			return failf(ENOMEM, "device %s: out of memory", class->name);
 	}
-	ret = class->create(dev, host);
+	ret = device_set_options(dev, spec);
+	if (ret == 0)
+		ret = class->create(dev, host);
 	if (ret)
-		device_state_free(dev);
+		device_state_free(class, dev->state);
 	return ret;
 }
 
@@ -203,7 +325,7 @@ void devices_destroy(struct devices *devices)
 
 		if (dev->class->destroy)
 			dev->class->destroy(dev);
-		device_state_free(dev);
+		device_state_free(dev->class, dev->state);
 	}
 	free(devices->list);
 	devices->list = NULL;

@@ -16,6 +16,7 @@
 #include "arch/base/aml.h"
 #include "arch/base/blob.h"
 #include "arch/base/field.h"
+#include "arch/base/keys.h"
 #include "arch/vm.h"
 
 /* What a device can ask its supervisor for. */
@@ -24,10 +25,9 @@ enum device_question {
 	DEVICE_QUESTIONS,
 };
 
-/* Host things a device is made from: already opened, or named; plain data, never saved. */
+/* What all devices of a machine are given of the host; never saved. */
 struct device_host {
-	const char *serial; /* "stdio", "none", "pty", "file:PATH" */
-	const char *vsock;  /* unix socket path for connections from the host; NULL for none */
+	bool stdio; /* the machine's serial port has standard input and output, unless it is told */
 	/*
 	 * Asks the supervisor; the answer is devices_answered() with the same id. 0 or -errno. NULL:
 	 * nobody to ask.
@@ -43,7 +43,7 @@ struct device_host {
 struct device {
 	const struct device_class *class;
 	struct vm *vm;
-	void *state; /* class->size bytes, zeroed before create; holds the saved struct at 0 */
+	void *state; /* class->size bytes, zero before create but for its options; saved struct at 0 */
 	char name[DEVICE_NAME_MAX]; /* of its own in the machine */
 	uint32_t instance;          /* of its class, from 0 in the order of the machine's list */
 	uint32_t number;            /* in the machine, from 0 */
@@ -58,19 +58,19 @@ enum device_habit {
 	DEVICE_FOR_LINUX, /* when its kernel is a Linux */
 };
 
-/* One KEY=VALUE of --device. */
+/* One KEY=VALUE of --device, and of a device in JSON. */
 struct device_option {
-	const char *key; /* NULL: the end of a table */
-	const char
-		*config; /* the configuration's key for it, which checks it: also an option alone */
+	struct key key;    /* of the device's state, where create() finds it; no name: the end */
 	const char *value; /* what stands for the value in a usage line */
 	const char *help;
+	const char *initial; /* when it is not said, as it would be typed; NULL: 0 or not given */
+	bool required;       /* there is no such device without it */
 };
 
 struct device_class {
 	const char *name;
 	const char *description;             /* one line for `virga devices` */
-	const struct device_option *options; /* NULL: none */
+	const struct device_option *options; /* of its state; NULL: none */
 	enum device_habit habit;
 	bool single;      /* a machine has one at most */
 	uint32_t version; /* of the saved fields and of what save() appends */
@@ -108,12 +108,17 @@ extern const char *const device_words[];
 /* The class of a word of DEVICES, or NULL with a sentence: no such device, or not built in. */
 const struct device_class *device_class_find(const char *word);
 
+/* Its option of that name, or NULL. */
+const struct device_option *device_option_find(const struct device_class *class, const char *key);
+
 /* --- Which devices a machine has --- */
 
 struct device_spec {
 	const struct device_class *class;
 	char name[DEVICE_NAME_MAX];
 	uint32_t instance;
+	struct json_t
+		*settings; /* owned: an object of what was said of its options; NULL: nothing */
 };
 
 struct device_list {
@@ -128,11 +133,33 @@ struct device_list {
 int device_list_add(struct device_list *list, const struct device_class *class, const char *name);
 void device_list_fini(struct device_list *list);
 
+/*
+ * Sets one of its options, from a value of its type or the text that it would be typed as. -EINVAL with a sentence: it has no such key, or the
+ * value is not allowed; -ENOMEM.
+ */
+int device_spec_set(struct device_spec *spec, const char *key, const struct json_t *value);
+
+/* The text that was said of one of its options, until that is set again; NULL: none. */
+const char *device_spec_text(const struct device_spec *spec, const char *key);
+
+/* Says of a device what was said of another of its class. 0 or -ENOMEM with a sentence. */
+int device_spec_merge(struct device_spec *spec, const struct device_spec *from);
+
+/*
+ * Appends what from has; of a device that the list has already only the settings are taken over.
+ * -EINVAL with a sentence when a name is taken by one of another class; -ENOMEM.
+ */
+int device_list_merge(struct device_list *list, const struct device_list *from);
+
 /* Appends the classes with that habit of which there is none yet, in table order. */
 int device_list_add_all(struct device_list *list, enum device_habit habit);
 
 /* The first of that class's word, or NULL. */
 struct device_spec *device_list_find(const struct device_list *list, const char *word);
+
+/* The one of that name, or of a class of which there can be one only; NULL: a name not given. */
+struct device_spec *device_list_same(const struct device_list *list,
+				     const struct device_class *class, const char *name);
 
 /* --- Those that it has --- */
 
@@ -141,7 +168,10 @@ struct devices {
 	struct device *list; /* owned */
 };
 
-/* Makes what the list says, in its order. On failure what was made is destroyed. */
+/*
+ * Makes what the list says, in its order, each with its options in its state. On failure, which may
+ * be a required option that was not said, what was made is destroyed.
+ */
 int devices_create(struct devices *devices, struct vm *vm, const struct device_list *list,
 		   const struct device_host *host);
 void devices_destroy(struct devices *devices);

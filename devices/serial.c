@@ -91,10 +91,13 @@ static const struct field serial_fields[] = {
 	FIELD_END,
 };
 
+#define SERIAL_TO_MAX 4095u /* bytes of option `to` */
+
 struct serial {
 	struct serial_saved s; /* first: device.h */
 	struct vm *vm;
 	struct stream stream;
+	char *to;     /* option; NULL: where the host has it */
 	bool running; /* between start and stop: input may change the state */
 	bool looped;  /* the receiver holds bytes that came by the loopback */
 	bool polled;  /* the guest has looked for a byte in vain, and sent none since */
@@ -373,8 +376,11 @@ static int serial_create(struct device *dev, const struct device_host *host)
 			"serial");
 	if (ret)
 		return ret;
-	return stream_open(&serial->stream, dev->vm, "serial", host->serial, serial_arrived,
-			   serial);
+	return stream_open(&serial->stream, dev->vm, "serial",
+			   serial->to    ? serial->to
+			   : host->stdio ? "stdio"
+					 : "none",
+			   serial_arrived, serial);
 }
 
 static void serial_destroy(struct device *dev)
@@ -416,9 +422,22 @@ static int serial_restore(struct device *dev, struct blob *in)
 	return 0;
 }
 
+static const char *serial_check_to(const char *text)
+{
+	static const char file[] = "file:";
+	bool is_file = strncmp(text, file, strlen(file)) == 0 && text[strlen(file)];
+
+	return is_file || strcmp(text, "stdio") == 0 || strcmp(text, "none") == 0 ||
+			       strcmp(text, "pty") == 0
+		       ? NULL
+		       : "stdio, none, pty and file:PATH are allowed";
+}
+
 static const struct device_option serial_options[] = {
-	{ "to", "serial", "WHERE", "stdio, none, pty or file:PATH (run: stdio; else none)" },
-	{ .key = NULL },
+	{ .key = KEY_CHECKED(struct serial, to, "to", SERIAL_TO_MAX, serial_check_to),
+	  .value = "WHERE",
+	  .help = "stdio, none, pty or file:PATH (run: stdio; else none)" },
+	{ .key = KEY_END },
 };
 
 const struct device_class serial_class = {

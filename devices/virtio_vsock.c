@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "arch/base/unix_path.h"
 #include "devices/channel/channel.h"
 #include "devices/device.h"
 #include "devices/virtio/device.h"
@@ -39,6 +40,7 @@ struct virtio_vsock {
 	struct vsock_owner owner;
 	struct channel *channel;
 	const struct device *dev;
+	char *path;          /* option */
 	uint64_t questions;  /* asked of the supervisor so far */
 	unsigned unanswered; /* of them; also those that no connection waits for any more */
 	unsigned budget;     /* chains to take until others have their turn */
@@ -273,7 +275,7 @@ static int virtio_vsock_create(struct device *dev, const struct device_host *hos
 	ret = virtio_device_create(dev, &virtio_vsock_virtio_class, 0, vv->queues,
 				   VSOCK_QUEUE_COUNT);
 	if (ret == 0)
-		ret = vsock_unix_create(&vv->host, &vv->vsock, dev->vm, host->vsock);
+		ret = vsock_unix_create(&vv->host, &vv->vsock, dev->vm, vv->path);
 	if (ret)
 		virtio_vsock_destroy(dev);
 	return ret;
@@ -396,8 +398,10 @@ static const struct field virtio_vsock_fields[] = {
 /* clang-format on */
 
 static const struct device_option virtio_vsock_options[] = {
-	{ "path", "vsock", "PATH", "unix socket that reaches the guest's vsock ports (none)" },
-	{ .key = NULL },
+	{ .key = KEY_TEXT(struct virtio_vsock, path, "path", 1, UNIX_PATH_LISTEN_MAX),
+	  .value = "PATH",
+	  .help = "unix socket that reaches the guest's vsock ports (none)" },
+	{ .key = KEY_END },
 };
 
 const struct device_class virtio_vsock_class = {

@@ -253,9 +253,9 @@ const struct key *key_find(const struct key *keys, const char *name)
 	return keys->name ? keys : NULL;
 }
 
-int key_set(const struct key *key, void *object, const char *text)
+int key_set(const struct key *key, void *object, const char *where, const char *text)
 {
-	const struct key_source from = { .key = key, .text = text };
+	const struct key_source from = { .key = key, .text = text, .where = where };
 
 	return key_set_from(&from, object);
 }
@@ -311,7 +311,7 @@ static int key_set_list(const struct key *key, void *object, const char *where, 
 	return ret;
 }
 
-static int key_set_json(const struct key *key, void *object, const char *where, const json_t *value)
+int key_set_json(const struct key *key, void *object, const char *where, const json_t *value)
 {
 	struct key_source from = { .key = key, .where = where };
 	char number[40];

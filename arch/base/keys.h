@@ -78,8 +78,13 @@ struct key {
 /* The key of that name, NULL when there is none. */
 const struct key *key_find(const struct key *keys, const char *name);
 
-/* Sets one from text. 0 or -errno with a sentence: "NAME 'TEXT': what is allowed". */
-int key_set(const struct key *key, void *object, const char *text);
+/*
+ * Sets one from text, or from a JSON value of its type. where: as below; of a text NULL, when a person
+ * has typed just that. 0 or -errno with a sentence: "NAME 'TEXT': what is allowed".
+ */
+int key_set(const struct key *key, void *object, const char *where, const char *text);
+int key_set_json(const struct key *key, void *object, const char *where,
+		 const struct json_t *value);
 
 /*
  * Sets what a JSON object has. where: "FILE" or "FILE: part", for messages. An unknown key is refused

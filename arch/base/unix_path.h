@@ -9,6 +9,8 @@
 
 #include <stdbool.h>
 
+#define UNIX_PATH_LISTEN_MAX 100u /* sun_path holds 108 bytes; a clone's number is appended */
+
 /*
  * A connected, close-on-exec socket, without waiting: -EAGAIN when the listener's queue is full.
  * -ENAMETOOLONG, -ENOENT, -ECONNREFUSED ...; no sentence.
@@ -16,7 +18,7 @@
 int unix_path_connect(const char *path, bool nonblock);
 
 /*
- * A non-blocking listening socket of mode 0600, at a path of at most 100 bytes; the file is there
+ * A non-blocking listening socket of mode 0600, at a path of UNIX_PATH_LISTEN_MAX bytes; the file is there
  * only once it can be connected to. -errno with a sentence: -EADDRINUSE for a live socket, -EEXIST
  * for another kind of file.
  */

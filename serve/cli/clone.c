@@ -111,7 +111,7 @@ static int clone_main(const struct options *options, const struct machine_option
 	machine.clone_number = number;
 	machine.one_of_many = options->clones > 1;
 	if (run_override(&config, &options->config) < 0 ||
-	    clone_name(&config, "vsock", options->config.vsock, number) < 0 ||
+	    clone_name(&config, "vsock", config_short(&options->config, "vsock"), number) < 0 ||
 	    clone_name(&config, "control", options->config.control, number) < 0)
 		goto say;
 	if (options->request) {

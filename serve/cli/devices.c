@@ -7,6 +7,18 @@
 #include "devices/device.h"
 #include "serve/cli/command.h"
 
+static void devices_print_options(const struct device_class *class)
+{
+	for (const struct device_option *o = class->options; o && o->key.name; o++) {
+		const struct config_short *s = config_shorts;
+
+		while (s->key && config_short_option(s->key) != o)
+			s++;
+		printf("%-14s   %s=%s: %s%s%s%s\n", "", o->key.name, o->value, o->help,
+		       o->required ? "; required" : "", s->key ? "; --" : "", s->key ? s->key : "");
+	}
+}
+
 int devices_command(const struct options *options)
 {
 	for (unsigned i = 0; device_classes[i]; i++) {
@@ -17,10 +29,8 @@ int devices_command(const struct options *options)
 			       class->name, class->version, class->description);
 		else
 			printf("%-14s %s\n", class->name, class->description);
-		for (const struct device_option *o = class->options; o && o->key && !options->json;
-		     o++)
-			printf("%-14s   %s=%s: %s; --%s\n", "", o->key, o->value, o->help,
-			       o->config);
+		if (!options->json)
+			devices_print_options(class);
 	}
 	return 0;
 }

@@ -34,7 +34,7 @@ struct option_spec {
 	char letter;     /* short form, 0 for none */
 	const char *arg; /* placeholder, NULL for a switch */
 	unsigned commands;
-	const char *help;
+	const char *help; /* NULL: that of the device's option that it is short for */
 };
 
 /* clang-format off */
@@ -52,9 +52,9 @@ static const struct option_spec option_specs[] = {
 	OPTION_MACHINE("memory", 'm', "SIZE", BOOT_COMMANDS, "guest memory, with K, M or G (128M)"),
 	OPTION_MACHINE("cpus", 0, "N", BOOT_COMMANDS, "vCPUs (1)"),
 	OPTION_MACHINE("serial", 0, "WHERE", START_COMMANDS | COMMAND_TEMPLATE_BUILD,
-	  "stdio, none, pty or file:PATH (run: stdio; else none)"),
+	  NULL),
 	OPTION_MACHINE("vsock", 0, "PATH", COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE,
-	  "unix socket that reaches the guest's vsock ports"),
+	  NULL),
 	OPTION_MACHINE("control", 0, "PATH", COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE,
 	  "unix socket for QMP"),
 	OPTION_MACHINE("name", 0, "TEXT", BOOT_COMMANDS | COMMAND_RESTORE | COMMAND_CLONE,
@@ -116,7 +116,7 @@ static int option_apply(struct options *o, const struct option_spec *spec, const
 
 	if (spec->set)
 		return spec->set(&o->config, spec->key.name, value);
-	ret = key_set(&spec->key, o, spec->arg ? value : "true");
+	ret = key_set(&spec->key, o, NULL, spec->arg ? value : "true");
 	return ret < 0 ? failf(-ret, "option --%s", error_text()) : 0;
 }
 
@@ -268,6 +268,13 @@ void options_fini(struct options *options)
 	}
 }
 
+static const char *option_help(const struct option_spec *spec)
+{
+	const struct device_option *option = config_short_option(spec->key.name);
+
+	return spec->help ? spec->help : option ? option->help : "not in this build";
+}
+
 void options_help(const struct command *command, FILE *out)
 {
 	fprintf(out, "usage: virga %s [OPTION...]%s%s\n%s\n\n", command->name,
@@ -284,6 +291,6 @@ void options_help(const struct command *command, FILE *out)
 			 spec->key.name, spec->arg ? " " : "", spec->arg ? spec->arg : "");
 		wide = strlen(left) > 26;
 		fprintf(out, "  %-26s%s%*s%s\n", left, wide ? "\n" : "", wide ? 29 : 1, "",
-			spec->help);
+			option_help(spec));
 	}
 }

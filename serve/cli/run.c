@@ -27,16 +27,16 @@ int command_failed(const char *name, int status)
 /* Whether the serial port is on our standard input: by command line or default, not by snapshot. */
 static bool serial_on_stdio(const struct machine_options *machine)
 {
-	const char *serial = machine->config->serial;
+	const char *to = config_short(machine->config, "serial");
 
-	return serial ? strcmp(serial, "stdio") == 0 : !machine->snapshot;
+	return to ? strcmp(to, "stdio") == 0 : machine->stdio;
 }
 
 static bool supervisor_needed(const struct machine_options *machine)
 {
 	const struct config *config = machine->config;
 
-	return config->control || config->vsock ||
+	return config->control || config_short(config, "vsock") ||
 	       (serial_on_stdio(machine) && isatty(STDIN_FILENO));
 }
 
@@ -55,13 +55,9 @@ int run_override(struct config *config, const struct config *now)
 
 	if (now->control)
 		ret = config_set(config, "control", now->control);
-	if (ret == 0 && now->vsock)
-		ret = config_set(config, "vsock", now->vsock);
-	if (ret == 0 && now->serial)
-		ret = config_set(config, "serial", now->serial);
 	if (ret == 0 && now->name)
 		ret = config_set(config, "name", now->name);
-	return ret;
+	return ret < 0 ? ret : device_list_merge(&config->devices, &now->devices);
 }
 
 /*
@@ -78,8 +74,8 @@ static int supervised_config(const struct machine_options *machine, struct confi
 	if (ret < 0)
 		return ret;
 	free(config->control);
-	free(config->vsock);
-	config->control = config->vsock = NULL;
+	config->control = NULL;
+	config_forget(config, "vsock");
 	return run_override(config, machine->config);
 }
 
@@ -135,7 +131,7 @@ static int run_match_devices(const struct options *options, const struct snapsho
 	struct device_list list;
 	int ret;
 
-	if (!config->devices_only && !config->devices.count && !config->serial && !config->vsock)
+	if (!config->devices_only && !config->devices.count)
 		return 0;
 	ret = snapshot_devices(snapshot, &list);
 	if (ret == 0)
@@ -170,6 +166,7 @@ int run_command(const struct options *options)
 	struct machine_options machine = run_base(options);
 	char *text;
 
+	machine.stdio = true;
 	if (!options->print_config)
 		return run_supervised(&machine);
 	text = config_print(&options->config);

@@ -180,12 +180,13 @@ static void vm_process_answer(struct vm_process *p, uint64_t id, int fd)
 /* The guest connects to a port of the host: that is the unix socket VSOCK_PORT. */
 static int vm_process_connect(const struct vm_process *p, uint32_t port)
 {
+	const char *vsock = config_short(p->config, "vsock");
 	char path[VM_PROCESS_PATH_MAX];
 	int len;
 
-	if (!p->config->vsock)
+	if (!vsock)
 		return -ECONNREFUSED;
-	len = snprintf(path, sizeof(path), "%s_%u", p->config->vsock, port);
+	len = snprintf(path, sizeof(path), "%s_%u", vsock, port);
 	return len < (int)sizeof(path) ? unix_path_connect(path, true) : -ENAMETOOLONG;
 }
 
@@ -386,5 +387,5 @@ void vm_process_fini(struct vm_process *p)
 		close(p->timer_fd);
 	if (p->fd >= 0)
 		close(p->fd);
-	unix_path_remove_dead(p->config->vsock);
+	unix_path_remove_dead(config_short(p->config, "vsock"));
 }

@@ -19,6 +19,8 @@ static int machine_create_devices(struct machine *m, const struct machine_plan *
 				 : boot_devices(plan->config, &list);
 
 	host.channel = m->channel;
+	if (ret == 0 && plan->snapshot && plan->config)
+		ret = boot_devices_match(plan->config, &list);
 	if (ret == 0)
 		ret = devices_create(&m->devices, &m->vm, &list, &host);
 	device_list_fini(&list);

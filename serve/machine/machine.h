@@ -37,7 +37,7 @@ enum machine_step { MACHINE_KVM, MACHINE_DEVICES };
 
 /* What a machine is to be made of. Borrowed for the call, but for what host names. */
 struct machine_plan {
-	const struct config *config; /* of a cold boot; NULL: from: */
+	const struct config *config; /* of a cold boot; of devices; may be NULL with: */
 	struct snapshot *snapshot;
 	struct device_host host; /* its channel is filled in */
 	const struct channel_events *events;

@@ -232,10 +232,7 @@ static int process_make(struct process *p)
 		.config = config,
 		.snapshot = options->snapshot,
 		.host = {
-			.serial = options->serial ? options->serial
-				  : config->serial ? config->serial
-				  : options->snapshot ? "none" : "stdio",
-			.vsock = config->vsock,
+			.stdio = options->stdio,
 			.ask = options->supervisor_fd >= 0 ? link_ask : NULL,
 			.ask_opaque = &p->link,
 		},

@@ -29,9 +29,9 @@ struct machine_request {
 };
 
 struct machine_options {
-	const struct config *config; /* of a cold boot; names, serial, vsock in any case */
-	const char *serial;          /* where the port goes in place of that; NULL: there */
+	const struct config *config; /* of a cold boot; names and devices in any case */
 	struct snapshot *snapshot;   /* NULL: cold boot */
+	bool stdio;                  /* standard input and output are for the serial port */
 	bool clone;                  /* of the snapshot: new identity */
 	uint32_t clone_number;
 	int supervisor_fd;                     /* -1: none; owned */

@@ -201,7 +201,6 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 	struct shell_plan own = { .snapshot = snapshot, .bare = options->kind == SHELL_BARE };
 	const struct machine_plan plan = {
 		.snapshot = snapshot,
-		.host = { .serial = "none" },
 		.events = &events,
 		.memory = shell_memory,
 		.opaque = &own,

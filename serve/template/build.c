@@ -27,7 +27,6 @@
 struct template_build {
 	const struct template_order *order;
 	struct config config; /* that of the order, its strings borrowed */
-	char serial[8];       /* the default of it */
 	char *config_text;    /* owned; what the snapshot stores */
 	struct snapshot_dir dir;
 	struct template_guest guest;
@@ -146,10 +145,15 @@ static int template_learn(struct template_build *b)
 /* What the machine is made of, as its snapshot will say it. */
 static int template_config(struct template_build *b)
 {
+	int ret;
+
 	b->config = *b->order->config;
-	b->config.control = b->config.vsock = NULL;
-	if (!b->config.serial)
-		b->config.serial = b->serial;
+	b->config.control = NULL;
+	b->config.devices = (struct device_list){ 0 };
+	ret = device_list_merge(&b->config.devices, &b->order->config->devices);
+	if (ret < 0)
+		return ret;
+	config_forget(&b->config, "vsock");
 	b->config_text = config_print(&b->config);
 	if (!b->config_text)
 		return failf(ENOMEM, "out of memory");
@@ -217,7 +221,6 @@ int template_build(const struct template_order *order, bool *began)
 {
 	struct template_build b = {
 		.order = order,
-		.serial = "none",
 	};
 	int ret;
 
@@ -234,6 +237,7 @@ int template_build(const struct template_order *order, bool *began)
 		else
 			snapshot_dir_abort(&b.dir);
 	}
+	device_list_fini(&b.config.devices);
 	free(b.config_text);
 	return ret;
 }

@@ -130,9 +130,7 @@ int builtin_make(struct sealed *sealed, uint64_t memory)
 	config_init(&b.config);
 	if (memory)
 		b.config.memory = memory;
-	ret = config_set(&b.config, "serial", "none");
-	if (ret == 0)
-		ret = b.state_fd = builtin_memfd("state");
+	ret = b.state_fd = builtin_memfd("state");
 	if (ret >= 0)
 		ret = b.memory_fd = builtin_memfd("template-memory");
 	if (ret >= 0)

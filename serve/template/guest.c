@@ -42,7 +42,7 @@ static int template_guest_main(void *opaque, int fd)
 	const struct template_guest_order *order = opaque;
 	const struct machine_options machine = {
 		.config = order->config,
-		.serial = order->console_fd >= 0 ? "stdio" : NULL,
+		.stdio = order->console_fd >= 0,
 		.supervisor_fd = STDERR_FILENO + 1,
 		.main_us = monotonic_us(),
 	};
@@ -61,7 +61,7 @@ int template_guest_start(struct template_guest *g, const struct config *config)
 	int ret = 0;
 
 	g->console.fd = -1;
-	if (config->serial && strcmp(config->serial, "none") == 0)
+	if (!config_short(config, "serial"))
 		ret = console_open(&g->console, &order.console_fd);
 	if (ret == 0)
 		ret = child_start(&g->child, template_guest_main, &order);

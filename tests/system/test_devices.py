@@ -54,7 +54,9 @@ def test_snapshot_of_a_restored_machine_has_it_too(virga, tmp_path):
 REFUSED = [
     (["run", "--device", "wheel"], "there is no device 'wheel'; 'virga devices' lists"),
     (["run", "--device", "serial,speed=9600"], "device serial: it has no key 'speed'"),
-    (["run", "--device", "serial,to=wheel"], "device serial: serial 'wheel'"),
+    (["run", "--device", "serial,to=wheel"], "device serial: key 'to': stdio, none"),
+    (["run", "--device", "virtio_rng,to=none"], "device virtio_rng: it has no key 'to'"),
+    (["run", "--device", "serial,to=none,to=pty"], "key 'to': given twice"),
     (["run", "--device", "none"], "needs device virtio_vsock"),
     (["run", *("--device", "virtio_rng") * 32], "virtio_rng: all 32 virtio slots are taken"),
     (["clone", "TEMPLATE", "--device", "virtio_rng"], "device virtio_rng: a snapshot's machine has"),

@@ -20,7 +20,7 @@
 
 static void live_devices(struct live *m, struct device_list *list)
 {
-	const struct device_host host = { .serial = "file:/dev/null", .channel = m->channel };
+	const struct device_host host = { .channel = m->channel };
 
 	assert_int_equal(devices_create(&m->devices, &m->vm, list, &host), 0);
 	device_list_fini(list);

@@ -60,7 +60,7 @@ static void test_defaults(void **state)
 	config_init(&config);
 	assert_true(config.memory == 128u << 20);
 	assert_int_equal(config.cpus, 1);
-	assert_null(config.serial);
+	assert_null(config_short(&config, "serial"));
 	text = config_print(&config);
 	assert_string_equal(text, "{\n  \"memory\": \"128M\",\n  \"cpus\": 1\n}\n");
 	free(text);
@@ -73,10 +73,15 @@ static const char all_keys[] = "{\n"
 			       "  \"cmdline\": \"console=ttyS0 a=\\\"b\\\"\",\n"
 			       "  \"memory\": \"6G\",\n"
 			       "  \"cpus\": 4,\n"
-			       "  \"serial\": \"file:/tmp/x\",\n"
-			       "  \"vsock\": \"/run/v\",\n"
 			       "  \"control\": \"/run/c\",\n"
-			       "  \"name\": \"größe\"\n"
+			       "  \"name\": \"größe\",\n"
+			       "  \"devices\": [\n"
+			       "    {\n"
+			       "      \"type\": \"serial\",\n"
+			       "      \"name\": \"serial\",\n"
+			       "      \"to\": \"file:/tmp/x\"\n"
+			       "    }\n"
+			       "  ]\n"
 			       "}\n";
 
 static void test_roundtrip(void **state)
@@ -141,11 +146,15 @@ static void test_values(void **state)
 		{ "serial", "none", NULL },
 		{ "serial", "pty", NULL },
 		{ "serial", "file:x", NULL },
-		{ "serial", "file:", "serial 'file:': stdio, none, pty and file:PATH" },
-		{ "serial", "tty", "serial 'tty'" },
-		{ "serial", "", "serial ''" },
+		{ "serial", "file:",
+		  "device serial: key 'to': stdio, none, pty and file:PATH are allowed, not "
+		  "'file:'" },
+		{ "serial", "tty", "not 'tty'" },
+		{ "serial", "", "device serial: key 'to': stdio" },
+		{ "serial", "file:\xff", "serial: UTF-8 is all that is allowed" },
 		{ "kernel", "", "kernel '' has 0 bytes; 1 to 4095 are allowed" },
-		{ "vsock", long_path, "has 101 bytes; 1 to 100 are allowed" },
+		{ "vsock", long_path,
+		  "device virtio_vsock: key 'path': must be a text of 1 to 100 bytes, not 101" },
 		{ "control", long_path + 1, NULL },
 		{ "name", "", "name '' has 0 bytes; 1 to 64" },
 		{ "kernel", "\xff\xfe", "kernel: its value is not UTF-8" },
@@ -175,7 +184,7 @@ static void test_refused_value_changes_nothing(void **state)
 	assert_int_equal(config_set(&config, "serial", "pty"), 0);
 	assert_int_equal(config_set(&config, "serial", "usb"), -EINVAL);
 	assert_int_equal(config_set(&config, "memory", "1K"), -EINVAL);
-	assert_string_equal(config.serial, "pty");
+	assert_string_equal(config_short(&config, "serial"), "pty");
 	assert_true(config.memory == CONFIG_MEMORY_DEFAULT);
 	config_fini(&config);
 }
@@ -267,9 +276,11 @@ static void test_devices(void **state)
 		{ "serial,pty", EINVAL, "device serial: 'pty' is not of the form KEY=VALUE" },
 		{ "serial,", EINVAL, "device serial: '' is not of the form" },
 		{ "serial,speed=9", EINVAL, "device serial: it has no key 'speed'" },
-		{ "serial,to=wheel", EINVAL, "device serial: serial 'wheel': stdio, none" },
+		{ "serial,to=wheel", EINVAL, "device serial: key 'to': stdio, none" },
 		{ "serial,to=none,to=pty", EINVAL, "key 'to': given twice" },
-		{ "none,to=x", EINVAL, "device none: takes no keys" },
+		{ "serial,type=park", EINVAL, "device serial: it has no key 'type'" },
+		{ "serial,to=file:\xff", EINVAL, "device serial: key 'to': UTF-8 is all" },
+		{ "none,to=x", EINVAL, "device none: takes no keys, and not 'to'" },
 		{ "park,name=a b", EINVAL, "device park: 'a b' is no name" },
 		{ "park,name=123456789012345678901234", EINVAL, "is no name: up to 23 letters" },
 	};
@@ -292,7 +303,7 @@ static void test_devices(void **state)
 	assert_int_equal(config_add_device(&again, "serial,to=file:/a,,b"), 0);
 	assert_int_equal(config_add_device(&again, "park,name=p"), 0);
 	assert_true(config.devices_only);
-	assert_string_equal(config.serial, "file:/a,b");
+	assert_string_equal(config_short(&config, "serial"), "file:/a,b");
 	assert_int_equal(config.devices.count, 2);
 	assert_string_equal(config.devices.list[1].name, "p");
 	text = config_print(&config);
@@ -312,6 +323,30 @@ static void test_devices(void **state)
 	config_fini(&config);
 }
 
+/* A short form is the device's option: the last word counts, whichever it is said in. */
+static void test_short_forms(void **state)
+{
+	struct config config;
+	char *text;
+
+	(void)state;
+	config_init(&config);
+	assert_int_equal(read_text(&config, "{\"vsock\": \"/v\", \"serial\": \"none\"}"), 0);
+	assert_int_equal(config_add_device(&config, "serial,to=pty,name=console"), 0);
+	assert_string_equal(config_short(&config, "serial"), "pty");
+	assert_int_equal(config_set(&config, "serial", "stdio"), 0);
+	assert_string_equal(config_short(&config, "serial"), "stdio");
+	assert_string_equal(config_short(&config, "vsock"), "/v");
+	assert_int_equal(config.devices.count, 2);
+	config_forget(&config, "vsock");
+	assert_null(config_short(&config, "vsock"));
+	text = config_print(&config);
+	assert_null(strstr(text, "vsock\": "));
+	assert_null(strstr(text, "/v"));
+	free(text);
+	config_fini(&config);
+}
+
 static void test_devices_json_errors(void **state)
 {
 	static const char *const wrong[][2] = {
@@ -321,6 +356,11 @@ static void test_devices_json_errors(void **state)
 		{ "{\"devices\": [{\"type\": \"park\", \"name\": 1}]}",
 		  "key 'name' must be a text" },
 		{ "{\"devices\": [{\"type\": \"wheel\"}]}", "there is no device 'wheel'" },
+		{ "{\"devices\": [{\"type\": \"none\", \"to\": 1}]}", "and not 'to'" },
+		{ "{\"devices\": [{\"type\": \"serial\", \"to\": 1}]}",
+		  "device serial: key 'to': must be a text" },
+		{ "{\"serial\": \"tty\"}", "device serial: key 'to': stdio, none" },
+		{ "{\"vsock\": 5}", "device virtio_vsock: key 'path': must be a text" },
 	};
 	struct config config;
 
@@ -346,6 +386,7 @@ int main(void)
 		cmocka_unit_test(test_json_numbers),
 		cmocka_unit_test(test_no_file),
 		cmocka_unit_test(test_devices),
+		cmocka_unit_test(test_short_forms),
 		cmocka_unit_test(test_devices_json_errors),
 		cmocka_unit_test(test_odd_sizes_print_exactly),
 	};

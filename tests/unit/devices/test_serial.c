@@ -44,7 +44,7 @@ void __wrap_vm_irq(struct vm *vm, unsigned gsi, bool level)
 
 static int machine_open(const char *spec)
 {
-	const struct device_host host = { .serial = spec };
+	const struct device_host host = { .stdio = false };
 
 	memset(&machine.vm, 0, sizeof(machine.vm));
 	machine.irq = false;
@@ -53,12 +53,17 @@ static int machine_open(const char *spec)
 	loop_init(&machine.vm.loop);
 	machine.serial = (struct device){ .class = &serial_class, .vm = &machine.vm };
 	machine.serial.state = calloc(1, serial_class.size);
+	assert_int_equal(key_set(&serial_class.options[0].key, machine.serial.state, NULL, spec),
+			 0);
 	return serial_class.create(&machine.serial, &host);
 }
 
 static void machine_close(void)
 {
+	const struct key to[] = { serial_class.options[0].key, KEY_END };
+
 	serial_class.destroy(&machine.serial);
+	keys_fini(to, machine.serial.state);
 	free(machine.serial.state);
 	loop_fini(&machine.vm.loop);
 }

@@ -82,7 +82,7 @@ static int reset(void **state)
 
 static int set(const char *name, const char *text)
 {
-	return key_set(key_find(keys, name), &t, text);
+	return key_set(key_find(keys, name), &t, NULL, text);
 }
 
 static void refused(const char *name, const char *text, const char *sentence)

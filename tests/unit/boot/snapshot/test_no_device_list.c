@@ -156,7 +156,7 @@ static void test_old_is_read(void **state)
 /* A machine with fewer devices is another. */
 static void test_fewer(void **state)
 {
-	const struct device_host host = { .serial = "none" };
+	const struct device_host host = { .stdio = false };
 	struct live *m = live_boot(NULL, "");
 	struct device_list list = { 0 };
 	struct snapshot s;

@@ -5,6 +5,7 @@
 #include "tests/unit/devices/vsock/vsock_guest.h"
 
 #include <assert.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -48,8 +49,8 @@ void guest_create(struct vsock_guest *g, const char *path)
 	must(memory_create(&g->vm.memory, GUEST_RAM) == 0);
 	g->channel = channel_new();
 	must(g->channel != NULL);
+	g->path = path;
 	g->host = (struct device_host){
-		.vsock = path,
 		.ask = guest_asked,
 		.ask_opaque = g,
 		.channel = g->channel,
@@ -62,6 +63,12 @@ int guest_devices(struct vsock_guest *g)
 	struct device_list list = { 0 };
 	int ret = device_list_add_all(&list, DEVICE_USUAL);
 
+	if (ret == 0 && g->path) {
+		json_t *path = json_string(g->path);
+
+		ret = device_spec_set(device_list_find(&list, "virtio_vsock"), "path", path);
+		json_decref(path);
+	}
 	if (ret == 0)
 		ret = devices_create(&g->devices, &g->vm, &list, &g->host);
 	device_list_fini(&list);

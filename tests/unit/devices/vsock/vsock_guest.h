@@ -20,6 +20,7 @@
 struct vsock_guest {
 	struct vm vm;
 	struct devices devices;
+	const char *path; /* of the host's side, or NULL */
 	struct device_host host;
 	struct channel *channel;
 	struct ring rx;

@@ -69,7 +69,6 @@ static void template_save(unsigned mib, const char *const requests[], unsigned c
 
 	config_init(&config);
 	config.memory = (uint64_t)mib << 20;
-	must(config_set(&config, "serial", "none"));
 	must(template_guest_start(&guest, &config));
 	must(template_guest_ready(&guest, 20));
 	for (unsigned i = 0; i < count; i++)
