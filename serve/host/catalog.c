@@ -226,9 +226,16 @@ static int catalog_add_template(struct catalog *c, const char *name)
 	return ret < 0 ? ret : catalog_add(c, &config, false);
 }
 
-static bool catalog_is_template(const char *name)
+/* Whether an entry of the store is one that can be a function. */
+static bool catalog_is_template(const struct catalog *c, const char *name)
 {
-	return function_name_valid(name, strlen(name));
+	bool is = function_name_valid(name, strlen(name));
+	char *path = NULL;
+
+	if (is && template_store_path(c->store, name, false, &path) == 0)
+		is = template_store_holds(name, path);
+	free(path);
+	return is;
 }
 
 /* What is in the store; `.tmp` has a dot and is no name of a function. */
@@ -242,7 +249,7 @@ static void catalog_scan(struct catalog *c)
 		return;
 	dir = opendir(path);
 	while (dir && (entry = readdir(dir)) != NULL)
-		if (catalog_is_template(entry->d_name) &&
+		if (catalog_is_template(c, entry->d_name) &&
 		    catalog_add_template(c, entry->d_name) < 0)
 			notef("%s: %s", entry->d_name, error_text());
 	if (dir)
@@ -272,7 +279,7 @@ static void catalog_changed(struct catalog *c, const char *name)
 		if (!f->removed && f->config.template &&
 		    strcmp(catalog_last(f->config.template), name) == 0)
 			known = f->stale = true;
-	if (!known && c->all && catalog_is_template(name) && catalog_add_template(c, name) < 0)
+	if (!known && c->all && catalog_is_template(c, name) && catalog_add_template(c, name) < 0)
 		notef("%s: %s", name, error_text());
 	timer_set(c->timers, &c->settle, monotonic_us() + CATALOG_SETTLE_US);
 }

@@ -19,13 +19,16 @@ int template_store_path(const char *store, const char *name, bool make, char **p
 int template_store_dir(const char *store, bool make, char **path);
 
 /*
- * Calls visit for each visible entry of the store, by name, with its path; left-overs (NAME.tmp) are
- * entries. The largest of what visit returned, 0 for a store that is not there, or -errno with a
+ * Calls visit for each template of the store, whole or damaged, by name, with its path, and for each
+ * left-over (NAME.tmp). What else is there (lost+found, files) is passed over, which is said once. The largest of what visit returned, 0 for a store that is not there, or -errno with a
  * sentence.
  */
 int template_store_each(const char *store,
 			int (*visit)(void *opaque, const char *name, const char *path),
 			void *opaque);
+
+/* Whether the entry path of a store, of that name, is a template, whole or damaged, or a left-over. */
+bool template_store_holds(const char *name, const char *path);
 
 /* Whether an entry's name is of something unfinished. */
 bool template_store_is_tmp(const char *name);
