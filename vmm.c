@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -191,6 +192,8 @@ int main(int argc, char **argv)
 	/* A spawner has what its front has set; the group's SIGTERM must not reach it in between. */
 	if (!spawner)
 		signals_begin();
+	/* Who makes a file can use it: a mask may deny it to others only. */
+	umask(umask(S_IRWXG | S_IRWXO) & (S_IRWXG | S_IRWXO));
 	signal(SIGBUS, on_sigbus);
 	if (reserve_standard() < 0 || relro_protect() < 0) {
 		notef("%s", error_text());

@@ -2,12 +2,13 @@
 """The store of templates as it is found: other things in it, and the process that writes to it."""
 
 import os
+import stat
 
 import pytest
 
 from helpers import run
 from serve_host import Host
-from templates import SMALL, build, refused
+from templates import SMALL, build, refused, verify
 
 pytestmark = pytest.mark.system
 
@@ -64,3 +65,24 @@ def test_host_and_what_is_no_template(virga):
         assert "cannot be served" not in host.said()
         names = {each["name"] for each in host.status()["functions"]}
         assert "t" in names and not names & set(NAMES.split(", ")), names
+
+
+def test_mask_that_denies_everything(virga, tmp_path):
+    """A umask of 0777: what virga makes can be used by who has made it, and by nobody else."""
+    template = tmp_path / "store" / "t"
+
+    def started():
+        os.umask(0o777)
+
+    for words in (["template", "build", "t", *SMALL, "--store", template.parent],
+                  ["template", "export", template, tmp_path / "t.zst"],
+                  ["template", "import", tmp_path / "t.zst", tmp_path / "copy"]):
+        done = run(virga, *words, preexec_fn=started)
+        assert done.returncode == 0, done.stderr
+    for folder in (template, tmp_path / "copy"):
+        verify(virga, folder)
+        for path in folder.iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    for folder in (template.parent, template, tmp_path / "copy"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+    assert sorted(os.listdir(tmp_path)) == ["copy", "store", "t.zst"]
