@@ -24,6 +24,10 @@ struct memory_sink {
 	uint64_t bytes; /* of pages that are not zero */
 	uint8_t *buffer;
 	struct digest digest;
+	/* In place of fd and digest; what it returned last, which ends the walk if it is not 0. */
+	int (*run)(void *opaque, uint64_t offset, const void *data, size_t len);
+	void *opaque;
+	int run_ret;
 };
 
 /* What a walk over a file's data reads from. */
@@ -44,6 +48,8 @@ static bool page_is_zero(const uint8_t *page)
 static void memory_sink_write(struct memory_sink *sink, const uint8_t *data, size_t len,
 			      uint64_t offset)
 {
+	if (sink->run && len && sink->run_ret == 0)
+		sink->run_ret = sink->run(sink->opaque, offset, data, len);
 	while (len && sink->fd >= 0 && !sink->err) {
 		ssize_t n = pwrite(sink->fd, data, len, (off_t)offset);
 
@@ -72,7 +78,7 @@ static void memory_sink_take(struct memory_sink *sink, const uint8_t *data, size
 			continue;
 		}
 		sink->bytes += DIGEST_PAGE;
-		if (!sink->err)
+		if (!sink->err && !sink->run)
 			digest_page(&sink->digest, (offset + at) / DIGEST_PAGE, data + at);
 	}
 	memory_sink_write(sink, data + run, len - run, offset + run);
@@ -109,7 +115,7 @@ static int memory_file_data(const struct memory_file *file, uint64_t from, uint6
 static int memory_sink_read(struct memory_sink *sink, const struct memory_file *file, uint64_t from,
 			    uint64_t to)
 {
-	while (from < to) {
+	while (from < to && sink->run_ret == 0) {
 		size_t want = to - from < SINK_BUFFER ? (size_t)(to - from) : SINK_BUFFER;
 		size_t have = 0;
 
@@ -137,7 +143,7 @@ static int memory_sink_read(struct memory_sink *sink, const struct memory_file *
 static int memory_sink_file(struct memory_sink *sink, const struct memory_file *file, uint64_t from,
 			    uint64_t to)
 {
-	while (from < to) {
+	while (from < to && sink->run_ret == 0) {
 		uint64_t start, end;
 		int ret = memory_file_data(file, from, to, &start, &end);
 
@@ -251,4 +257,23 @@ int snapshot_memory_digest(int fd, uint64_t size, const char *name, uint8_t dige
 	digest_final(&sink.digest, digest);
 	free(sink.buffer);
 	return ret;
+}
+
+int snapshot_memory_walk(int fd, uint64_t size, const char *name,
+			 int (*run)(void *opaque, uint64_t offset, const void *data, size_t len),
+			 void *opaque)
+{
+	struct memory_file file = { .fd = fd, .name = name };
+	struct memory_sink sink;
+	int ret = memory_sink_init(&sink, -1);
+
+	if (ret < 0)
+		return ret;
+	sink.run = run;
+	sink.opaque = opaque;
+	ret = memory_file_check(&file, size);
+	if (ret == 0)
+		ret = memory_sink_file(&sink, &file, 0, size);
+	free(sink.buffer);
+	return ret < 0 ? ret : sink.run_ret;
 }

@@ -22,4 +22,13 @@ int snapshot_memory_write(const struct memory *m, int fd, uint8_t digest[DIGEST_
 /* The digest of the first size bytes of such a file. name is for messages. 0 or -errno. */
 int snapshot_memory_digest(int fd, uint64_t size, const char *name, uint8_t digest[DIGEST_LEN]);
 
+/*
+ * Calls run for what is not zero in the first size bytes of such a file: whole pages, ascending, at most
+ * some hundred KiB a call. It is the same for the same content, wherever the file has holes. 0, what a run
+ * returned that is not 0, which ends it, or -errno with a sentence.
+ */
+int snapshot_memory_walk(int fd, uint64_t size, const char *name,
+			 int (*run)(void *opaque, uint64_t offset, const void *data, size_t len),
+			 void *opaque);
+
 #endif

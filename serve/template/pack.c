@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Two programs and the pipes from one to this process and from it to the other
- * (serve/template/pack.h).
+ * Programs, and the pipes to them and between them, through this process (serve/template/pack.h).
  */
 #include "serve/template/pack.h"
 
@@ -15,17 +14,15 @@
 
 #include "arch/base/error.h"
 #include "arch/base/io.h"
-#include "boot/snapshot/files.h"
 #include "serve/template/pack_check.h"
+#include "serve/template/pack_tar.h"
 #include "serve/template/program.h"
 
-#define PACK_BUFFER   (64u << 10)
-#define PACK_FULL     (1u << 20) /* bytes free: what failed to be written did so for lack of room */
-#define PACK_TAR_ARGS 16u
+#define PACK_BUFFER (64u << 10)
+#define PACK_FULL   (1u << 20) /* bytes free: what failed to be written did so for lack of room */
 
 struct pack {
 	const char *name;   /* of the archive */
-	const char *verb;   /* what is done, for progress */
 	const char *advice; /* when it cannot be read */
 	struct progress *progress;
 	struct program from, to;
@@ -94,9 +91,25 @@ static int pack_copy(struct pack *p, uint8_t *buffer)
 			return ret;
 		else if (ret < 0)
 			return failf(-ret, "%s: %s: %s", p->name, p->to.name, strerror(-ret));
-		progress_bytes(p->progress, p->verb, p->check.memory_done, p->check.memory_total);
+		progress_bytes(p->progress, "unpacked", p->check.memory_done,
+			       p->check.memory_total);
 	}
 	return 0;
+}
+
+/* The end of the program that reads, after what was written to it. */
+static int pack_end(struct pack *p, int written)
+{
+	int ret;
+
+	pack_close(&p->to_fd);
+	if (written < 0 && written != -EPIPE)
+		return written;
+	/* Why it does not listen is what it says itself. */
+	ret = program_end(&p->to);
+	if (ret < 0)
+		return pack_failed(p, ret);
+	return written < 0 ? failf(EPIPE, "%s: %s ended too early", p->name, p->to.name) : 0;
 }
 
 /* All that there is to copy, and both ends. */
@@ -106,13 +119,9 @@ static int pack_run(struct pack *p)
 	int ret = buffer ? pack_copy(p, buffer) : failf(ENOMEM, "out of memory");
 
 	free(buffer);
+	if (ret == -EPIPE)
+		return pack_end(p, ret);
 	pack_close(&p->to_fd);
-	if (ret == -EPIPE) {
-		/* Why it does not listen is what it says itself. */
-		ret = program_end(&p->to);
-		return ret < 0 ? pack_failed(p, ret)
-			       : failf(EPIPE, "%s: %s ended too early", p->name, p->to.name);
-	}
 	/* A program that has complained knows better why it is no archive. */
 	if (ret < 0 && program_said(&p->from) == 0)
 		return ret;
@@ -120,10 +129,7 @@ static int pack_run(struct pack *p)
 	if (ret < 0)
 		return failf(-ret, "%s: %s; %s", p->name, error_text(), p->advice);
 	ret = pack_check_end(&p->check);
-	if (ret < 0)
-		return ret;
-	ret = program_end(&p->to);
-	return ret < 0 ? pack_failed(p, ret) : 0;
+	return ret < 0 ? ret : pack_end(p, 0);
 }
 
 static void pack_fini(struct pack *p)
@@ -137,48 +143,16 @@ static void pack_fini(struct pack *p)
 
 /* --- To and fro --- */
 
-/* The options that make equal archives of equal files, and the files that are there. */
-static void pack_tar_args(int dir_fd, const char *argv[PACK_TAR_ARGS + SNAPSHOT_PARTS + 1])
-{
-	static const char *const options[] = {
-		"tar",         "--create",  "--file=-",        "--format=gnu",
-		"--sparse",    "--owner=0", "--group=0",       "--mtime=@0",
-		"--mode=0600", "--no-acls", "--numeric-owner", "--no-selinux",
-		"--no-xattrs",
-	};
-	size_t count = sizeof(options) / sizeof(options[0]);
-
-	_Static_assert(sizeof(options) / sizeof(options[0]) <= PACK_TAR_ARGS, "room for options");
-	memcpy(argv, options, sizeof(options));
-	for (unsigned i = 0; i < SNAPSHOT_PARTS; i++)
-		if (!snapshot_files[i].optional ||
-		    faccessat(dir_fd, snapshot_files[i].name, F_OK, 0) == 0)
-			argv[count++] = snapshot_files[i].name;
-	argv[count] = NULL;
-}
-
 int pack_write(int dir_fd, int out_fd, const char *name, struct progress *progress)
 {
 	static const char *const zstd[] = { "zstd", "--quiet", "--threads=0", "--stdout", NULL };
-	const char *tar[PACK_TAR_ARGS + SNAPSHOT_PARTS + 1];
-	struct pack p = {
-		.name = name,
-		.verb = "packed",
-		.advice = "was the template replaced or removed meanwhile? export it again",
-		.progress = progress,
-		.from_fd = -1,
-		.to_fd = -1,
-		.full_fd = out_fd,
-	};
-	int ret;
+	struct pack p = { .name = name, .from_fd = -1, .to_fd = -1, .full_fd = out_fd };
+	int ret = pack_start(&p.to, zstd, out_fd, true, -1, &p.to_fd);
 
-	pack_check_init(&p.check, name);
-	pack_tar_args(dir_fd, tar);
-	ret = pack_start(&p.to, zstd, out_fd, true, -1, &p.to_fd);
-	if (ret == 0)
-		ret = pack_start(&p.from, tar, -1, false, dir_fd, &p.from_fd);
-	if (ret == 0)
-		ret = pack_run(&p);
+	if (ret == 0) {
+		ret = pack_tar_write(dir_fd, p.to_fd, name, progress);
+		ret = pack_end(&p, ret);
+	}
 	pack_fini(&p);
 	return ret;
 }
@@ -193,7 +167,6 @@ int pack_read(int in_fd, int dir_fd, const char *name, struct progress *progress
 	};
 	struct pack p = {
 		.name = name,
-		.verb = "unpacked",
 		.advice = "copy it again, or name what 'virga template export' wrote",
 		.progress = progress,
 		.from_fd = -1,

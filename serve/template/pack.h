@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A template's directory to and from one file: tar and zstd, with this process between
- * them, where everything is checked (serve/template/pack_check.h) and counted. When this process
- * dies, both of its neighbours see the end of their pipe and end too.
+ * A template's directory to and from one file. This process writes the archive itself and zstd
+ * compresses it; zstd and tar read one, with this process between them, where everything is checked
+ * (serve/template/pack_check.h) and counted. When this process dies, its neighbours see the end of their
+ * pipe and end too.
  */
 #ifndef VIRGA_SERVE_TEMPLATE_PACK_H
 #define VIRGA_SERVE_TEMPLATE_PACK_H

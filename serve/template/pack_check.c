@@ -16,39 +16,11 @@
 #include "boot/snapshot/files.h"
 #include "boot/snapshot/format.h"
 #include "boot/snapshot/state.h"
+#include "serve/template/pack_format.h"
 
 #define PACK_END_MIN       (2ull * PACK_BLOCK)
 #define PACK_END_MAX       (21ull * PACK_BLOCK) /* one, then a record of tar */
-#define PACK_MODE          "0000600"
-#define PACK_MAGIC         "ustar  "
-#define PACK_REGULAR       '0'
-#define PACK_HOLES         'S'
-#define PACK_SPARSE_RUNS   21u  /* in a block of PACK_SPARSE */
-#define PACK_SPARSE_MORE   504u /* offset in it: another follows */
 #define PACK_NAME_SAID_MAX 40
-
-/* A header in GNU format, as it lies in the block. */
-struct pack_header {
-	char name[100];
-	char mode[8];
-	char uid[8];
-	char gid[8];
-	char size[12];
-	char mtime[12];
-	char checksum[8];
-	char type;
-	char link[100];
-	char magic[8];
-	char owner[80];   /* names, device numbers: no matter */
-	char unused[41];  /* of other formats and of incremental dumps */
-	char runs[4][24]; /* of a file with holes */
-	char more;        /* more of them follow in blocks of their own */
-	char real_size[12];
-	char rest[17];
-};
-
-_Static_assert(sizeof(struct pack_header) == PACK_BLOCK, "a header is a block");
-_Static_assert(offsetof(struct pack_header, real_size) == 483, "GNU format");
 
 void pack_check_init(struct pack_check *c, const char *name)
 {
@@ -99,16 +71,10 @@ static bool pack_number(const char field[12], uint64_t *value)
 
 static bool pack_checksum_fits(const struct pack_header *h)
 {
-	const uint8_t *p = (const uint8_t *)h;
-	unsigned sum = 8 * ' ';
-	char text[8];
+	struct pack_header right = *h;
 
-	for (size_t i = 0; i < sizeof(*h); i++)
-		sum += p[i];
-	for (size_t i = 0; i < sizeof(h->checksum); i++)
-		sum -= (uint8_t)h->checksum[i];
-	snprintf(text, sizeof(text), "%06o", sum);
-	return memcmp(text, h->checksum, 7) == 0 && h->checksum[7] == ' ';
+	pack_header_seal(&right);
+	return memcmp(right.checksum, h->checksum, sizeof(h->checksum)) == 0;
 }
 
 /* The index of the member of that name; it must be one that may come now. */

@@ -13,8 +13,7 @@
 #include <stdint.h>
 
 #include "arch/base/blob.h"
-
-#define PACK_BLOCK 512u
+#include "serve/template/pack_format.h"
 
 enum pack_stage {
 	PACK_HEADER, /* of a member, or the end */
