@@ -77,10 +77,20 @@ $B/tests/guest/%.elf: tests/guest/%.S $(guest_needs)
 $B/tests/guest/%.elf: tests/guest/%.c $(guest_needs)
 	$(guest_test)
 
+# The embedded guest in ring 0, with requests of its own: --wrap puts them before those it has.
+ring0_sources := $(wildcard tests/guest/ring0/*.S tests/guest/ring0/*.c) $(guest_sources)
+
+$B/tests/guest/ring0.elf: $(ring0_sources) guest/builtin/guest.ld $(wildcard tests/guest/ring0/*.h) \
+		$(wildcard guest/*.h guest/builtin/*.h) $(layout)
+	$(call say,GUEST,$@)
+	@mkdir -p $(@D)
+	$(Q)gcc $(guest_flags) -o $@ -Wl,-T,guest/builtin/guest.ld -Wl,--wrap=guest_devices \
+		-Wl,--wrap=command_run $(ring0_sources)
+
 # --- targets
 
 .PHONY: tests unit asan check check-long check-packages lint format bench demo demo-linux
-tests: virga $B/agent $(unit_tests) $(guest_tests)
+tests: virga $B/agent $(unit_tests) $(guest_tests) $B/tests/guest/ring0.elf
 
 unit: $(unit_tests)
 	$(Q)for test in $^; do echo "  RUN     $$test"; $$test || exit 1; done
