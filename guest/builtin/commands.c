@@ -24,7 +24,8 @@
  *   hang        computes for ever
  *   mark TEXT   leaves TEXT, 16 bytes, in 16 pages, general and vector registers; answers
  *   remap N     0: readies two pages and an empty page table; 1, 2: maps the first or the second
- *               and answers the letter it finds there, A or B. Valid once in a guest's life.
+ *               and answers the letter it finds there, A or B, valid once in a guest's life; 3: the
+ *               same without mapping anything, the end of a guest that has not
  * Anything else is echoed whole. Sums are 16 hexadecimal digits.
  */
 #include "arch/layout.h"

@@ -34,7 +34,10 @@ struct guest_memory {
 /* Maps the window and divides RAM. info: guest-physical hvm_start_info. */
 void memory_init(struct guest_memory *memory, uint64_t info, uint64_t page_count) COLD;
 
-/* Puts a page table in place of the window's last 2 MiB; where they are. NULL: RAM is there. */
+/*
+ * Puts a page table in place of the window's last 2 MiB, unless it is there already; where they are.
+ * NULL for a table: only where they are. NULL: RAM is there.
+ */
 volatile char *memory_link(const void *table) COLD;
 
 /* The value that word `index` of memory->pages holds. */

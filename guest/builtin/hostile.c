@@ -243,11 +243,11 @@ void command_remap(struct guest *g, const struct request *r)
 	uint8_t *table = (uint8_t *)g->memory.scratch + REMAP_PAGE * PAGE_SIZE, *page;
 	volatile char *at;
 
-	if (r->number > 2 || g->memory.scratch_count < REMAP_PAGE + 3) {
-		channel_error(g, r->id, "remap: 0, 1 or 2 is meant, and 103 free pages");
+	if (r->number > 3 || g->memory.scratch_count < REMAP_PAGE + 3) {
+		channel_error(g, r->id, "remap: 0 to 3 is meant, and 103 free pages");
 		return;
 	}
-	at = memory_link(table);
+	at = memory_link(r->number == 3 ? NULL : table);
 	if (at == NULL) {
 		channel_error(g, r->id, "remap: a guest of less than 1 GiB is meant");
 		return;
@@ -260,7 +260,9 @@ void command_remap(struct guest *g, const struct request *r)
 	}
 	/* The entry was never present, so the CPU has no need to be told (Intel SDM 3A, 4.10.2.3). */
 	page = table + r->number * PAGE_SIZE;
-	__atomic_store_n((uint64_t *)(void *)table, physical(page) | PAGING_PAGE, __ATOMIC_SEQ_CST);
+	if (r->number < 3)
+		__atomic_store_n((uint64_t *)(void *)table, physical(page) | PAGING_PAGE,
+				 __ATOMIC_SEQ_CST);
 	g->reply[0] = *at;
 	channel_answer(g, CHANNEL_RESPONSE, r->id, g->reply, 1);
 }

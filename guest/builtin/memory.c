@@ -87,9 +87,11 @@ volatile char *memory_link(const void *table)
 	uint64_t last = sizeof(window_ram.entry) / sizeof(window_ram.entry[0]) - 1;
 	uint64_t entry = physical(table) | PAGING_TABLE;
 
-	if (window_ram.entry[last] != 0 && window_ram.entry[last] != entry)
+	if (table != NULL && window_ram.entry[last] != 0 && window_ram.entry[last] != entry)
 		return NULL;
-	window_ram.entry[last] = entry;
+	/* A write to a table in use has KVM forget what it derived from it. */
+	if (table != NULL && window_ram.entry[last] == 0)
+		window_ram.entry[last] = entry;
 	return (volatile char *)(GUEST_WINDOW + last * LARGE_PAGE);
 }
 
