@@ -12,7 +12,7 @@
 #include "arch/vcpu.h"
 
 #define CPUID_ENTRIES_MAX 128
-#define MSRS_MAX          256
+#define MSRS_MAX          512
 
 struct cpuid_table {
 	struct kvm_cpuid2 head;
@@ -20,7 +20,7 @@ struct cpuid_table {
 };
 
 struct msr_table {
-	struct kvm_msrs head;
+	uint32_t count;
 	struct kvm_msr_entry entries[MSRS_MAX];
 };
 
@@ -96,9 +96,13 @@ int cpuid_check(const struct cpuid_table *saved, const struct cpuid_table *host)
 uint64_t cpuid_host_key(void);
 
 /*
- * Reads every MSR that is state: KVM's index list and those that it omits, the TSC deadline last.
- * Without the TSC itself, which has a field of its own.
+ * The MSRs that are a guest's state, in the order in which they are saved and loaded: KVM's index list
+ * and those that it omits, the TSC deadline last. Without the TSC, which has a field of its own, and
+ * what is among the system registers. Values are 0. 0 or -errno with a sentence.
  */
+int msr_list(const struct vm *vm, struct msr_table *table);
+
+/* Reads those of them that the vCPU has. */
 int msr_read_all(const struct vcpu *vcpu, struct msr_table *table);
 
 /* One MSR; 0 or -errno without a sentence. */

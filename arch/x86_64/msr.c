@@ -14,9 +14,12 @@
 #include "arch/vm.h"
 #include "arch/x86_64/machine.h"
 
-struct msr_one {
+/* One less than KVM takes in a call (MAX_IO_MSRS). */
+#define MSRS_PER_CALL 255u
+
+struct msr_batch {
 	struct kvm_msrs head;
-	struct kvm_msr_entry entry;
+	struct kvm_msr_entry entries[MSRS_PER_CALL];
 };
 
 struct msr_range {
@@ -24,16 +27,21 @@ struct msr_range {
 	uint32_t count;
 };
 
-/* State that KVM_GET_MSR_INDEX_LIST leaves out. */
+/* State of a guest that KVM_GET_MSR_INDEX_LIST leaves out, on some kernels or on all. */
 static const struct msr_range msr_unlisted[] = {
+	{ 0x48, 1 },   /* SPEC_CTRL */
 	{ 0x200, 16 }, /* MTRR variable ranges */
 	{ 0x250, 1 },  /* MTRR fixed 64K */
 	{ 0x258, 2 },  /* MTRR fixed 16K */
 	{ 0x268, 8 },  /* MTRR fixed 4K */
 	{ 0x277, 1 },  /* PAT */
 	{ MSR_MTRR_DEFTYPE, 1 },
-	{ 0x11, 2 },           /* kvmclock by its first numbers: wall clock, system time */
-	{ 0x4b564d00, 0x100 }, /* KVM's paravirtual MSRs, all that answer */
+	{ 0x400, 128 },       /* machine-check banks: CTL, STATUS, ADDR, MISC of 32 */
+	{ 0xda0, 1 },         /* XSS */
+	{ 0xc0000103, 1 },    /* TSC_AUX */
+	{ 0xc0010140, 2 },    /* OSVW */
+	{ 0x11, 2 },          /* kvmclock by its first numbers: wall clock, system time */
+	{ 0x4b564d00, 0x10 }, /* KVM's paravirtual MSRs */
 };
 
 /*
@@ -47,9 +55,10 @@ static const uint32_t msr_skippable[] = {
 	0xc0011029, /* AMD DE_CFG */
 };
 
-static bool msr_listed(const struct msr_table *table, uint32_t index)
+/* Whether it is among the first `count`. */
+static bool msr_listed(const struct msr_table *table, uint32_t count, uint32_t index)
 {
-	for (uint32_t i = 0; i < table->head.nmsrs; i++)
+	for (uint32_t i = 0; i < count; i++)
 		if (table->entries[i].index == index)
 			return true;
 	return false;
@@ -57,96 +66,94 @@ static bool msr_listed(const struct msr_table *table, uint32_t index)
 
 static void msr_append(struct msr_table *table, uint32_t index, uint64_t value)
 {
-	if (table->head.nmsrs < MSRS_MAX)
-		table->entries[table->head.nmsrs++] =
+	if (table->count < MSRS_MAX)
+		table->entries[table->count++] =
 			(struct kvm_msr_entry){ .index = index, .data = value };
+}
+
+/*
+ * KVM_GET_MSRS or KVM_SET_MSRS of entries, in as many calls as they need. How many it took, in order:
+ * it stops at the first that it does not like; -errno without a sentence.
+ */
+static int msr_call(const struct vcpu *vcpu, unsigned long request, struct kvm_msr_entry *entries,
+		    uint32_t count)
+{
+	struct msr_batch batch;
+	uint32_t done = 0, asked;
+	int n;
+
+	do {
+		asked = count - done < MSRS_PER_CALL ? count - done : MSRS_PER_CALL;
+		batch.head = (struct kvm_msrs){ .nmsrs = asked };
+		memcpy(batch.entries, entries + done, asked * sizeof(*entries));
+		n = ioctl(vcpu->fd, request, &batch);
+		if (n < 0)
+			return -errno;
+		if (request == KVM_GET_MSRS)
+			memcpy(entries + done, batch.entries, (uint32_t)n * sizeof(*entries));
+		done += (uint32_t)n;
+	} while ((uint32_t)n == asked && done < count);
+	return (int)done;
 }
 
 int msr_read(const struct vcpu *vcpu, uint32_t index, uint64_t *value)
 {
-	struct msr_one one = { .head.nmsrs = 1, .entry.index = index };
+	struct kvm_msr_entry one = { .index = index };
 
-	if (ioctl(vcpu->fd, KVM_GET_MSRS, &one) != 1)
+	if (msr_call(vcpu, KVM_GET_MSRS, &one, 1) != 1)
 		return -EINVAL;
-	*value = one.entry.data;
+	*value = one.data;
 	return 0;
 }
 
 int msr_write(const struct vcpu *vcpu, uint32_t index, uint64_t value)
 {
-	struct msr_one one = { .head.nmsrs = 1, .entry = { .index = index, .data = value } };
+	struct kvm_msr_entry one = { .index = index, .data = value };
 
-	return ioctl(vcpu->fd, KVM_SET_MSRS, &one) == 1 ? 0 : -EINVAL;
+	return msr_call(vcpu, KVM_SET_MSRS, &one, 1) == 1 ? 0 : -EINVAL;
 }
 
-static int msr_list(const struct vm *vm, struct msr_table *table)
+int msr_list(const struct vm *vm, struct msr_table *table)
 {
 	struct {
 		struct kvm_msr_list head;
 		uint32_t indices[MSRS_MAX];
 	} known = { .head.nmsrs = MSRS_MAX };
+	uint32_t listed;
 
 	if (ioctl(vm->kvm_fd, KVM_GET_MSR_INDEX_LIST, &known.head) < 0)
 		return failf(errno, "cannot list the MSRs of this KVM: %s", strerror(errno));
-	*table = (struct msr_table){ 0 };
+	table->count = 0;
 	for (uint32_t i = 0; i < known.head.nmsrs; i++)
 		if (known.indices[i] != MSR_TSC && known.indices[i] != MSR_TSC_DEADLINE)
 			msr_append(table, known.indices[i], 0);
-	return 0;
-}
-
-/* Adds what the index list omits, each only if the vCPU answers for it. */
-static void msr_read_unlisted(const struct vcpu *vcpu, struct msr_table *table)
-{
-	const size_t ranges = sizeof(msr_unlisted) / sizeof(msr_unlisted[0]);
-	uint64_t value;
-
-	for (size_t r = 0; r < ranges; r++) {
-		for (uint32_t i = 0; i < msr_unlisted[r].count; i++) {
-			uint32_t index = msr_unlisted[r].first + i;
-
-			if (table->head.nmsrs == MSRS_MAX || msr_listed(table, index) ||
-			    msr_read(vcpu, index, &value) < 0)
-				continue;
-			msr_append(table, index, value);
-		}
-	}
-}
-
-/* Reads the table's entries in as few calls as KVM allows, dropping the refused. */
-static int msr_read_table(const struct vcpu *vcpu, struct msr_table *table)
-{
-	struct msr_table batch;
-	uint32_t kept = 0, next = 0, total = table->head.nmsrs;
-
-	while (next < total) {
-		int n;
-
-		batch.head = (struct kvm_msrs){ .nmsrs = total - next };
-		memcpy(batch.entries, &table->entries[next],
-		       (total - next) * sizeof(batch.entries[0]));
-		n = ioctl(vcpu->fd, KVM_GET_MSRS, &batch);
-		if (n < 0)
-			return failf(errno, "cannot read MSRs: %s", strerror(errno));
-		memcpy(&table->entries[kept], batch.entries, (size_t)n * sizeof(batch.entries[0]));
-		kept += (uint32_t)n;
-		next += (uint32_t)n + 1;
-	}
-	table->head.nmsrs = kept;
+	listed = table->count;
+	for (size_t r = 0; r < sizeof(msr_unlisted) / sizeof(msr_unlisted[0]); r++)
+		for (uint32_t i = 0; i < msr_unlisted[r].count; i++)
+			if (!msr_listed(table, listed, msr_unlisted[r].first + i))
+				msr_append(table, msr_unlisted[r].first + i, 0);
+	/* Last, because setting it needs the TSC and the local APIC's timer mode. */
+	msr_append(table, MSR_TSC_DEADLINE, 0);
 	return 0;
 }
 
 int msr_read_all(const struct vcpu *vcpu, struct msr_table *table)
 {
-	uint64_t deadline;
-	int ret = msr_list(vcpu->vm, table);
+	uint32_t kept = 0, next = 0, total;
+	int n, ret = msr_list(vcpu->vm, table);
 
-	if (ret < 0 || (ret = msr_read_table(vcpu, table)) < 0)
+	if (ret < 0)
 		return ret;
-	msr_read_unlisted(vcpu, table);
-	/* Last, because setting it needs the TSC and the local APIC's timer mode. */
-	if (msr_read(vcpu, MSR_TSC_DEADLINE, &deadline) == 0)
-		msr_append(table, MSR_TSC_DEADLINE, deadline);
+	/* Drops those that this vCPU does not answer for. */
+	for (total = table->count; next < total; next += (uint32_t)n + 1) {
+		n = msr_call(vcpu, KVM_GET_MSRS, &table->entries[next], total - next);
+		if (n < 0)
+			return failf(-n, "cannot read MSRs: %s", strerror(-n));
+		memmove(&table->entries[kept], &table->entries[next],
+			(uint32_t)n * sizeof(table->entries[0]));
+		kept += (uint32_t)n;
+	}
+	table->count = kept;
 	return 0;
 }
 
@@ -165,23 +172,21 @@ static bool msr_is_skippable(uint32_t index)
  */
 static int msr_drop_held(struct vcpu *vcpu, struct msr_table *table)
 {
-	struct msr_table held;
-	uint32_t count = table->head.nmsrs, kept = 0;
+	struct msr_table held = *table;
+	uint32_t kept = 0;
 	int n;
 
-	held.head = (struct kvm_msrs){ .nmsrs = count };
-	memcpy(held.entries, table->entries, count * sizeof(held.entries[0]));
 	msr_append(&held, MSR_TSC, 0);
-	n = ioctl(vcpu->fd, KVM_GET_MSRS, &held);
+	n = msr_call(vcpu, KVM_GET_MSRS, held.entries, held.count);
 	if (n < 0)
-		return failf(errno, "cannot read MSRs: %s", strerror(errno));
-	vcpu->tsc_known = (uint32_t)n > count;
+		return failf(-n, "cannot read MSRs: %s", strerror(-n));
+	vcpu->tsc_known = (uint32_t)n > table->count;
 	if (vcpu->tsc_known)
-		vcpu->tsc_ahead = held.entries[count].data - __rdtsc();
-	for (uint32_t i = 0; i < table->head.nmsrs; i++)
+		vcpu->tsc_ahead = held.entries[table->count].data - __rdtsc();
+	for (uint32_t i = 0; i < table->count; i++)
 		if (i >= (uint32_t)n || held.entries[i].data != table->entries[i].data)
 			table->entries[kept++] = table->entries[i];
-	table->head.nmsrs = kept;
+	table->count = kept;
 	return 0;
 }
 
@@ -189,13 +194,13 @@ int msr_write_all(struct vcpu *vcpu, struct msr_table *table, unsigned *skipped)
 {
 	int ret = msr_drop_held(vcpu, table);
 
-	while (ret == 0 && table->head.nmsrs) {
-		int n = ioctl(vcpu->fd, KVM_SET_MSRS, table);
+	while (ret == 0 && table->count) {
+		int n = msr_call(vcpu, KVM_SET_MSRS, table->entries, table->count);
 		const struct kvm_msr_entry *refused = &table->entries[n < 0 ? 0 : n];
 
 		if (n < 0)
-			return failf(errno, "cannot set MSRs: %s", strerror(errno));
-		if ((uint32_t)n == table->head.nmsrs)
+			return failf(-n, "cannot set MSRs: %s", strerror(-n));
+		if ((uint32_t)n == table->count)
 			break;
 		if (!msr_is_skippable(refused->index))
 			return failf(
@@ -204,8 +209,8 @@ int msr_write_all(struct vcpu *vcpu, struct msr_table *table, unsigned *skipped)
 				"a host like the one it was made on",
 				refused->index, (unsigned long long)refused->data);
 		(*skipped)++;
-		table->head.nmsrs -= (uint32_t)n + 1;
-		memmove(table->entries, refused + 1, table->head.nmsrs * sizeof(table->entries[0]));
+		table->count -= (uint32_t)n + 1;
+		memmove(table->entries, refused + 1, table->count * sizeof(table->entries[0]));
 	}
 	return ret;
 }

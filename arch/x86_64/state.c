@@ -78,8 +78,8 @@ static int vcpu_put_msrs(struct vcpu *vcpu, struct blob *out)
 
 	if (ret < 0)
 		return ret;
-	blob_put_u32(out, table.head.nmsrs);
-	blob_put(out, table.entries, table.head.nmsrs * sizeof(table.entries[0]));
+	blob_put_u32(out, table.count);
+	blob_put(out, table.entries, table.count * sizeof(table.entries[0]));
 	return 0;
 }
 
@@ -159,12 +159,12 @@ static int vcpu_load_msrs(struct vcpu *vcpu, const struct vcpu_image *image, uns
 	bool kvmclock = false;
 	int ret;
 
-	msrs.head = (struct kvm_msrs){ 0 };
+	msrs.count = 0;
 	for (uint32_t i = 0; i < image->msr_count; i++) {
-		struct kvm_msr_entry *msr = &msrs.entries[msrs.head.nmsrs];
+		struct kvm_msr_entry *msr = &msrs.entries[msrs.count];
 
 		blob_get(&in, msr, sizeof(*msr));
-		msrs.head.nmsrs += msr->index != MSR_EFER;
+		msrs.count += msr->index != MSR_EFER;
 		kvmclock |= (msr->index == MSR_KVMCLOCK || msr->index == MSR_KVMCLOCK_OLD) &&
 			    msr->data & 1;
 	}

@@ -23,7 +23,7 @@
 #define SNAPSHOT_MEMORY_VERSION    1u /* of section "memory" */
 #define SNAPSHOT_CONFIG_VERSION    1u /* of section "config" */
 #define SNAPSHOT_DEVICES_VERSION   1u /* of section "devices" */
-#define SNAPSHOT_VCPU_VERSION      1u /* of section "vcpu" */
+#define SNAPSHOT_VCPU_VERSION      2u /* of section "vcpu"; 1 has fewer MSRs */
 
 /* Section "machine". */
 struct snapshot_machine {
