@@ -272,6 +272,32 @@ static int device_set_options(const struct device *dev, const struct device_spec
 	return ret;
 }
 
+/* What snapshots will say of its options; made now, because JSON is not for a confined process. */
+static int device_print_settings(struct device *dev)
+{
+	json_t *settings = NULL;
+
+	for (const struct device_option *o = dev->class->options; o && o->key.name; o++) {
+		const struct key one[] = { o->key, KEY_END };
+		json_t *printed = o->anew ? NULL : keys_print(one, dev->state);
+
+		if (printed && !settings)
+			settings = json_object();
+		json_object_update(settings, printed);
+		json_decref(printed);
+	}
+	if (settings)
+		dev->settings = json_dumps(settings, JSON_COMPACT);
+	json_decref(settings);
+	return settings && !dev->settings ? failf(ENOMEM, "out of memory") : 0;
+}
+
+static void device_free(struct device *dev)
+{
+	device_state_free(dev->class, dev->state);
+	free(dev->settings);
+}
+
 static int device_create(struct device *dev, const struct device_spec *spec, struct vm *vm,
 			 const struct device_host *host, uint32_t number)
 {
@@ -294,9 +320,11 @@ static int device_create(struct device *dev, const struct device_spec *spec, str
 	}
 	ret = device_set_options(dev, spec);
 	if (ret == 0)
+		ret = device_print_settings(dev);
+	if (ret == 0)
 		ret = class->create(dev, host);
 	if (ret)
-		device_state_free(class, dev->state);
+		device_free(dev);
 	return ret;
 }
 
@@ -325,7 +353,7 @@ void devices_destroy(struct devices *devices)
 
 		if (dev->class->destroy)
 			dev->class->destroy(dev);
-		device_state_free(dev->class, dev->state);
+		device_free(dev);
 	}
 	free(devices->list);
 	devices->list = NULL;

@@ -47,6 +47,7 @@ struct device {
 	char name[DEVICE_NAME_MAX]; /* of its own in the machine */
 	uint32_t instance;          /* of its class, from 0 in the order of the machine's list */
 	uint32_t number;            /* in the machine, from 0 */
+	char *settings; /* owned: JSON of the options that a snapshot holds; NULL: it has none such */
 	int (*ask)(void *opaque, uint64_t id, enum device_question kind, uint32_t value);
 	void *ask_opaque; /* both the host's */
 };
@@ -65,6 +66,7 @@ struct device_option {
 	const char *help;
 	const char *initial; /* when it is not said, as it would be typed; NULL: 0 or not given */
 	bool required;       /* there is no such device without it */
+	bool anew;           /* of the host: a snapshot does not hold it, each start says it anew */
 };
 
 struct device_class {

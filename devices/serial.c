@@ -436,7 +436,8 @@ static const char *serial_check_to(const char *text)
 static const struct device_option serial_options[] = {
 	{ .key = KEY_CHECKED(struct serial, to, "to", SERIAL_TO_MAX, serial_check_to),
 	  .value = "WHERE",
-	  .help = "stdio, none, pty or file:PATH (run: stdio; else none)" },
+	  .help = "stdio, none, pty or file:PATH (run: stdio; else none)",
+	  .anew = true },
 	{ .key = KEY_END },
 };
 

@@ -400,7 +400,8 @@ static const struct field virtio_vsock_fields[] = {
 static const struct device_option virtio_vsock_options[] = {
 	{ .key = KEY_TEXT(struct virtio_vsock, path, "path", 1, UNIX_PATH_LISTEN_MAX),
 	  .value = "PATH",
-	  .help = "unix socket that reaches the guest's vsock ports (none)" },
+	  .help = "unix socket that reaches the guest's vsock ports (none)",
+	  .anew = true },
 	{ .key = KEY_END },
 };
 

@@ -4,6 +4,7 @@
  * a snapshot without one the devices are those that have a section, in the order of these.
  */
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,9 +19,12 @@ void snapshot_save_devices(const struct devices *devices, struct blob *out)
 		const struct device *dev = &devices->list[i];
 		struct snapshot_device device = { .instance = dev->instance };
 
+		if (dev->settings)
+			device.settings_len = (uint32_t)strlen(dev->settings);
 		snprintf((char *)device.type, sizeof(device.type), "%s", dev->class->name);
 		snprintf((char *)device.name, sizeof(device.name), "%s", dev->name);
 		fields_save(snapshot_device_fields, &device, out);
+		blob_put(out, dev->settings, device.settings_len);
 	}
 }
 
@@ -80,24 +84,71 @@ static int snapshot_devices_by_section(const struct snapshot *s, struct device_l
 	return ret;
 }
 
-static int snapshot_devices_by_list(const struct snapshot *s, struct device_list *list)
+static int snapshot_set_option(struct device_spec *spec, const char *key, const json_t *value)
+{
+	const struct device_option *option = device_option_find(spec->class, key);
+
+	if (option && option->anew)
+		return failf(EINVAL, "device %s: key '%s' is of the host, no snapshot has it",
+			     spec->class->name, key);
+	return device_spec_set(spec, key, value);
+}
+
+/* What is said of a device's options: by whom is not known, a template may have been imported. */
+static int snapshot_set_options(const struct snapshot *s, struct device_spec *spec,
+				const char *text, size_t len)
+{
+	json_t *settings = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL), *value;
+	const char *key;
+	int ret = json_is_object(settings)
+			  ? 0
+			  : failf(EINVAL, "device %s: its options are no JSON object",
+				  spec->class->name);
+
+	json_object_foreach(settings, key, value)
+	{
+		if (ret == 0)
+			ret = snapshot_set_option(spec, key, value);
+	}
+	json_decref(settings);
+	return ret < 0 ? failf(-ret, "%s: section %s: %s", s->path, SNAPSHOT_DEVICES, error_text())
+		       : 0;
+}
+
+/* One of the section's list. */
+static int snapshot_take_device(const struct snapshot *s, struct device_list *list,
+				uint32_t version, struct blob *in)
+{
+	struct snapshot_device device;
+	const char *settings;
+	int ret;
+
+	fields_load(snapshot_device_fields, version, &device, in);
+	settings = blob_take(in, device.settings_len);
+	if (in->failed || device.type[sizeof(device.type) - 1] ||
+	    device.name[sizeof(device.name) - 1])
+		return failf(EINVAL, "%s: section %s: device %u is none", s->path, SNAPSHOT_DEVICES,
+			     list->count);
+	ret = snapshot_add_device(s, list, (const char *)device.type, (const char *)device.name,
+				  device.instance);
+	if (ret == 0 && device.settings_len)
+		ret = snapshot_set_options(s, &list->list[list->count - 1], settings,
+					   device.settings_len);
+	return ret;
+}
+
+static int snapshot_devices_by_list(const struct snapshot *s, struct device_list *list,
+				    uint32_t version)
 {
 	uint32_t count;
 	struct blob in;
-	int ret = snapshot_section(&s->state, s->path, SNAPSHOT_DEVICES, SNAPSHOT_DEVICES_VERSION,
+	int ret = snapshot_section(&s->state, s->path, SNAPSHOT_DEVICES,
+				   version == SNAPSHOT_DEVICES_OLDEST ? version
+								      : SNAPSHOT_DEVICES_VERSION,
 				   snapshot_devices_fields, &count, &in);
 
-	for (uint32_t i = 0; ret == 0 && i < count; i++) {
-		struct snapshot_device device;
-
-		fields_load(snapshot_device_fields, SNAPSHOT_DEVICES_VERSION, &device, &in);
-		if (in.failed || device.type[sizeof(device.type) - 1] ||
-		    device.name[sizeof(device.name) - 1])
-			return failf(EINVAL, "%s: section %s: device %u of %u is none", s->path,
-				     SNAPSHOT_DEVICES, i, count);
-		ret = snapshot_add_device(s, list, (const char *)device.type,
-					  (const char *)device.name, device.instance);
-	}
+	for (uint32_t i = 0; ret == 0 && i < count; i++)
+		ret = snapshot_take_device(s, list, version, &in);
 	if (ret == 0 && in.pos != in.len)
 		return failf(EINVAL, "%s: section %s has %zu bytes too many", s->path,
 			     SNAPSHOT_DEVICES, in.len - in.pos);
@@ -106,11 +157,12 @@ static int snapshot_devices_by_list(const struct snapshot *s, struct device_list
 
 int snapshot_devices(const struct snapshot *s, struct device_list *list)
 {
+	const struct state_section *section = state_find(&s->state, SNAPSHOT_DEVICES, 0);
 	int ret;
 
 	*list = (struct device_list){ 0 };
-	ret = state_find(&s->state, SNAPSHOT_DEVICES, 0) ? snapshot_devices_by_list(s, list)
-							 : snapshot_devices_by_section(s, list);
+	ret = section ? snapshot_devices_by_list(s, list, section->version)
+		      : snapshot_devices_by_section(s, list);
 	if (ret < 0)
 		device_list_fini(list);
 	return ret;

@@ -47,6 +47,7 @@ const struct field snapshot_device_fields[] = {
 	FIELD_ARRAY(struct snapshot_device, type),
 	FIELD_ARRAY(struct snapshot_device, name),
 	FIELD(struct snapshot_device, instance),
+	FIELD_SINCE(struct snapshot_device, settings_len, 2, 0),
 	FIELD_END,
 };
 
@@ -54,7 +55,7 @@ static const struct snapshot_own snapshot_owns[] = {
 	{ "machine", SNAPSHOT_MACHINE_VERSION, SNAPSHOT_MACHINE_VERSION },
 	{ "memory", SNAPSHOT_MEMORY_VERSION, SNAPSHOT_MEMORY_VERSION },
 	{ "config", SNAPSHOT_CONFIG_VERSION, SNAPSHOT_CONFIG_VERSION },
-	{ SNAPSHOT_DEVICES, SNAPSHOT_DEVICES_VERSION, SNAPSHOT_DEVICES_VERSION },
+	{ SNAPSHOT_DEVICES, SNAPSHOT_DEVICES_OLDEST, SNAPSHOT_DEVICES_VERSION },
 	{ "vcpu", 1, SNAPSHOT_VCPU_VERSION },
 	{ IRQCHIP_SECTION, IRQCHIP_OLDEST, IRQCHIP_VERSION },
 };

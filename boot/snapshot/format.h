@@ -22,7 +22,8 @@
 #define SNAPSHOT_MACHINE_VERSION   1u /* of section "machine" */
 #define SNAPSHOT_MEMORY_VERSION    1u /* of section "memory" */
 #define SNAPSHOT_CONFIG_VERSION    1u /* of section "config" */
-#define SNAPSHOT_DEVICES_VERSION   1u /* of section "devices" */
+#define SNAPSHOT_DEVICES_VERSION   2u /* of section "devices" */
+#define SNAPSHOT_DEVICES_OLDEST    1u
 #define SNAPSHOT_VCPU_VERSION      2u /* of section "vcpu"; 1 has fewer MSRs */
 
 /* Section "machine". */
@@ -56,7 +57,8 @@ struct snapshot_extent {
 struct snapshot_device {
 	uint8_t type[STATE_NAME_MAX]; /* its word, NUL-padded; its section is of that name ... */
 	uint8_t name[DEVICE_NAME_MAX];
-	uint32_t instance; /* ... and this instance */
+	uint32_t instance;     /* ... and this instance */
+	uint32_t settings_len; /* bytes behind this, a JSON object of its options; 0: none */
 };
 
 extern const struct field snapshot_machine_fields[];

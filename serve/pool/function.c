@@ -43,7 +43,7 @@ const char *fallback_name(enum invocation_fallback fallback)
 
 /* --- Shapes --- */
 
-/* What two machines must have in common: memory, vCPUs, each vCPU's CPUID, the devices. */
+/* What two machines must have in common: memory, vCPUs, each vCPU's CPUID, the devices and their options. */
 static int shape_key(const struct snapshot *s, uint64_t *key)
 {
 	*key = s->memory_size ^ (uint64_t)s->vcpu_count << 48;
@@ -63,7 +63,9 @@ static int shape_key(const struct snapshot *s, uint64_t *key)
 	for (unsigned i = 0; i < s->state.count; i++) {
 		const struct state_section *section = &s->state.sections[i];
 
-		if (!snapshot_own(section->name))
+		if (strcmp(section->name, SNAPSHOT_DEVICES) == 0)
+			*key = *key * 31 + digest64(section->data, section->len);
+		else if (!snapshot_own(section->name))
 			*key = *key * 31 + digest64(section->name, strlen(section->name)) +
 			       section->instance;
 	}

@@ -14,7 +14,8 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "tests/system"))
 from helpers import run  # noqa: E402
 
-OLD = "f4619ae"  # the last commit whose snapshots have no list of devices
+# The last commits whose snapshots have no list of devices, and a list without their options.
+OLDS = {"no list": "f4619ae", "no options": "1feed00"}
 SETS = {
     "default": None,
     "full": "serial debug_exit power park virtio_vsock virtio_rng",
@@ -32,12 +33,12 @@ def make(folder, *words):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def old_virga(tmp_path_factory):
+@pytest.fixture(scope="module", params=OLDS.values(), ids=OLDS)
+def old_virga(request, tmp_path_factory):
     """virga as it was at that commit."""
     tree = tmp_path_factory.mktemp("old") / "virga"
     words = ["git", "-C", ROOT, "worktree"]
-    subprocess.run([*words, "add", "--detach", tree, OLD], check=True, capture_output=True)
+    subprocess.run([*words, "add", "--detach", tree, request.param], check=True, capture_output=True)
     try:
         (tree / "build").mkdir()
         (tree / "build/deps").symlink_to(ROOT / "build/deps")

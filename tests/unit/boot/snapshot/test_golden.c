@@ -84,6 +84,7 @@ static void golden_each(void (*visit)(const struct golden *g, void *opaque), voi
 	golden_fields(&g, snapshot_devices_fields);
 	golden_line(&g, "then count times:");
 	golden_fields(&g, snapshot_device_fields);
+	golden_line(&g, "and settings_len bytes");
 	visit(&g, opaque);
 	golden_begin(&g, "vcpu", SNAPSHOT_VCPU_VERSION);
 	golden_line(&g, "then bytes of its own");

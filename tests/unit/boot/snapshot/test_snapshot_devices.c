@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,12 +17,38 @@
 #include "boot/snapshot/format.h"
 
 static const struct device_class one = { .name = "one", .single = true, .version = 1 };
-static const struct device_class many = { .name = "many", .version = 1 };
+
+struct many {
+	char *path;
+	uint32_t rate;
+	bool readonly;
+};
+
+static const struct device_option many_options[] = {
+	{ .key = KEY_TEXT(struct many, path, "path", 1, 9), .value = "FILE", .anew = true },
+	{ .key = KEY_COUNT(struct many, rate, "rate", 0, 9), .value = "N", .initial = "7" },
+	{ .key = KEY_BOOL(struct many, readonly, "readonly"), .value = "true|false" },
+	{ .key = KEY_END },
+};
+static int many_create(struct device *dev, const struct device_host *host)
+{
+	(void)dev;
+	(void)host;
+	return 0;
+}
+
+static const struct device_class many = { .name = "many",
+					  .version = 1,
+					  .options = many_options,
+					  .size = sizeof(struct many),
+					  .create = many_create };
 
 const struct device_class *const device_classes[] = { &one, &many, NULL };
 const char *const device_words[] = { "one", "many", "other", NULL };
 
 static struct blob file; /* the state; owned */
+
+static uint32_t version; /* of section "devices" */
 
 /* A snapshot whose state has the sections that are named, and `list` as section "devices". */
 static struct snapshot snapshot(const char *const *sections, const struct blob *list)
@@ -30,8 +57,8 @@ static struct snapshot snapshot(const char *const *sections, const struct blob *
 	struct state_writer w = { 0 };
 
 	if (list)
-		blob_put(state_section_add(&w, SNAPSHOT_DEVICES, 0, SNAPSHOT_DEVICES_VERSION),
-			 list->data, list->len);
+		blob_put(state_section_add(&w, SNAPSHOT_DEVICES, 0, version), list->data,
+			 list->len);
 	for (unsigned instance = 0; *sections; sections++) {
 		instance = w.count && !strcmp(w.sections[w.count - 1].name, *sections)
 				   ? instance + 1
@@ -43,6 +70,13 @@ static struct snapshot snapshot(const char *const *sections, const struct blob *
 	state_writer_fini(&w);
 	assert_int_equal(state_parse(&s.state, "dir/state", file.data, file.len), 0);
 	return s;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	version = SNAPSHOT_DEVICES_VERSION;
+	return 0;
 }
 
 static int teardown(void **state)
@@ -90,6 +124,121 @@ static void test_list(void **state)
 	blob_fini(&saved);
 }
 
+static void set(struct device_spec *spec, const char *key, const char *text)
+{
+	json_t *value = json_string(text);
+
+	assert_int_equal(device_spec_set(spec, key, value), 0);
+	json_decref(value);
+}
+
+/* Each has its own options again, but for what is the host's, which a start says anew. */
+static void test_settings(void **state)
+{
+	static const char *const sections[] = { "machine", "many", "many", NULL };
+	const struct device_host host = { .stdio = false };
+	struct devices made, again;
+	struct device_list list = { 0 };
+	struct blob saved = { 0 };
+	struct snapshot s;
+
+	(void)state;
+	assert_int_equal(device_list_add(&list, &many, NULL), 0);
+	assert_int_equal(device_list_add(&list, &many, NULL), 0);
+	set(&list.list[0], "path", "/a");
+	set(&list.list[0], "rate", "3");
+	set(&list.list[0], "readonly", "true");
+	set(&list.list[1], "rate", "0");
+	assert_int_equal(devices_create(&made, NULL, &list, &host), 0);
+	device_list_fini(&list);
+	snapshot_save_devices(&made, &saved);
+	s = snapshot(sections, &saved);
+	assert_int_equal(snapshot_devices(&s, &list), 0);
+	assert_null(device_spec_text(&list.list[0], "path"));
+	assert_int_equal(devices_create(&again, NULL, &list, &host), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct many *is = again.list[i].state;
+
+		assert_null(is->path);
+		assert_int_equal(is->rate, i ? 0 : 3);
+		assert_int_equal(is->readonly, i == 0);
+	}
+	devices_destroy(&again);
+	devices_destroy(&made);
+	device_list_fini(&list);
+	blob_fini(&saved);
+}
+
+/* From before a device had options of its own. */
+static void test_version_1(void **state)
+{
+	static const char *const sections[] = { "machine", "many", "many", NULL };
+	static const uint8_t zeros[STATE_NAME_MAX];
+	struct device_list list;
+	struct blob saved = { 0 };
+	struct snapshot s;
+
+	(void)state;
+	version = 1;
+	blob_put_u32(&saved, 2);
+	for (uint32_t i = 0; i < 2; i++) {
+		blob_put(&saved, "many", 4);
+		blob_put(&saved, zeros, STATE_NAME_MAX - 4);
+		blob_put(&saved, i ? "b" : "a", 1);
+		blob_put(&saved, zeros, DEVICE_NAME_MAX - 1);
+		blob_put_u32(&saved, i);
+	}
+	s = snapshot(sections, &saved);
+	if (snapshot_devices(&s, &list) < 0)
+		fail_msg("%s", error_text());
+	assert_int_equal(list.count, 2);
+	assert_string_equal(list.list[1].name, "b");
+	assert_null(list.list[1].settings);
+	device_list_fini(&list);
+	version = 3;
+	s = snapshot(sections, &saved);
+	expect(&s, "section devices has version 3");
+	blob_fini(&saved);
+}
+
+/* Options as they should not be. */
+static void test_wrong_settings(void **state)
+{
+	static const char *const sections[] = { "machine", NULL };
+	static const char *const cases[][2] = {
+		{ "{", "device many: its options are no JSON object" },
+		{ "[1]", "its options are no JSON object" },
+		{ "{\"rate\": 1, \"rate\": 2}", "its options are no JSON object" },
+		{ "{\"rate\": 1} ", NULL },
+		{ "{\"rate\": 10}", "device many: key 'rate': a whole number from 0 to 9" },
+		{ "{\"wheel\": 1}", "device many: it has no key 'wheel'" },
+		{ "{\"path\": \"/a\"}", "device many: key 'path' is of the host" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct snapshot_device device = { .type = "many",
+						  .name = "a",
+						  .settings_len = (uint32_t)strlen(cases[i][0]) };
+		struct blob saved = { 0 };
+		struct device_list list;
+		struct snapshot s;
+
+		blob_put_u32(&saved, 1);
+		fields_save(snapshot_device_fields, &device, &saved);
+		blob_put(&saved, cases[i][0], device.settings_len);
+		s = snapshot(sections, &saved);
+		if (cases[i][1])
+			expect(&s, cases[i][1]);
+		else
+			assert_int_equal(snapshot_devices(&s, &list), 0), device_list_fini(&list);
+		saved.len--; /* the last byte is missing */
+		s = snapshot(sections, &saved);
+		expect(&s, "device 0 is none");
+		blob_fini(&saved);
+	}
+}
+
 /* Without a list: the devices that have a section, in this order. */
 static void test_before_there_was_one(void **state)
 {
@@ -120,18 +269,18 @@ static void test_wrong(void **state)
 		uint32_t extra; /* bytes behind */
 		const char *words;
 	} cases[] = {
-		{ { { "one", "one", 0 }, { "one", "two", 1 } }, 2, 0, "at most" },
-		{ { { "many", "a", 0 }, { "many", "a", 1 } }, 2, 0, "a device a already" },
-		{ { { "many", "a", 0 }, { "many", "b", 0 } }, 2, 0, "out of its order" },
-		{ { { "many", "a", 0 }, { "many", "b", 7 } }, 2, 0, "out of its order" },
-		{ { { "many", "a b", 0 } }, 1, 0, "is no name" },
-		{ { { "many", "", 0 } }, 1, 0, "is no name" },
-		{ { { "", "a", 0 } }, 1, 0, "has device  (0)" },
-		{ { { "123456789012345678901234", "a", 0 } }, 1, 0, "device 0 of 1 is none" },
-		{ { { "many", "123456789012345678901234", 0 } }, 1, 0, "device 0 of 1 is none" },
-		{ { { "many", "a", 0 } }, 3, 0, "device 1 of 3 is none" },
-		{ { { "many", "a", 0 } }, UINT32_MAX, 0, "is none" },
-		{ { { "many", "a", 0 } }, 1, 3, "3 bytes too many" },
+		{ { { "one", "one", 0, 0 }, { "one", "two", 1, 0 } }, 2, 0, "at most" },
+		{ { { "many", "a", 0, 0 }, { "many", "a", 1, 0 } }, 2, 0, "a device a already" },
+		{ { { "many", "a", 0, 0 }, { "many", "b", 0, 0 } }, 2, 0, "out of its order" },
+		{ { { "many", "a", 0, 0 }, { "many", "b", 7, 0 } }, 2, 0, "out of its order" },
+		{ { { "many", "a b", 0, 0 } }, 1, 0, "is no name" },
+		{ { { "many", "", 0, 0 } }, 1, 0, "is no name" },
+		{ { { "", "a", 0, 0 } }, 1, 0, "has device  (0)" },
+		{ { { "123456789012345678901234", "a", 0, 0 } }, 1, 0, "device 0 is none" },
+		{ { { "many", "123456789012345678901234", 0, 0 } }, 1, 0, "device 0 is none" },
+		{ { { "many", "a", 0, 0 } }, 3, 0, "device 1 is none" },
+		{ { { "many", "a", 0, 0 } }, UINT32_MAX, 0, "is none" },
+		{ { { "many", "a", 0, 0 } }, 1, 3, "3 bytes too many" },
 	};
 
 	(void)state;
@@ -152,9 +301,12 @@ static void test_wrong(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(test_list, teardown),
-		cmocka_unit_test_teardown(test_before_there_was_one, teardown),
-		cmocka_unit_test_teardown(test_wrong, teardown),
+		cmocka_unit_test_setup_teardown(test_list, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_settings, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_version_1, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wrong_settings, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_before_there_was_one, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wrong, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("snapshot_devices", tests, NULL, NULL);
