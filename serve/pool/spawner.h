@@ -12,7 +12,7 @@
 #include "arch/base/loop.h"
 #include "boot/snapshot/sealed.h"
 #include "serve/ipc/child.h"
-#include "serve/machine/shell.h"
+#include "serve/ipc/invocation.h"
 
 struct spawner;
 
