@@ -15,8 +15,7 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
-
-#define CHILD_ORPHAN 125 /* the exit status of one whose parent was gone before it could ask */
+#include "vmm.h"
 
 pid_t child_fork(int death_signal, int (*main)(void *opaque), void *opaque)
 {
@@ -28,7 +27,8 @@ pid_t child_fork(int death_signal, int (*main)(void *opaque), void *opaque)
 	if (pid > 0)
 		return pid;
 	prctl(PR_SET_PDEATHSIG, death_signal);
-	_exit(getppid() == parent ? main(opaque) : CHILD_ORPHAN);
+	/* Nobody is left to look at the status of one whose parent was gone before it could ask. */
+	_exit(getppid() == parent ? main(opaque) : STATUS_VIRGA);
 }
 
 /* What child_fork() runs for child_start(). */
