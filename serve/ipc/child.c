@@ -64,13 +64,23 @@ int child_start(struct child *child, int (*main)(void *opaque, int fd), void *op
 	return 0;
 }
 
-int child_keep(int fd, int place)
+int child_close_from(int first)
 {
-	if (fd != place && dup2(fd, place) < 0)
-		return failf(errno, "no descriptor left: %s", strerror(errno));
-	if (syscall(SYS_close_range, place + 1, ~0u, 0) < 0)
+	if (syscall(SYS_close_range, first, ~0u, 0) < 0)
 		return failf(errno, "cannot close descriptors (Linux 5.9 or later can): %s",
 			     strerror(errno));
+	return 0;
+}
+
+int child_keep(int fd, int place)
+{
+	int ret;
+
+	if (fd != place && dup2(fd, place) < 0)
+		return failf(errno, "no descriptor left: %s", strerror(errno));
+	ret = child_close_from(place + 1);
+	if (ret < 0)
+		return ret;
 	return fcntl(place, F_SETFD, FD_CLOEXEC) < 0
 		       ? failf(errno, "cannot keep a descriptor: %s", strerror(errno))
 		       : 0;

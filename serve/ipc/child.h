@@ -34,6 +34,9 @@ int child_start(struct child *child, int (*main)(void *opaque, int fd), void *op
  */
 int child_keep(int fd, int place);
 
+/* Closes all descriptors from first on. 0 or -errno with a sentence. */
+int child_close_from(int first);
+
 /* Kills it, waits until it is gone and closes the socket. Of one that is none, zeroed or not: nothing. */
 void child_stop(struct child *child);
 

@@ -16,7 +16,6 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -107,10 +106,7 @@ static int spawner_keep(int fd, struct sealed *sealed)
 		if (dup2(high[i], SPAWNER_FD + i) < 0)
 			return failf(errno, "no descriptor left: %s", strerror(errno));
 	*sealed = (struct sealed){ .memory_fd = SPAWNER_FD + 1, .parts_fd = SPAWNER_FD + 2 };
-	if (syscall(SYS_close_range, SPAWNER_FD + 3, ~0u, 0) < 0)
-		return failf(errno, "cannot close descriptors (Linux 5.9 or later can): %s",
-			     strerror(errno));
-	return 0;
+	return child_close_from(SPAWNER_FD + 3);
 }
 
 /* A shell that is to be made. */
@@ -260,12 +256,14 @@ static bool spawner_orders(struct spawner_process *p)
 /* Nothing of the front is kept but its socket and stderr. */
 static int spawner_settle(void)
 {
-	int null = open("/dev/null", O_RDWR), oom;
+	int null = open("/dev/null", O_RDWR), oom, ret;
 
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
-	    syscall(SYS_close_range, SPAWNER_FD + 1, ~0u, 0) < 0)
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
 		return failf(errno, "the spawner cannot settle its descriptors: %s",
 			     strerror(errno));
+	ret = child_close_from(SPAWNER_FD + 1);
+	if (ret < 0)
+		return ret;
 	oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	if (oom >= 0) {
 		ssize_t n = write(oom, SPAWNER_OOM_ADJ, strlen(SPAWNER_OOM_ADJ));
