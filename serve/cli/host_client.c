@@ -42,7 +42,7 @@ int host_connect(const char *host)
 
 /* --- One call --- */
 
-struct client {
+struct host_client {
 	http_parser parser;
 	struct host_reply *reply;
 	size_t size;    /* of reply->body */
@@ -52,9 +52,9 @@ struct client {
 	bool failed; /* too large, or out of memory */
 };
 
-static int client_field(http_parser *parser, const char *at, size_t len)
+static int host_client_field(http_parser *parser, const char *at, size_t len)
 {
-	struct client *c = parser->data;
+	struct host_client *c = parser->data;
 	size_t have;
 
 	if (c->in_value)
@@ -68,9 +68,9 @@ static int client_field(http_parser *parser, const char *at, size_t len)
 	return 0;
 }
 
-static int client_value(http_parser *parser, const char *at, size_t len)
+static int host_client_value(http_parser *parser, const char *at, size_t len)
 {
-	struct client *c = parser->data;
+	struct host_client *c = parser->data;
 
 	c->in_value = true;
 	if (strcasecmp(c->field, "x-amz-function-error") == 0)
@@ -80,9 +80,9 @@ static int client_value(http_parser *parser, const char *at, size_t len)
 	return 0;
 }
 
-static int client_body(http_parser *parser, const char *at, size_t len)
+static int host_client_body(http_parser *parser, const char *at, size_t len)
 {
-	struct client *c = parser->data;
+	struct host_client *c = parser->data;
 	struct host_reply *r = c->reply;
 
 	if (r->len + len > CLIENT_BODY_MAX) {
@@ -106,15 +106,16 @@ static int client_body(http_parser *parser, const char *at, size_t len)
 	return 0;
 }
 
-static int client_complete(http_parser *parser)
+static int host_client_complete(http_parser *parser)
 {
-	struct client *c = parser->data;
+	struct host_client *c = parser->data;
 
 	c->whole = true;
 	return 0;
 }
 
-static int client_send(int fd, const char *method, const char *target, const void *body, size_t len)
+static int host_client_send(int fd, const char *method, const char *target, const void *body,
+			    size_t len)
 {
 	char head[1024];
 	int n = snprintf(head, sizeof(head),
@@ -134,13 +135,13 @@ static int client_send(int fd, const char *method, const char *target, const voi
 		       : 0;
 }
 
-static int client_receive(int fd, struct client *c)
+static int host_client_receive(int fd, struct host_client *c)
 {
 	const http_parser_settings settings = {
-		.on_header_field = client_field,
-		.on_header_value = client_value,
-		.on_body = client_body,
-		.on_message_complete = client_complete,
+		.on_header_field = host_client_field,
+		.on_header_value = host_client_value,
+		.on_body = host_client_body,
+		.on_message_complete = host_client_complete,
 	};
 	char bytes[65536];
 
@@ -168,7 +169,7 @@ int host_call(int fd, const char *method, const char *target, const void *body, 
 {
 	const struct timeval limit = { .tv_sec = timeout_ms / 1000,
 				       .tv_usec = (suseconds_t)(timeout_ms % 1000) * 1000 };
-	struct client c = { .reply = reply };
+	struct host_client c = { .reply = reply };
 	int ret;
 
 	*reply = (struct host_reply){ 0 };
@@ -176,9 +177,9 @@ int host_call(int fd, const char *method, const char *target, const void *body, 
 	c.parser.data = &c;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	ret = client_send(fd, method, target, body, len);
+	ret = host_client_send(fd, method, target, body, len);
 	if (ret == 0)
-		ret = client_receive(fd, &c);
+		ret = host_client_receive(fd, &c);
 	reply->status = c.parser.status_code;
 	return ret;
 }
@@ -192,7 +193,7 @@ void host_reply_fini(struct host_reply *reply)
 /* --- virga invoke NAME --- */
 
 /* What an error's body says, or the body itself. */
-static void client_say_error(const struct host_reply *reply, const char *key)
+static void host_client_say_error(const struct host_reply *reply, const char *key)
 {
 	json_t *object = json_loadb(reply->body ? reply->body : "", reply->len, 0, NULL);
 	const char *text = json_string_value(json_object_get(object, key));
@@ -201,14 +202,14 @@ static void client_say_error(const struct host_reply *reply, const char *key)
 	json_decref(object);
 }
 
-static int client_result(const struct host_reply *reply)
+static int host_client_result(const struct host_reply *reply)
 {
 	json_t *object;
 	const char *type;
 	bool late;
 
 	if (reply->status != 200) {
-		client_say_error(reply, "Message");
+		host_client_say_error(reply, "Message");
 		return STATUS_VIRGA;
 	}
 	if (!reply->function_error) {
@@ -217,7 +218,7 @@ static int client_result(const struct host_reply *reply)
 		return output_write(&output) < 0 ? (notef("invoke: %s", error_text()), STATUS_VIRGA)
 						 : 0;
 	}
-	client_say_error(reply, "errorMessage");
+	host_client_say_error(reply, "errorMessage");
 	object = json_loadb(reply->body ? reply->body : "", reply->len, 0, NULL);
 	type = json_string_value(json_object_get(object, "errorType"));
 	late = type && strcmp(type, "Sandbox.Timedout") == 0;
@@ -239,7 +240,7 @@ int host_invoke(int fd, const struct options *options)
 	if (ret == 0)
 		ret = host_call(fd, "POST", target, data, len, options->timeout_ms, &reply);
 	if (ret == 0)
-		status = client_result(&reply);
+		status = host_client_result(&reply);
 	else
 		notef("invoke: %s", error_text());
 	if (ret == -ETIMEDOUT)

@@ -31,7 +31,7 @@
 #define CLIENT_POLL_MIN_US 500u
 #define CLIENT_POLL_MAX_US 50000u
 
-struct client {
+struct qmp_client {
 	const char *socket;
 	int fd;
 	uint64_t reply_us; /* for an answer of the supervisor */
@@ -45,14 +45,14 @@ struct client {
 /* --- Lines --- */
 
 /* Begins a wait that is said on stderr when it lasts. */
-static void client_waiting_for(struct client *c, const char *what)
+static void qmp_client_waiting_for(struct qmp_client *c, const char *what)
 {
 	c->what = what;
 	c->note_us = monotonic_us() + CLIENT_NOTE_US;
 }
 
 /* Waits until deadline_us for bytes. -ETIMEDOUT without a sentence, -ECONNRESET at the end. */
-static int client_fill(struct client *c, uint64_t deadline_us)
+static int qmp_client_fill(struct qmp_client *c, uint64_t deadline_us)
 {
 	uint8_t data[4096];
 	ssize_t len;
@@ -87,7 +87,7 @@ static int client_fill(struct client *c, uint64_t deadline_us)
 }
 
 /* The next message, owned by the caller; events are noted on the way. */
-static int client_read(struct client *c, uint64_t deadline_us, json_t **message)
+static int qmp_client_read(struct qmp_client *c, uint64_t deadline_us, json_t **message)
 {
 	const uint8_t *end;
 	json_t *event;
@@ -95,7 +95,7 @@ static int client_read(struct client *c, uint64_t deadline_us, json_t **message)
 	int ret;
 
 	while (!c->in.len || !(end = memchr(c->in.data, '\n', c->in.len))) {
-		ret = client_fill(c, deadline_us);
+		ret = qmp_client_fill(c, deadline_us);
 		if (ret < 0)
 			return ret;
 	}
@@ -117,13 +117,13 @@ static int client_read(struct client *c, uint64_t deadline_us, json_t **message)
 }
 
 /* The sentence of an error reply, borrowed from it; NULL when it is none. */
-static const char *client_error(const json_t *message)
+static const char *qmp_client_error(const json_t *message)
 {
 	return json_string_value(json_object_get(json_object_get(message, "error"), "desc"));
 }
 
 /* Sends a command (released here) and waits for its reply, whose "return" the caller owns. */
-static int client_call(struct client *c, json_t *command, json_t **value)
+static int qmp_client_call(struct qmp_client *c, json_t *command, json_t **value)
 {
 	uint64_t deadline_us = monotonic_us() + c->reply_us;
 	char *text = json_dumps(command, JSON_COMPACT);
@@ -139,11 +139,11 @@ static int client_call(struct client *c, json_t *command, json_t **value)
 	if (sent < 0)
 		return failf(ECONNRESET, "control socket %s: the connection was closed", c->socket);
 	while (!ret) {
-		ret = client_read(c, deadline_us, &message);
+		ret = qmp_client_read(c, deadline_us, &message);
 		if (ret < 0)
 			break;
 		*value = json_incref(json_object_get(message, "return"));
-		error = client_error(message);
+		error = qmp_client_error(message);
 		if (error)
 			ret = failf(EREMOTEIO, "%s", error);
 		json_decref(message);
@@ -156,14 +156,14 @@ static int client_call(struct client *c, json_t *command, json_t **value)
 	return ret;
 }
 
-static int client_execute(struct client *c, const char *name, json_t **value)
+static int qmp_client_execute(struct qmp_client *c, const char *name, json_t **value)
 {
-	return client_call(c, json_pack("{s:s}", "execute", name), value);
+	return qmp_client_call(c, json_pack("{s:s}", "execute", name), value);
 }
 
 /* --- The steps of a snapshot --- */
 
-static int client_connect(struct client *c)
+static int qmp_client_connect(struct qmp_client *c)
 {
 	json_t *value = NULL;
 	int ret;
@@ -172,7 +172,7 @@ static int client_connect(struct client *c)
 	if (c->fd < 0)
 		return failf(-c->fd, "control socket %s: %s; is a virga with --control %s running?",
 			     c->socket, strerror(-c->fd), c->socket);
-	ret = client_read(c, monotonic_us() + c->reply_us, &value);
+	ret = qmp_client_read(c, monotonic_us() + c->reply_us, &value);
 	if (ret == -ETIMEDOUT)
 		return failf(ETIMEDOUT,
 			     "control socket %s: no greeting within %g s; is the virga there "
@@ -182,33 +182,33 @@ static int client_connect(struct client *c)
 		return ret;
 	if (!json_object_get(value, "QMP"))
 		ret = failf(EPROTO, "control socket %s: %s", c->socket,
-			    client_error(value) ? client_error(value)
-						: "what answers there is not virga");
+			    qmp_client_error(value) ? qmp_client_error(value)
+						    : "what answers there is not virga");
 	json_decref(value);
 	value = NULL;
 	if (ret == 0)
-		ret = client_call(c,
-				  json_pack("{s:s,s:{s:[s]}}", "execute", "qmp_capabilities",
-					    "arguments", "enable", QMP_READY_CAPABILITY),
-				  &value);
+		ret = qmp_client_call(c,
+				      json_pack("{s:s,s:{s:[s]}}", "execute", "qmp_capabilities",
+						"arguments", "enable", QMP_READY_CAPABILITY),
+				      &value);
 	if (ret == 0)
 		json_decref(value);
 	return ret;
 }
 
-static int client_wait_ready(struct client *c)
+static int qmp_client_wait_ready(struct qmp_client *c)
 {
 	uint64_t deadline_us = monotonic_us() + c->reply_us;
 	json_t *value = NULL;
-	int ret = client_execute(c, "query-status", &value);
+	int ret = qmp_client_execute(c, "query-status", &value);
 
 	if (ret < 0)
 		return ret;
 	c->ready = c->ready || json_is_true(json_object_get(value, "ready"));
 	json_decref(value);
-	client_waiting_for(c, "the guest to say READY");
+	qmp_client_waiting_for(c, "the guest to say READY");
 	while (!c->ready && !c->shutdown) {
-		ret = client_read(c, deadline_us, &value);
+		ret = qmp_client_read(c, deadline_us, &value);
 		if (ret == -ETIMEDOUT)
 			return failf(ETIMEDOUT,
 				     "the guest did not say READY within %g s; --ready-timeout S "
@@ -223,10 +223,10 @@ static int client_wait_ready(struct client *c)
 }
 
 /* One look at the state of the snapshot: 1 while it is being written. */
-static int client_poll(struct client *c)
+static int qmp_client_poll(struct qmp_client *c)
 {
 	json_t *value = NULL;
-	int ret = client_execute(c, "query-migrate", &value);
+	int ret = qmp_client_execute(c, "query-migrate", &value);
 	const char *status, *why;
 
 	if (ret < 0)
@@ -244,7 +244,7 @@ static int client_poll(struct client *c)
 	return ret;
 }
 
-static int client_snapshot(struct client *c, const char *dir)
+static int qmp_client_snapshot(struct qmp_client *c, const char *dir)
 {
 	uint64_t pause_us = CLIENT_POLL_MIN_US;
 	json_t *value = NULL;
@@ -254,15 +254,15 @@ static int client_snapshot(struct client *c, const char *dir)
 
 	if (asprintf(&uri, "file:%s", dir) < 0)
 		return failf(ENOMEM, "out of memory");
-	ret = client_call(c,
-			  json_pack("{s:s,s:{s:s}}", "execute", "migrate", "arguments", "uri", uri),
-			  &value);
+	ret = qmp_client_call(
+		c, json_pack("{s:s,s:{s:s}}", "execute", "migrate", "arguments", "uri", uri),
+		&value);
 	free(uri);
 	if (ret < 0)
 		return ret;
 	json_decref(value);
-	client_waiting_for(c, "the snapshot to be written");
-	while ((ret = client_poll(c)) == 1) {
+	qmp_client_waiting_for(c, "the snapshot to be written");
+	while ((ret = qmp_client_poll(c)) == 1) {
 		struct timespec pause = { .tv_nsec = (long)pause_us * 1000 };
 
 		if (c->what && monotonic_us() >= c->note_us) {
@@ -281,7 +281,7 @@ static int client_snapshot(struct client *c, const char *dir)
 /* --- The command --- */
 
 /* dir from the working directory; NULL with a sentence. Free it. */
-static char *client_absolute(const char *dir)
+static char *qmp_client_absolute(const char *dir)
 {
 	struct stat st;
 	char *path = NULL;
@@ -306,19 +306,19 @@ static char *client_absolute(const char *dir)
 
 int snapshot_command(const struct options *options)
 {
-	struct client c = { .socket = options->args[0],
-			    .fd = -1,
-			    .reply_us = options->ready_timeout_ms * 1000ull };
-	char *path = client_absolute(options->args[1]);
+	struct qmp_client c = { .socket = options->args[0],
+				.fd = -1,
+				.reply_us = options->ready_timeout_ms * 1000ull };
+	char *path = qmp_client_absolute(options->args[1]);
 	int ret;
 
 	if (!path)
 		return command_failed("snapshot", STATUS_BAD_INPUT);
-	ret = client_connect(&c);
+	ret = qmp_client_connect(&c);
 	if (ret == 0 && !options->now)
-		ret = client_wait_ready(&c);
+		ret = qmp_client_wait_ready(&c);
 	if (ret == 0)
-		ret = client_snapshot(&c, path);
+		ret = qmp_client_snapshot(&c, path);
 	if (c.fd >= 0)
 		close(c.fd);
 	blob_fini(&c.in);
