@@ -153,7 +153,7 @@ static void on_sigbus(int signal)
 }
 
 /*
- * A closed descriptor 0, 1 or 2 would go to a file that we open, and messages into that file. In
+ * A closed descriptor 0, 1 or 2 would go to a file that we open, and sentences into that file. In
  * its place: one that can neither be read nor written.
  */
 static int reserve_standard(void)

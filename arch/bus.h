@@ -22,7 +22,7 @@ struct bus_range {
 	uint64_t size;
 	bus_handler io;
 	void *opaque;
-	const char *name; /* for messages; outlives the bus */
+	const char *name; /* for sentences; outlives the bus */
 };
 
 struct bus {

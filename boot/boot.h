@@ -18,7 +18,7 @@
 
 /* A read-only image in memory: a mapped file, or the embedded guest. */
 struct image {
-	const char *name; /* for messages */
+	const char *name; /* for sentences */
 	const uint8_t *data;
 	size_t size;
 	bool mapped; /* image_close unmaps */

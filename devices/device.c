@@ -73,7 +73,7 @@ bool device_class_reads(const struct device_class *class, uint32_t version)
 	       (class->oldest && version >= class->oldest && version < class->version);
 }
 
-/* A name as a section, an option and a message can hold it. */
+/* A name as a section, an option and a sentence can hold it. */
 static bool device_name_valid(const char *name)
 {
 	size_t len = 0;

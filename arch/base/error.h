@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How failures are said. A function that fails stores one message and returns
+ * How failures are said. A function that fails stores one sentence and returns
  * -errno; the caller passes the number up; whoever ends the command (vmm.c) or
- * answers a client (QMP) prints the message once.
+ * answers a client (QMP) prints the sentence once.
  */
 #ifndef VIRGA_ARCH_BASE_ERROR_H
 #define VIRGA_ARCH_BASE_ERROR_H
@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /*
- * Stores a message: one sentence that names the thing and the fix. Returns -err (err > 0). Any thread.
+ * Stores a sentence that names the thing and the fix. Returns -err (err > 0). Any thread.
  */
 int failf(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
 
@@ -21,12 +21,12 @@ int failf(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3), co
  */
 const char *write_error(int err);
 
-/* The calling thread's last message, without newline; "" when there is none. Never NULL. */
+/* The calling thread's last sentence, without newline; "" when there is none. Never NULL. */
 const char *error_text(void);
 
 /*
  * Prints "virga: ..." and a newline on stderr in one write. Never blocks on a full pipe. What a
- * terminal might obey, newlines included, is shown as \xNN: a message may quote a guest.
+ * terminal might obey, newlines included, is shown as \xNN: a sentence may quote a guest.
  */
 void notef(const char *fmt, ...) __attribute__((format(printf, 1, 2), cold));
 

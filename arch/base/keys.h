@@ -34,7 +34,7 @@ struct key {
 	const char *const *words; /* of KEY_WORD, NULL at the end */
 	/* Of KEY_TEXT: NULL, or what is allowed when the text is not; may be NULL itself. */
 	const char *(*check)(const char *text);
-	/* Of KEY_OTHER. where: for messages, as keys_set_json() has it. 0 or -errno with a sentence. */
+	/* Of KEY_OTHER. where: for sentences, as keys_set_json() has it. 0 or -errno with a sentence. */
 	int (*set)(void *object, const char *where, const struct json_t *value);
 	/* Of KEY_OTHER: the value for keys_print(), NULL: nothing to print. NULL itself: never printed. */
 	struct json_t *(*print)(const void *object);
@@ -87,8 +87,9 @@ int key_set_json(const struct key *key, void *object, const char *where,
 		 const struct json_t *value);
 
 /*
- * Sets what a JSON object has. where: "FILE" or "FILE: part", for messages. An unknown key is refused
- * with those that there are. What was set before the refusal stays set. 0 or -errno with a sentence.
+ * Sets what a JSON object has. where: "FILE" or "FILE: part", for sentences. An unknown key is
+ * refused with those that there are. What was set before the refusal stays set. 0 or -errno with a
+ * sentence.
  */
 int keys_set_json(const struct key *keys, void *object, const char *where,
 		  const struct json_t *from);

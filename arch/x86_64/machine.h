@@ -35,7 +35,7 @@ struct vcpu_image {
 	uint32_t msr_count;
 };
 
-/* Takes a saved vCPU apart; index is for messages. 0 or -EINVAL with a sentence. */
+/* Takes a saved vCPU apart; index is for sentences. 0 or -EINVAL with a sentence. */
 int vcpu_parse(unsigned index, const void *state, size_t len, struct vcpu_image *image);
 
 /* The CPUID table of a saved vCPU. */

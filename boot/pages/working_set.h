@@ -40,7 +40,7 @@ struct working_set {
 };
 
 /*
- * Reads the bytes of a file. name is for messages; state_checksum and memory_size are those of the
+ * Reads the bytes of a file. name is for sentences; state_checksum and memory_size are those of the
  * snapshot that it must belong to. 0 or -errno with a sentence; working_set_fini() after success.
  */
 int working_set_parse(struct working_set *ws, const char *name, const void *data, size_t len,

@@ -24,8 +24,8 @@ struct template_facts {
 };
 
 /*
- * Reads the bytes of a file. name is for messages, state_checksum that of the snapshot which it must
- * belong to. 0 or -EINVAL with a sentence.
+ * Reads the bytes of a file. name is for sentences, state_checksum that of the snapshot which it
+ * must belong to. 0 or -EINVAL with a sentence.
  */
 int template_facts_parse(struct template_facts *facts, const char *name, const void *data,
 			 size_t len, uint64_t state_checksum);

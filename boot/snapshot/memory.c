@@ -33,7 +33,7 @@ struct memory_sink {
 /* What a walk over a file's data reads from. */
 struct memory_file {
 	int fd;
-	const char *name; /* for messages */
+	const char *name; /* for sentences */
 };
 
 static bool page_is_zero(const uint8_t *page)

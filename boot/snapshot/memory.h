@@ -19,7 +19,7 @@
  */
 int snapshot_memory_write(const struct memory *m, int fd, uint8_t digest[DIGEST_LEN]);
 
-/* The digest of the first size bytes of such a file. name is for messages. 0 or -errno. */
+/* The digest of the first size bytes of such a file. name is for sentences. 0 or -errno. */
 int snapshot_memory_digest(int fd, uint64_t size, const char *name, uint8_t digest[DIGEST_LEN]);
 
 /*

@@ -28,7 +28,7 @@ int sealed_adopt(struct sealed *sealed, int memory_fd, const struct blob *state,
 
 /*
  * Opens it as a snapshot: checked as any, `memory` apart. memory_fd of sealed goes over to s, also
- * on failure. name is for messages. Works confined. 0 or -errno with a sentence.
+ * on failure. name is for sentences. Works confined. 0 or -errno with a sentence.
  */
 int sealed_open(struct sealed *sealed, const char *name, struct snapshot *s);
 

@@ -62,7 +62,7 @@ void snapshot_close(struct snapshot *s);
 
 /*
  * The same of one that is in memory, without `config`: the bytes of `state` (moved into s, on failure
- * too), of `working-set` (none: no data), and memory_fd, owned from here on. name is for messages.
+ * too), of `working-set` (none: no data), and memory_fd, owned from here on. name is for sentences.
  */
 int snapshot_adopt(struct snapshot *s, const char *name, struct blob *state,
 		   const struct blob *working_set, int memory_fd);

@@ -2,7 +2,7 @@
 /*
  * The container of a machine's state (boot/snapshot/state.h; byte by byte in docs/snapshot.md):
  * header, section table, sections one after the other, checksum of it all. The
- * reader checks from the outside in, so that a message names the smallest damaged part.
+ * reader checks from the outside in, so that a sentence names the smallest damaged part.
  */
 #include "boot/snapshot/state.h"
 

@@ -53,7 +53,7 @@ struct state_file {
 };
 
 /*
- * Checks magic, version, architecture, page size, lengths and checksums. `name` is for messages.
+ * Checks magic, version, architecture, page size, lengths and checksums. `name` is for sentences.
  * data must outlive *file. -EINVAL with a sentence that names the first thing that is wrong.
  */
 int state_parse(struct state_file *file, const char *name, const void *data, size_t len);

@@ -11,7 +11,7 @@
 /* Reads --data: TEXT as it is, @FILE or @- (stdin). *text is owned by the caller. -errno, sentence. */
 int input_read_data(const char *data, char **text, size_t *len);
 
-/* The same of a file, "-" for stdin; option is for messages. */
+/* The same of a file, "-" for stdin; option is for sentences. */
 int input_read_file(const char *option, const char *path, char **text, size_t *len);
 
 #endif

@@ -17,7 +17,7 @@ int run_supervised(const struct machine_options *machine);
 
 /*
  * Starts one machine or more from the snapshot dir: opens it and calls run. name: the command's, for
- * messages. clone: with an identity of its own. The exit status; all sentences are printed.
+ * sentences. clone: with an identity of its own. The exit status; all sentences are printed.
  */
 int run_from_snapshot(const struct options *options, const char *dir, const char *name, bool clone,
 		      int (*run)(const struct options *options,

@@ -36,7 +36,7 @@ struct machine_options {
 	uint32_t clone_number;
 	int supervisor_fd;                     /* -1: none; owned */
 	const struct machine_request *request; /* NULL: none */
-	bool one_of_many; /* a clone whose messages name it, and whose parent ends it */
+	bool one_of_many; /* a clone whose sentences name it, and whose parent ends it */
 	bool timing;      /* stages on stderr */
 	/* Maps the snapshot's memory in place of snapshot_map_memory(); NULL for that one. */
 	int (*map_memory)(void *opaque, struct snapshot *snapshot, struct memory *memory);

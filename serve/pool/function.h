@@ -43,7 +43,7 @@ struct function_version {
 	bool unwanted; /* has no user but who is to tell the spawner to forget it */
 	struct sealed sealed;
 	struct shape *shape;
-	char name[80];             /* of the template, for messages */
+	char name[80];             /* of the template, for sentences */
 	char tag[VERSION_TAG_LEN]; /* for X-Amz-Executed-Version */
 	time_t loaded_s;           /* since 1970 */
 	uint64_t memory_size;

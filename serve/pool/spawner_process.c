@@ -32,7 +32,7 @@ struct spawner_template {
 	struct spawner_template *next;
 	uint32_t id;
 	struct sealed sealed; /* owned */
-	char name[64];        /* for messages */
+	char name[64];        /* for sentences */
 };
 
 struct spawner_child {

@@ -12,7 +12,7 @@
 
 /*
  * Writes the files of the directory behind dir_fd to out_fd. The same files give the same bytes.
- * name is that of the archive, for messages. 0 or -errno with a sentence.
+ * name is that of the archive, for sentences. 0 or -errno with a sentence.
  */
 int pack_write(int dir_fd, int out_fd, const char *name, struct progress *progress);
 

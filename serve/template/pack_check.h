@@ -23,7 +23,7 @@ enum pack_stage {
 };
 
 struct pack_check {
-	const char *name; /* of the archive, for messages; borrowed */
+	const char *name; /* of the archive, for sentences; borrowed */
 	enum pack_stage stage;
 	uint8_t block[PACK_BLOCK]; /* header being collected */
 	size_t have;

@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-/* Verifies the template in the directory path and writes it to fd; name is fd's, for messages. */
+/* Verifies the template in the directory path and writes it to fd; name is fd's, for sentences. */
 int template_export(const char *path, int fd, const char *name);
 
 /*
