@@ -129,13 +129,48 @@ def test_real_time_signals_that_a_parent_ignores(virga):
         assert host.stop() == 0
 
 
-def test_term_is_never_ignored(virga, template):
-    words = ("run", "--serial", "stdio", "--kernel", guest("serial_echo"))
-    with Running(virga, *words, preexec_fn=ignore(signal.SIGTERM)) as machine:
+@pytest.mark.parametrize("control", [(), ("--control", "c")], ids=["alone", "supervised"])
+def test_term_is_never_ignored(virga, tmp_path, control):
+    """A parent that ignores and blocks it: each way in which a command waits for its end."""
+    words = ("run", "--serial", "stdio", "--kernel", guest("serial_echo"), *control)
+    with Running(virga, *words, cwd=tmp_path, preexec_fn=ignore(signal.SIGTERM)) as machine:
         machine.expect("ready")
         assert machine.stop() == 0
+        assert "ended by SIGTERM" in machine.errors()
+    assert os.listdir(tmp_path) == []
+
+
+def test_term_is_never_ignored_by_clones(virga, template):
     with Kept(virga, template, 2, "echo x", preexec_fn=ignore(signal.SIGTERM)) as clones:
-        assert clones.stop() == 0
+        pids = children(clones.process.pid)
+        assert len(pids) == 2 and clones.stop() == 0
+        assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def test_term_is_never_ignored_by_a_host(virga):
+    command = ("env", "--ignore-signal=TERM", "--block-signal=TERM")
+    with Host(virga, command=command) as host:
+        host.echo()
+        front = host.pid("virga-front")
+        assert host.stop() == 0
+        assert not os.path.exists(f"/proc/{front}")
+
+
+def masks(pid):
+    """What a process ignores and what it blocks."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        lines = dict(line.split(":", 1) for line in status)
+    return int(lines["SigIgn"], 16), int(lines["SigBlk"], 16)
+
+
+def test_term_ends_what_does_not_wait_for_it(virga, template):
+    """A command that reads its request has the default, which needs that nothing is blocked."""
+    term = 1 << signal.SIGTERM - 1
+    with Running(virga, "invoke", template, "--data", "@-", stdin=subprocess.PIPE,
+                 preexec_fn=ignore(signal.SIGTERM)) as command:
+        wait_for(lambda: not any(mask & term for mask in masks(command.process.pid)),
+                 what="a signal that is neither ignored nor blocked")
+        assert command.stop() == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
