@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bench/run measures. A group measures its figures in one go, virga and its peers in turn."""
+"""
+What bench/run measures. A group measures its figures in one go, virga and its peers in turn, and
+between its parts the references that bench/budgets holds its times against.
+"""
 
 import json
 import os
@@ -7,8 +10,10 @@ import re
 import shutil
 import signal
 import subprocess
+import statistics
 import time
 
+import references
 from measure import (BUILD, GUEST, MEMORY_MIB, ROOT, VIRGA, CannotMeasure, Command, Qmp, disk,
                      disk_reads, maps, process_tree, resident_kib, scratch, spawn, summary,
                      summary_of_runs, tick_guest, tiny_tool)
@@ -16,6 +21,7 @@ from measure import (BUILD, GUEST, MEMORY_MIB, ROOT, VIRGA, CannotMeasure, Comma
 READY_GRACE_MS = 20  # after its first byte the guest is ready within this time
 PEER_GRACE_MS = 5
 EXIT_GRACE_MS = 3  # for commands that end by themselves after their first byte
+PARTS = 20  # in which a group is measured, with a look at the reference before each
 
 
 class Peer:
@@ -85,14 +91,16 @@ def ms(samples, key="us"):
 
 class Results:
     """
-    What groups found of one program, `virga`. values: {figure: {"virga" or what stands beside it: summary}}. What explains a
+    What groups found of one program, `virga`. values: {figure: {"virga" or what stands beside it:
+    summary}}. references: {name: [ms]}, empty for who compares without them. What explains a
     figure: faults, sentences why it does not count as met; notes, sentences; columns, its stages
     (stages.split()).
     """
 
-    def __init__(self, virga=VIRGA):
-        self.virga = virga
+    def __init__(self, virga=VIRGA, with_references=True):
+        self.virga, self.with_references = virga, with_references
         self.values, self.faults, self.notes, self.columns = {}, {}, {}, {}
+        self.references = {}
 
     def add(self, figure, name, values):
         if values:
@@ -100,6 +108,11 @@ class Results:
 
     def add_runs(self, figure, name, runs):
         self.values.setdefault(figure, {})[name] = summary_of_runs(runs)
+
+    def beside(self, reference, sample, *args):
+        """One more sample of a reference, taken now: sample(*args) in ms."""
+        if self.with_references:
+            self.references.setdefault(reference, []).append(sample(*args))
 
     def fault(self, figure, *sentences):
         self.faults.setdefault(figure, []).extend(sentences)
@@ -112,14 +125,36 @@ def run_command(virga, *args):
     return [virga, "run", "--memory", f"{MEMORY_MIB}M", *args]
 
 
+def parts(n, count=PARTS):
+    """n as a list of about equal numbers, so many of them where n is not less."""
+    count = min(n, count)
+    return [n // count + (i < n % count) for i in range(count)]
+
+
+def spawn_beside(results, reference, sample, commands, rounds):
+    """spawn() in parts, with sample() of the reference before each."""
+    samples = {command.name: [] for command in commands}
+    for size in parts(rounds):
+        results.beside(reference, sample)
+        for name, found in spawn(commands, size).items():
+            samples[name] += found
+    return samples
+
+
 # --- Groups: f(results, peers, n) ---
 
 def group_exec(results, others, n):
-    tiny = tiny_tool()
-    samples = spawn([Command("virga", [results.virga, "version"], "byte", EXIT_GRACE_MS),
-                     Command("smallest-static", [tiny], "byte", EXIT_GRACE_MS)], n)
-    for name, found in samples.items():
-        results.add("exec_to_main", name, ms(found))
+    tiny = "smallest-static"
+    commands = [Command("virga", [results.virga, "version"], "byte", EXIT_GRACE_MS),
+                Command(tiny, [tiny_tool()], "byte", EXIT_GRACE_MS)]
+    values = {command.name: [] for command in commands}
+    for size in parts(n):
+        found = {name: ms(samples) for name, samples in spawn(commands, size).items()}
+        results.beside("tiny", statistics.median, found[tiny])
+        for name, part in found.items():
+            values[name] += part
+    for name, found in values.items():
+        results.add("exec_to_main", name, found)
 
 
 def group_boot(results, others, n):
@@ -127,7 +162,7 @@ def group_boot(results, others, n):
     commands += [Command(peer.name, peer.boot_args(GUEST), "byte", PEER_GRACE_MS)
                  for peer in others]
     ready = []
-    samples = spawn(commands, n)
+    samples = spawn_beside(results, "vm_cycle", references.vm_cycle, commands, n)
     for name, found in samples.items():
         results.add("cold_boot", name, ms(found))
         results.add("run_teardown", name, ms(found, "end_us"))
@@ -220,7 +255,7 @@ def group_restore(results, others, n):
     with scratch() as work:
         template = virga_snapshot(results.virga, work)
         tick = virga_snapshot(results.virga, work, "tick", tick_guest())
-        samples = spawn([
+        samples = spawn_beside(results, "vm_cycle", references.vm_cycle, [
             Command("virga", [results.virga, "restore", "--serial", "stdio", tick], "byte",
                     EXIT_GRACE_MS),
             Command("virga-clone", [results.virga, "invoke", template, "--data", "echo %n"], "byte",
@@ -262,7 +297,8 @@ def group_cold(results, others, n):
                     invoke("virga-without", without, "echo x", without),
                     invoke("virga-large", large, "sum 4096", large),
                     invoke("virga-large-warm", large, "sum 4096")]
-        samples = spawn(commands, n // 2)
+        samples = spawn_beside(results, "disk_read", lambda: references.disk_read(folder),
+                               commands, n // 2)
         values = {name: ms(found) for name, found in samples.items()}
         results.add("cold_disk", "virga", values["virga"])
         results.add("cold_disk", "warm", values["virga-warm"])
@@ -286,7 +322,8 @@ def group_clones(results, others, n):
     with scratch() as work:
         template = virga_snapshot(results.virga, work)
         args = [results.virga, "clone", "-n", str(count), "--request", "echo x", "--json"]
-        samples = spawn([Command("virga", [*args, template])], max(5, n // 20))
+        samples = spawn_beside(results, "vm_cycle", references.vm_cycle,
+                               [Command("virga", [*args, template])], max(5, n // 20))
         results.add("clone_100", "virga", ms(samples["virga"]))
         clones = subprocess.Popen([*args, "--keep", template], stdout=subprocess.PIPE,
                                   stderr=subprocess.DEVNULL)
@@ -309,11 +346,14 @@ def group_snapshot(results, others, n):
         values = {"virga": ([], []), "qemu": ([], [])}
         try:
             qmp = Qmp(control)
+            path, starts = os.path.join(work, "snapshot"), range(0, n, -(-n // PARTS))
             for i in range(n):
-                path = os.path.join(work, "snapshot")
                 sample = spawn([Command("virga", [results.virga, "snapshot", control, path])], 1)
                 values["virga"][0].append(qmp.call("query-migrate")["pause-us"] / 1000)
                 values["virga"][1].append(sample["virga"][0]["us"] / 1000)
+                if i in starts:
+                    results.beside("write_sync", references.write_sync, work,
+                                   references.written_bytes(path))
                 shutil.rmtree(path)
                 for _, peer_qmp in qemu if i < n // 4 else []:
                     for column, us in zip(values["qemu"],

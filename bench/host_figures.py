@@ -11,17 +11,20 @@ import statistics
 import subprocess
 import time
 
+import references
 import stages
-from figures import stop, virga_template
+from figures import parts, stop, virga_template
 from host import Connection, Host
 from measure import (MEMORY_MIB, CannotMeasure, Echo, load, maps, process_tree, scratch,
                      settled_kib, vm_cycles)
 
 RATE = 200  # requests a second of an open loop
+RUN_PARTS = 4  # of a run, with a sample of each reference before them
 TIER = "X-Virga-Tier"
 BARE = 10                # bare shells that stand ready
 BARE_LOOPS = (1, 2, 4, 16, 64, 128)  # VMs at once of bench/vm_cycle; the best of them counts
 CONNECTIONS = 4          # of the closed loop: what this host's rate is best at on two CPUs
+SUSTAINED, SUSTAINED_QUICK = (12, 5), (5, 1)  # parts of the closed loop, seconds of each
 BURST, BURST_ARMED = 100, 20
 IDLE_CLONES = (250, 500, 1000)
 PSS_SAMPLES = 50
@@ -54,13 +57,17 @@ class Series:
         self.body, self.expect = body, expect
         self.runs, self.faults = [], []
 
-    def run(self, requests):
-        before = self.host.metrics()
-        out = load("open", self.host.address, self.body, self.expect, path=path(self.function),
-                   requests=requests, rate=RATE, headers=[TIER])
-        self.runs.append(out["latencies_us"])
-        self.judge(collections.Counter(out["headers"][TIER]),
-                   fallbacks(before, self.host.metrics(), self.function))
+    def run(self, requests, between):
+        """In parts, between() before each."""
+        before, latencies, tiers = self.host.metrics(), [], collections.Counter()
+        for size in parts(requests, RUN_PARTS):
+            between()
+            out = load("open", self.host.address, self.body, self.expect, path=path(self.function),
+                       requests=size, rate=RATE, headers=[TIER])
+            latencies += out["latencies_us"]
+            tiers.update(out["headers"][TIER])
+        self.runs.append(latencies)
+        self.judge(tiers, fallbacks(before, self.host.metrics(), self.function))
 
     def judge(self, tiers, fell_back):
         others = {tier: count for tier, count in tiers.items() if tier != self.tier}
@@ -88,6 +95,23 @@ def wait_armed(host, function, count):
     time.sleep(0.2)  # what it took to make them has ended
 
 
+def vm_cycle_beside(results, host, function, armed):
+    """A sample of vm_cycle while the host rests: all its clones stand and no other VM ends."""
+    wait_armed(host, function, armed)
+    results.beside("vm_cycle", references.vm_cycle)
+
+
+def between_parts(results, host, resting, echo, alone):
+    """
+    What Series.run() calls: samples of vm_cycle, once the function `resting` has its clones, and of
+    echo, whose latencies go into `alone`, us.
+    """
+    def samples():
+        vm_cycle_beside(results, host, resting, 2)
+        results.beside("echo", references.echo, echo, RATE, alone)
+    return samples
+
+
 def group_invoke(results, others, n):
     runs, requests = runs_of(n)
     with scratch() as work:
@@ -98,15 +122,13 @@ def group_invoke(results, others, n):
         armed, bare = Series(host, "armed", "armed"), Series(host, "bare", "bare")
         alone = []
         with host, Echo() as echo:
-            wait_armed(host, "armed", 2)
+            between = between_parts(results, host, "armed", echo, alone)
             for _ in range(runs):
-                armed.run(requests)
-                bare.run(requests)
-                alone.append(load("open", echo, "echo %n", "%n", requests=requests // 5,
-                                  rate=RATE)["latencies_us"])
+                for series in (armed, bare):
+                    series.run(requests, between)
         for figure, series in (("invoke_armed", armed), ("invoke_bare", bare)):
             series.report(results, figure)
-            results.add_runs(figure, "client-alone", in_ms(alone))
+            results.add(figure, "client-alone", [us / 1000 for us in alone])
 
 
 def group_reset(results, others, n):
@@ -117,10 +139,10 @@ def group_reset(results, others, n):
         host = Host(work, {"reset": {"template": template, "policy": "reset"}}, tcp=True,
                     program=[results.virga], builtin=False)
         series = Series(host, "reset", "armed", f"touch {pages} 7", str(pages))
-        with host:
-            wait_armed(host, "reset", 2)
+        with host, Echo() as echo:
+            between = between_parts(results, host, "reset", echo, [])
             for _ in range(runs):
-                series.run(requests)
+                series.run(requests, between)
         series.report(results, "invoke_reset_256_http")
         inside = stages.split_inside(stages.read(host.log, "reset"))
         if len(inside[stages.ALL]) < requests:
@@ -132,25 +154,29 @@ def group_reset(results, others, n):
 # --- Many at once ---
 
 def sustained(results, others, n):
-    """The rate and what its requests took, without what it is held against."""
-    seconds = 60 if n >= 100 else 5
+    """The rate and what its requests took, without what the rate is held against."""
+    count, seconds = SUSTAINED if n >= 100 else SUSTAINED_QUICK
+    found = []
     with scratch() as work:
         template = virga_template(results.virga, work, "echo", "echo x")
         host = Host(work, {"once": {"template": template}}, tcp=True,
                     program=[results.virga], builtin=False)
         with host:
-            wait_armed(host, "once", 2)
-            out = load("closed", host.address, "echo %n", "%n", path=path("once"),
-                       seconds=seconds, connections=CONNECTIONS, headers=[TIER])
+            for _ in range(count):
+                vm_cycle_beside(results, host, "once", 2)
+                found.append(load("closed", host.address, "echo %n", "%n", path=path("once"),
+                                  seconds=seconds, connections=CONNECTIONS, headers=[TIER]))
         columns = stages.split(stages.read(host.log, "once"))
-    results.add("sustained", "virga", [out["rate"]])
-    results.add("sustained_latency", "virga", [us / 1000 for us in out["latencies_us"]])
-    tiers = collections.Counter(out["headers"][TIER])
+    rate = sum(part["right"] for part in found) / sum(part["seconds"] for part in found)
+    results.add("sustained", "virga", [rate])
+    results.add("sustained_latency", "virga",
+                [us / 1000 for part in found for us in part["latencies_us"]])
+    tiers = collections.Counter(tier for part in found for tier in part["headers"][TIER])
     for figure in ("sustained", "sustained_ratio", "sustained_latency"):
         results.columns[figure] = columns
-        results.note(figure, f"{CONNECTIONS} connections, {seconds} s; served by: " +
-                     ", ".join(f"{tier} {count}" for tier, count in tiers.most_common()))
-    return out["rate"]
+        results.note(figure, f"{CONNECTIONS} connections, {count} times {seconds} s; served by: " +
+                     ", ".join(f"{tier} {number}" for tier, number in tiers.most_common()))
+    return rate
 
 
 def group_sustained(results, others, n):
@@ -165,19 +191,21 @@ def group_sustained(results, others, n):
 
 
 def group_burst(results, others, n):
-    rounds = max(20, n // 5)
+    rounds, bursts, armed = max(20, n // 5), [], 0
     with scratch() as work:
         template = virga_template(results.virga, work, "echo", "echo x")
         host = Host(work, {"burst": {"template": template,
                                      "pool": {"min": BURST_ARMED, "max": BURST_ARMED}}},
                     tcp=True, program=[results.virga], builtin=False)
         with host:
-            wait_armed(host, "burst", BURST_ARMED)
-            out = load("burst", host.address, "echo %n", "%n", path=path("burst"), requests=BURST,
-                       rounds=rounds, pause=500, headers=[TIER])
+            for size in parts(rounds):
+                vm_cycle_beside(results, host, "burst", BURST_ARMED)
+                out = load("burst", host.address, "echo %n", "%n", path=path("burst"),
+                           requests=BURST, rounds=size, pause=500, headers=[TIER])
+                bursts += out["bursts_us"]
+                armed += out["headers"][TIER].count("armed")
         columns = stages.split(stages.read(host.log, "burst"))
-    armed = out["headers"][TIER].count("armed")
-    results.add("burst", "virga", [us / 1000 for us in out["bursts_us"]])
+    results.add("burst", "virga", [us / 1000 for us in bursts])
     results.columns["burst"] = columns
     if armed < rounds * BURST_ARMED:
         results.fault("burst", f"{armed} of {rounds * BURST_ARMED} armed clones were there when "
@@ -191,6 +219,7 @@ def group_clones_1000(results, others, n):
         args = [results.virga, "clone", "-n", str(count), "--keep", "--request", "echo %i",
                 "--json", template]
         for _ in range(max(5, n // 20)):
+            results.beside("vm_cycle", references.vm_cycle)
             begin = time.monotonic()
             clones = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             try:
@@ -278,27 +307,32 @@ def wait_for_end(descriptors, timeout_s=5):
     return time.monotonic() if poll.poll(timeout_s * 1000) else None
 
 
+def one_teardown(host, connection, function):
+    """ms. The end of a process is seen when its descriptors are closed and its memory unmapped."""
+    wait_armed(host, function, 2)
+    with contextlib.ExitStack() as stack:
+        descriptors = [os.pidfd_open(pid) for pid in host.shells()]
+        for descriptor in descriptors:
+            stack.callback(os.close, descriptor)
+        connection.request("POST", path(function), "echo x")
+        connection.getresponse().read()
+        answered = time.monotonic()
+        ended = wait_for_end(descriptors)
+    if ended is None:
+        raise CannotMeasure("no machine had ended 5 s after its answer")
+    return (ended - answered) * 1000
+
+
 def group_teardown(results, others, n):
-    """The end of a process is seen when its descriptors are closed and its memory unmapped."""
     values = []
     with scratch() as work:
         template = virga_template(results.virga, work, "echo", "echo x")
         with Host(work, {"once": {"template": template}}, program=[results.virga],
                   builtin=False) as host:
             connection = Connection(host.address)
-            for _ in range(max(20, n // 2)):
-                wait_armed(host, "once", 2)
-                with contextlib.ExitStack() as stack:
-                    descriptors = [os.pidfd_open(pid) for pid in host.shells()]
-                    for descriptor in descriptors:
-                        stack.callback(os.close, descriptor)
-                    connection.request("POST", path("once"), "echo x")
-                    connection.getresponse().read()
-                    answered = time.monotonic()
-                    ended = wait_for_end(descriptors)
-                if ended is None:
-                    raise CannotMeasure("no machine had ended 5 s after its answer")
-                values.append((ended - answered) * 1000)
+            for size in parts(max(20, n // 2)):
+                vm_cycle_beside(results, host, "once", 2)
+                values += [one_teardown(host, connection, "once") for _ in range(size)]
             connection.close()
     results.add("teardown", "virga", values)
 
