@@ -352,8 +352,7 @@ def group_snapshot(results, others, n):
                 values["virga"][0].append(qmp.call("query-migrate")["pause-us"] / 1000)
                 values["virga"][1].append(sample["virga"][0]["us"] / 1000)
                 if i in starts:
-                    results.beside("write_sync", references.write_sync, work,
-                                   references.written_bytes(path))
+                    results.beside("write_sync", references.write_sync, work, path)
                 shutil.rmtree(path)
                 for _, peer_qmp in qemu if i < n // 4 else []:
                     for column, us in zip(values["qemu"],

@@ -53,9 +53,9 @@ def written_bytes(folder):
     return bytes(data)
 
 
-def write_sync(folder, data):
-    """A new file of these bytes each time, in a directory."""
-    path = os.path.join(folder, "write_sync")
+def write_sync(folder, source):
+    """In a directory, a new file each time of the bytes that the files of another hold."""
+    path, data = os.path.join(folder, "write_sync"), written_bytes(source)
 
     def write():
         with open(path, "xb", buffering=0) as file:

@@ -341,8 +341,10 @@ def test_the_bytes_of_a_snapshot_are_those_on_disk(tmp_path):
 
 
 def test_references_take_time_and_leave_nothing(tmp_path):
-    assert references.write_sync(tmp_path, b"x" * 10000) > 0
-    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a").write_bytes(b"x" * 10000)
+    assert references.write_sync(tmp_path, tmp_path / "source") > 0
+    assert list(tmp_path.iterdir()) == [tmp_path / "source"]
     latencies = []
     with measure.Echo() as echo:
         assert references.echo(echo, 1000, latencies) > 0
