@@ -307,6 +307,16 @@ def test_the_status_of_a_run(tries, p50, strict, last, monkeypatch, capsys, tmp_
     assert bool(strict == 3) == any("in 3 tries" in each for each in lines)
 
 
+@pytest.mark.parametrize("verdicts, failed, strict, always", [
+    (["met", ""], False, 0, 0), (["missed", "not judged"], False, 1, 0),
+    (["met", "not judged"], False, 3, 0), (["not judged"], True, 1, 1), ([], True, 1, 1),
+])
+def test_what_cannot_be_measured_or_is_missed_goes_before(verdicts, failed, strict, always):
+    entries = [{"name": "f", "verdict": verdict} for verdict in verdicts]
+    assert run.status(entries, failed, True) == strict
+    assert run.status(entries, failed, False) == always
+
+
 def test_a_table_that_is_none_ends_the_run(monkeypatch, capsys, tmp_path):
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "budgets").write_text("time p50 - 1 ms what\n")
