@@ -53,6 +53,13 @@ struct boot_regs {
 	uint64_t info; /* guest-physical: hvm_start_info or boot_params */
 };
 
+/*
+ * Has KVM keep the guest from holding up the host's CPUs, where it can; saved: and from setting what
+ * vcpu_save() does not have. The VM has no memory slot (14 ms later on) and no vCPU yet. 0 or -errno
+ * with a sentence.
+ */
+int vcpu_limits(struct vm *vm, bool saved);
+
 /* Makes the vCPU's descriptor and run page. Thread: the VM's creator. 0 or -errno, sentence. */
 int vcpu_create(struct vcpu *vcpu, struct vm *vm, unsigned index);
 void vcpu_destroy(struct vcpu *vcpu);
@@ -156,6 +163,9 @@ int vcpu_set_signal_mask(struct vcpu *vcpu);
  * cannot go on, with the vCPU's registers on stderr.
  */
 void vcpu_exit(struct vcpu *vcpu);
+
+/* Without the VM lock: slows a guest down that has just held up every CPU of the host. */
+void vcpu_brake(const struct vcpu *vcpu);
 
 /* Prints the registers on stderr, for a crash. */
 void vcpu_dump(struct vcpu *vcpu);

@@ -83,6 +83,8 @@ static void vcpu_step(struct vcpu *vcpu)
 	pthread_mutex_unlock(&vm->lock);
 	ret = ioctl(vcpu->fd, KVM_RUN, 0);
 	err = errno;
+	if (ret == 0)
+		vcpu_brake(vcpu);
 	pthread_mutex_lock(&vm->lock);
 	if (ret == 0) {
 		vcpu_handle_exit(vcpu);

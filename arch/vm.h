@@ -100,10 +100,11 @@ struct vm {
 
 /*
  * Makes the KVM machine around `memory` (moved into vm, also on failure): slots first, then the
- * split irqchip, then the vCPUs. The calling address space owns
+ * split irqchip, then the vCPUs. saved: it may be saved, or loaded again after it has run, so that its
+ * guest may set only what vcpu_save() has. The calling address space owns
  * it: never fork afterwards and use it in the child. 0 or -errno with a sentence.
  */
-int vm_create(struct vm *vm, struct memory *memory, unsigned vcpu_count);
+int vm_create(struct vm *vm, struct memory *memory, unsigned vcpu_count, bool saved);
 void vm_destroy(struct vm *vm);
 
 /* Sets vm->shadow: whether the CPU walks a second level of tables, as module parameters say. */

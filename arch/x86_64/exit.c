@@ -6,9 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 #include "arch/base/error.h"
 #include "arch/vm.h"
+#include "arch/x86_64/machine.h"
+
+/* What a bus lock costs the guest that makes it, so that it has a thousand a second at most. */
+#define EXIT_BRAKE_NS 1000000
 
 void vcpu_dump(struct vcpu *vcpu)
 {
@@ -108,6 +113,24 @@ static void vcpu_exit_system_event(struct vcpu *vcpu)
 	}
 }
 
+/* KVM left because the guest let nothing interrupt it; mostly it can go on. */
+static void vcpu_exit_notify(struct vcpu *vcpu)
+{
+	if (!(vcpu->run->notify.flags & KVM_NOTIFY_CONTEXT_INVALID))
+		return;
+	vcpu_dump(vcpu);
+	vm_end(vcpu->vm, VM_END_CRASH, 0,
+	       "the guest kept vCPU %u from the host, and its registers are lost", vcpu->index);
+}
+
+void vcpu_brake(const struct vcpu *vcpu)
+{
+	static const struct timespec brake = { .tv_nsec = EXIT_BRAKE_NS };
+
+	if (vcpu->run->flags & KVM_RUN_X86_BUS_LOCK)
+		nanosleep(&brake, NULL);
+}
+
 void vcpu_exit(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -124,8 +147,15 @@ void vcpu_exit(struct vcpu *vcpu)
 	case KVM_EXIT_IOAPIC_EOI:
 		irqchip_eoi(vm->irqchip, run->eoi.vector);
 		break;
+	case KVM_EXIT_X86_WRMSR:
+		run->msr.error = !limits_drops_write(run->msr.index);
+		break;
+	case KVM_EXIT_NOTIFY:
+		vcpu_exit_notify(vcpu);
+		break;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
+	case KVM_EXIT_X86_BUS_LOCK: /* vcpu_brake() has seen it */
 		break;
 	case KVM_EXIT_SHUTDOWN:
 		vcpu_exit_triple_fault(vcpu);

@@ -105,6 +105,9 @@ int msr_list(const struct vm *vm, struct msr_table *table);
 /* Reads those of them that the vCPU has. */
 int msr_read_all(const struct vcpu *vcpu, struct msr_table *table);
 
+/* Whether a write to an MSR that a guest may not write is passed over; else it is a fault. */
+bool limits_drops_write(uint32_t index);
+
 /* One MSR; 0 or -errno without a sentence. */
 int msr_read(const struct vcpu *vcpu, uint32_t index, uint64_t *value);
 int msr_write(const struct vcpu *vcpu, uint32_t index, uint64_t value);

@@ -40,6 +40,7 @@ static const struct msr_range msr_unlisted[] = {
 	{ 0xda0, 1 },         /* XSS */
 	{ 0xc0000103, 1 },    /* TSC_AUX */
 	{ 0xc0010140, 2 },    /* OSVW */
+	{ 0xc0011029, 1 },    /* AMD DE_CFG */
 	{ 0x11, 2 },          /* kvmclock by its first numbers: wall clock, system time */
 	{ 0x4b564d00, 0x10 }, /* KVM's paravirtual MSRs */
 };

@@ -45,7 +45,7 @@ int machine_build(struct machine *m, const struct machine_plan *plan)
 	channel_set_events(m->channel, plan->events);
 	ret = plan->memory(plan->opaque, &memory);
 	if (ret == 0)
-		ret = vm_create(&m->vm, &memory, vcpus);
+		ret = vm_create(&m->vm, &memory, vcpus, plan->saved);
 	if (ret < 0)
 		return ret;
 	machine_step(plan, MACHINE_KVM);

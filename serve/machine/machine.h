@@ -40,6 +40,7 @@ struct machine_plan {
 	const struct config *config; /* of a cold boot; of devices; may be NULL with: */
 	struct snapshot *snapshot;
 	struct device_host host; /* its channel is filled in */
+	bool saved;              /* vm_create() */
 	const struct channel_events *events;
 	/* Gives the machine its memory. 0 or -errno with a sentence. */
 	int (*memory)(void *opaque, struct memory *memory);

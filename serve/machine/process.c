@@ -236,6 +236,8 @@ static int process_make(struct process *p)
 			.ask = options->supervisor_fd >= 0 ? link_ask : NULL,
 			.ask_opaque = &p->link,
 		},
+		/* Without a supervisor it is neither saved nor loaded again, and need not pay. */
+		.saved = options->supervisor_fd >= 0,
 		.events = &events,
 		.memory = process_memory,
 		.step = process_step,

@@ -201,6 +201,7 @@ static int shell_build(struct shell *s, const struct shell_options *options)
 	struct shell_plan own = { .snapshot = snapshot, .bare = options->kind == SHELL_BARE };
 	const struct machine_plan plan = {
 		.snapshot = snapshot,
+		.saved = true, /* policy reset */
 		.events = &events,
 		.memory = shell_memory,
 		.opaque = &own,

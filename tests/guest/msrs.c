@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Ring 0 tries to write four values to every MSR of the ranges below, between two writes to a port.
- * What the last of them was that took stays.
+ * What the last of them was that took stays. What it writes to load microcode, as Linux does, is no
+ * fault.
  */
 #include "tests/guest/guest.h"
 
@@ -30,7 +31,7 @@ const struct range ranges[] = {
 	{ 0xc80, 0xc9f },
 	{ 0xd90, 0xdbf },
 	{ 0x40000000, 0x400001ff },
-	{ 0x4b564d00, 0x4b564d0f },
+	{ 0x4b564d00, 0x4b564dff },
 	{ 0, 0 },
 };
 
@@ -40,12 +41,22 @@ volatile uint32_t msrs_refused __attribute__((used));
 
 /* Ring 0; msrs_gp passes over a wrmsr that was refused. */
 void msrs_write(void);
+void msrs_microcode(void);
 void msrs_gp(void);
 __asm__(".text\n"
 	"msrs_gp:\n" /* past the wrmsr */
 	"	addq $8, %rsp\n"
 	"	addq $2, (%rsp)\n"
 	"	incl msrs_refused\n"
+	"	iretq\n"
+	"msrs_microcode:\n"
+	"	addq $2, (%rsp)\n"
+	"	pushq %rax\n	pushq %rcx\n	pushq %rdx\n"
+	"	movl $0x79, %ecx\n"
+	"	xorl %eax, %eax\n"
+	"	xorl %edx, %edx\n"
+	"	wrmsr\n"
+	"	popq %rdx\n	popq %rcx\n	popq %rax\n"
 	"	iretq\n"
 	"msrs_write:\n"
 	"	addq $2, (%rsp)\n" /* past the ud2 of ring0_call() */
@@ -74,6 +85,9 @@ void guest_main(const struct pvh_info *info)
 {
 	(void)info;
 	idt_set(GP, msrs_gp);
+	ring0_call(msrs_microcode);
+	if (msrs_refused != 0)
+		fail("microcode cannot be loaded, not even for nothing");
 	outb(PORT, 0);
 	ring0_call(msrs_write);
 	outb(PORT, 1);

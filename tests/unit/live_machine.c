@@ -42,7 +42,7 @@ struct live *live_boot(const char *kernel, const char *cmdline)
 	if (kernel && image_open(&image, kernel) < 0)
 		fail_msg("%s", error_text());
 	assert_int_equal(memory_create(&memory, 16 * MIB), 0);
-	if (vm_create(&m->vm, &memory, 1) < 0)
+	if (vm_create(&m->vm, &memory, 1, true) < 0)
 		fail_msg("%s", error_text());
 	assert_int_equal(device_list_add_all(&list, DEVICE_USUAL), 0);
 	live_devices(m, &list);
@@ -66,7 +66,7 @@ struct live *live_load(const char *path)
 		fail_msg("%s", error_text());
 	assert_int_equal(snapshot_map_memory(&snapshot, &memory), 0);
 	memory_open_pagemap(&memory);
-	assert_int_equal(vm_create(&m->vm, &memory, snapshot.vcpu_count), 0);
+	assert_int_equal(vm_create(&m->vm, &memory, snapshot.vcpu_count, true), 0);
 	if (snapshot_devices(&snapshot, &list) < 0)
 		fail_msg("%s", error_text());
 	live_devices(m, &list);

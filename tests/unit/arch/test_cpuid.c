@@ -122,7 +122,7 @@ static void boot(struct vm *vm, unsigned cpus)
 	struct memory memory;
 
 	assert_int_equal(memory_create(&memory, 16 * MIB), 0);
-	assert_int_equal(vm_create(vm, &memory, cpus), 0);
+	assert_int_equal(vm_create(vm, &memory, cpus, true), 0);
 	for (unsigned i = 0; i < cpus; i++)
 		assert_int_equal(vcpu_boot(&vm->vcpus[i], &regs, host), 0);
 	host_cpuid_free(host);

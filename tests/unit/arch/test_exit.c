@@ -22,7 +22,7 @@ static int setup(void **state)
 
 	(void)state;
 	assert_int_equal(memory_create(&memory, 4u << 20), 0);
-	assert_int_equal(vm_create(&vm, &memory, 1), 0);
+	assert_int_equal(vm_create(&vm, &memory, 1, true), 0);
 	return 0;
 }
 

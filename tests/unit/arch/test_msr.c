@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "arch/base/error.h"
 #include "arch/bus.h"
@@ -95,9 +96,10 @@ static void hold(void *opaque, uint64_t offset, void *data, unsigned len, bool w
 	vm_hold(opaque);
 }
 
-/* Runs it until it writes to the port. */
+/* Runs it until it writes to the port; SIGALRM ends a machine. */
 static void run(struct live *m)
 {
+	alarm(100);
 	if (vm_run(&m->vm) != VM_END_NONE)
 		fail_msg("the guest ended: %s", m->vm.end.text);
 }

@@ -73,7 +73,7 @@ static void make_vm(void)
 	uint64_t clock;
 
 	assert_int_equal(memory_create(&memory, 16 * MIB), 0);
-	if (vm_create(&vm, &memory, 1) < 0)
+	if (vm_create(&vm, &memory, 1, true) < 0)
 		fail_msg("%s", error_text());
 	vcpu = &vm.vcpus[0];
 	assert_int_equal(vm_clock_get(&vm, &clock), 0);
@@ -306,7 +306,7 @@ static void test_loaded_after_the_stub(void **state)
 	page = memory_at(&template, LAYOUT_STUB, LAYOUT_PAGE_SIZE);
 	memset(page, 0xa5, LAYOUT_PAGE_SIZE);
 	assert_int_equal(memory_map_cow(&memory, 16 * MIB, dup(template.fd)), 0);
-	assert_int_equal(vm_create(&vm, &memory, 1), 0);
+	assert_int_equal(vm_create(&vm, &memory, 1, true), 0);
 	assert_int_equal(vcpu_load_cpuid(vcpu, saved.data, saved.len), 0);
 	assert_int_equal(vcpu_run_stub(vcpu), 0);
 	assert_memory_equal(memory_at(&vm.memory, LAYOUT_STUB, LAYOUT_PAGE_SIZE), page,

@@ -110,7 +110,7 @@ static int machine_create(struct vm *vm, unsigned vcpus)
 	struct memory memory;
 	int ret = memory_create(&memory, 16 * MIB);
 
-	return ret < 0 ? ret : vm_create(vm, &memory, vcpus);
+	return ret < 0 ? ret : vm_create(vm, &memory, vcpus, true);
 }
 
 /* Every call on the way fails once: an error with a sentence each time, and nothing is left open. */
