@@ -2,7 +2,6 @@
 """Bad input and bad luck: each has its sentence and status, and leaves nothing half done."""
 
 import contextlib
-import ctypes
 import json
 import os
 import random
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from helpers import ROOT, Running, elf32, guest, run, wait_for
+from states import make_reseal, sections  # pylint: disable=unused-import
 from templates import children, invoke, make_template, take_snapshot, verify
 
 pytestmark = pytest.mark.system
@@ -484,49 +484,7 @@ def test_parts_of_two_snapshots(virga, template, tmp_path):
 # --- snapshots that are whole but not for us
 
 
-@pytest.fixture(scope="module")
-def reseal(tmp_path_factory):
-    """A function that makes the checksums of a state right again."""
-    folder = tmp_path_factory.mktemp("digest")
-    (folder / "digest.c").write_text(
-        "#define XXH_INLINE_ALL\n#include <xxhash.h>\n"
-        "unsigned long long digest64(const void *d, unsigned long n)"
-        "{ return XXH3_64bits(d, n); }\n"
-    )
-    include = ["-idirafter", ROOT / "build/deps/include", "-idirafter", ROOT / "build/deps/musl"]
-    words = ["gcc", "-O1", "-shared", "-fPIC", *include, "-o", folder / "digest.so"]
-    subprocess.run([*words, folder / "digest.c"], check=True)
-    library = ctypes.CDLL(str(folder / "digest.so"))
-    library.digest64.restype = ctypes.c_uint64
-
-    def digest(data):
-        return library.digest64(bytes(data), ctypes.c_ulong(len(data)))
-
-    def seal(state):
-        state = bytearray(state)
-        (count,) = struct.unpack_from("<I", state, 20)
-        for i in range(count):
-            offset, length = struct.unpack_from("<QQ", state, 56 + 56 * i + 32)
-            struct.pack_into("<Q", state, 56 + 56 * i + 48, digest(state[offset : offset + length]))
-        struct.pack_into("<Q", state, 40, digest(state[56 : 56 + 56 * count]))
-        struct.pack_into("<Q", state, 48, digest(state[:48]))
-        struct.pack_into("<Q", state, len(state) - 8, digest(state[:-8]))
-        return bytes(state)
-
-    return seal
-
-
 SECTIONS = ["machine", "memory", "config", "vcpu", "ioapic", "serial", "virtio_vsock"]
-
-
-def sections(state):
-    """{name: (place of its entry, offset, length)}"""
-    (count,) = struct.unpack_from("<I", state, 20)
-    found = {}
-    for entry in range(56, 56 + 56 * count, 56):
-        name, _, _, offset, length = struct.unpack_from("<24sIIQQ", state, entry)
-        found[name.rstrip(b"\0").decode()] = (entry, offset, length)
-    return found
 
 
 def test_reseal_is_right(template, reseal):
