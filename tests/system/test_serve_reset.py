@@ -73,6 +73,7 @@ def test_ring_0(virga, template, number):
         for _ in range(2):
             seen, _ = host.report(b"set %d" % number)
             assert SURE | TIMERS[number] <= changed(first, seen)
+            assert seen["nmis-taken"] == "00000001"  # and another is pending, blocked by that
             again, again_s = host.report(b"look")
             assert not {name: (first[name], again[name]) for name in changed(first, again)}
             assert (again["nmi-came"], again["nmi-all"]) == ("00000001", "00000001")

@@ -42,7 +42,7 @@ static char *put_hex(char *at, uint64_t value, uint32_t digits)
 	return at;
 }
 
-static char *put(char *at, const char *name, uint64_t value)
+char *state_put(char *at, const char *name, uint64_t value)
 {
 	at = put_text(at, name);
 	*at++ = ' ';
@@ -61,17 +61,17 @@ static char *look_msrs(char *at)
 
 			put_hex(name + 4, ring0_msrs[i].first + n, 8);
 			if (msr_read(ring0_msrs[i].first + n, &value))
-				at = put(at, name, value);
+				at = state_put(at, name, value);
 			else
 				at = put_text(put_text(at, name), " -\n");
 		}
 	return at;
 }
 
-#define LOOK(name)                         \
-	do {                               \
-		READ(name, value);         \
-		at = put(at, name, value); \
+#define LOOK(name)                               \
+	do {                                     \
+		READ(name, value);               \
+		at = state_put(at, name, value); \
 	} while (0)
 
 static char *look_control(char *at)
@@ -87,9 +87,9 @@ static char *look_control(char *at)
 	LOOK("cr3");
 	LOOK("cr4");
 	if (value & CR4_OSXSAVE)
-		at = put(at, "xcr0", ring3_call(xcr0_read, 0));
+		at = state_put(at, "xcr0", ring3_call(xcr0_read, 0));
 	if (value & CR4_PKE)
-		at = put(at, "pkru", ring3_call(pkru_read, 0));
+		at = state_put(at, "pkru", ring3_call(pkru_read, 0));
 	LOOK("cr8");
 	LOOK("db0");
 	LOOK("db1");
@@ -98,11 +98,11 @@ static char *look_control(char *at)
 	LOOK("db6");
 	LOOK("db7");
 	msr_read(0xc0000080, &value);
-	at = put(at, "efer", value);
+	at = state_put(at, "efer", value);
 	__asm__ volatile("sgdt %0" : "=m"(pointer));
-	at = put(at, "gdt-limit", pointer.limit);
+	at = state_put(at, "gdt-limit", pointer.limit);
 	__asm__ volatile("sidt %0" : "=m"(pointer));
-	return put(at, "idt-limit", pointer.limit);
+	return state_put(at, "idt-limit", pointer.limit);
 }
 
 static char *look_lapic(char *at)
@@ -120,11 +120,11 @@ static char *look_lapic(char *at)
 			char name[] = "lapic-...";
 
 			put_hex(name + 6, reg, 3);
-			at = put(at, name, *lapic(reg));
+			at = state_put(at, name, *lapic(reg));
 		}
 	msr_read(MSR_DEADLINE, &value);
-	at = put(at, "deadline", value);
-	return put(at, "nmis", nmi_count);
+	at = state_put(at, "deadline", value);
+	return state_put(at, "nmis", nmi_count);
 }
 
 static char *look_memory(struct guest *g, char *at)
@@ -137,9 +137,9 @@ static char *look_memory(struct guest *g, char *at)
 	for (uint32_t i = 0; i < RING0_PV_PAGES; i++)
 		for (uint32_t n = 0; n < 64; n += 4)
 			pv |= *(volatile uint32_t *)(ring0_pv_pages[i] + n);
-	at = put(at, "memory", count);
-	at = put(at, "kvm-pages", pv != 0);
-	return put(at, "mapped", p->at != NULL ? ring3_call(state_read, (uint64_t)p->at) : 0);
+	at = state_put(at, "memory", count);
+	at = state_put(at, "kvm-pages", pv != 0);
+	return state_put(at, "mapped", p->at != NULL ? ring3_call(state_read, (uint64_t)p->at) : 0);
 }
 
 /* Whether an NMI comes, and how many more once they are not blocked. */
@@ -147,19 +147,19 @@ char *state_look_nmi(char *at)
 {
 	uint32_t sent = ring0_send_nmi();
 
-	at = put(at, "nmi-came", sent);
+	at = state_put(at, "nmi-came", sent);
 	ring0_iret();
-	return put(at, "nmi-all", nmi_count);
+	return state_put(at, "nmi-all", nmi_count);
 }
 
 char *state_look(struct guest *g, char *at)
 {
 	uint64_t tsc = 0;
 
-	at = put(at, "tsc", tsc_now());
+	at = state_put(at, "tsc", tsc_now());
 	msr_read(MSR_TSC, &tsc);
-	at = put(at, "tsc-msr", tsc);
-	at = put(at, "khz", identity()->tsc_khz);
+	at = state_put(at, "tsc-msr", tsc);
+	at = state_put(at, "khz", identity()->tsc_khz);
 	at = look_memory(g, at);
 	at = look_control(at);
 	at = look_msrs(at);

@@ -103,19 +103,20 @@ static bool word_is(const uint8_t *text, uint32_t len, const char *word)
 
 void __wrap_command_run(struct guest *g, uint64_t id, const uint8_t *text, uint32_t len)
 {
-	const uint8_t *number = text + 4;
-	uint32_t left = len - 4;
-	uint64_t value;
 	char *end;
 
-	if (word_is(text, len, "set") && len > 4 && number_read(&number, &left, &value))
-		state_set(g, value);
-	else if (word_is(text, len, "map"))
+	if (word_is(text, len, "set") && len == 5) {
+		state_set(g, text[4] - '0');
+		end = state_look(g, report);
+		end = state_put(end, "nmis-taken", state_block_nmi()); /* after all IRETs */
+	} else if (word_is(text, len, "map")) {
 		page_map(g);
-	else if (!word_is(text, len, "look"))
-		return __real_command_run(g, id, text, len);
-	end = state_look(g, report);
-	if (word_is(text, len, "look"))
-		end = state_look_nmi(end);
+		end = state_look(g, report);
+	} else if (word_is(text, len, "look")) {
+		end = state_look_nmi(state_look(g, report));
+	} else {
+		__real_command_run(g, id, text, len);
+		return;
+	}
 	channel_answer(g, CHANNEL_RESPONSE, id, report, (uint32_t)(end - report));
 }

@@ -41,9 +41,15 @@ void state_init(void);
 /* A byte as ring 3 reads it, by the translations that the CPU has. */
 uint64_t state_read(uint64_t at);
 void state_set(struct guest *g, uint64_t number);
+/*
+ * An NMI is taken and blocks the next, which stays pending until something does an IRET; how many came.
+ */
+uint32_t state_block_nmi(void);
 /* The report; its end. */
 char *state_look(struct guest *g, char *at);
 /* The same of NMIs: it takes all that are pending. */
 char *state_look_nmi(char *at);
+/* A line of the report; its end. */
+char *state_put(char *at, const char *name, uint64_t value);
 
 #endif

@@ -167,7 +167,11 @@ void state_set(struct guest *g, uint64_t number)
 	set_control();
 	set_lapic(number);
 	msr_write(MSR_TSC, tsc_now() + (1ull << 45));
-	/* One is taken, and blocks the next, which stays pending. */
+}
+
+uint32_t state_block_nmi(void)
+{
 	if (ring0_send_nmi())
 		ring0_send_nmi();
+	return nmi_count;
 }
