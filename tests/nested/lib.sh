@@ -9,6 +9,9 @@ set -euo pipefail
 NESTED=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 ROOT=$(readlink -f "$NESTED/../..")
 BED=$ROOT/build/nested
+# Debian's kernels, by the name that fetch gives each: of Debian 12 two, of Debian 13, the newest.
+# shellcheck disable=SC2034
+KERNELS="6.12 6.1 trixie unstable"
 export NESTED ROOT BED
 
 say() {

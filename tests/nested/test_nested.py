@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-JOBS = {"boot-pvh": 300, "boot-bzimage": 300, "answer": 300, "busy": 240, "soft-lockup": 240,
+JOBS = {"boot-pvh": 600, "boot-bzimage": 480, "answer": 480, "busy": 240, "soft-lockup": 240,
         "template": 240, "rng": 240, "reset": 240}
 WORKERS = min(2, os.cpu_count())
 
