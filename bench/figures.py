@@ -15,11 +15,12 @@ import time
 
 import references
 from measure import (BUILD, GUEST, MEMORY_MIB, ROOT, VIRGA, CannotMeasure, Command, Qmp, disk,
-                     disk_reads, maps, process_tree, resident_kib, scratch, spawn, summary,
-                     summary_of_runs, tick_guest, tiny_tool)
+                     disk_reads, maps, poll_guest, process_tree, resident_kib, scratch, spawn,
+                     summary, summary_of_runs, tick_guest, tiny_tool)
 
 READY_GRACE_MS = 20  # after its first byte the guest is ready within this time
 PEER_GRACE_MS = 5
+INPUT_PAUSE_S = 0.003  # between two bytes for a guest, so that each finds it polling
 EXIT_GRACE_MS = 3  # for commands that end by themselves after their first byte
 PARTS = 20  # in which a group is measured, with a look at the reference before each
 
@@ -267,6 +268,35 @@ def group_restore(results, others, n):
             results.add(figure, "qemu", ms(samples.get("qemu", [])))
 
 
+def round_trips(args, n):
+    """How long each of n bytes takes to poll.S and back, in ms."""
+    values = []
+    process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
+                               stderr=subprocess.DEVNULL)
+    try:
+        if process.stdout.read(1) != b"r":
+            raise CannotMeasure(f"{args[0]}: the guest does not say that it polls")
+        for _ in range(n):
+            time.sleep(INPUT_PAUSE_S)
+            begin = time.monotonic()
+            process.stdin.write(b"x")
+            if process.stdout.read(1) != b"x":
+                raise CannotMeasure(f"{args[0]}: a byte does not come back")
+            values.append((time.monotonic() - begin) * 1000)
+    finally:
+        stop(process)
+        process.stdin.close()
+        process.stdout.close()
+    return values
+
+
+def group_serial_input(results, others, n):
+    results.add("serial_input", "virga",
+                round_trips(run_command(results.virga, "--kernel", poll_guest()), n))
+    for peer in others:
+        results.add("serial_input", peer.name, round_trips(peer.boot_args(poll_guest()), n))
+
+
 def virga_template(virga, folder, name, request, *args, memory_mib=MEMORY_MIB):
     """A template with the working set of that request."""
     template, file = os.path.join(folder, name), os.path.join(folder, f"{name}.request")
@@ -432,6 +462,7 @@ GROUPS = [
     (["exec_to_main"], group_exec, False),
     (["cold_boot", "cold_ready", "run_teardown"], group_boot, False),
     (["restore", "fresh_process"], group_restore, False),
+    (["serial_input"], group_serial_input, False),
     (["cold_disk", "cold_disk_over", "cold_disk_reads", "cold_disk_16m"], group_cold, False),
     (["clone_100", "clone_100_memory"], group_clones, False),
     (["snapshot_pause", "snapshot_write"], group_snapshot, False),

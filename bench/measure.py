@@ -65,9 +65,18 @@ def tiny_tool():
     return build("tiny", [cc, "-Os", "-s", "-static"], "tiny.c")
 
 
+def assembled(name):
+    """A guest for other VMMs, too: bench/NAME.S."""
+    return build(f"{name}.elf", ["cc", "-nostdlib", "-static", "-no-pie", "-Wl,-N,-Ttext=0x100000",
+                                 "-Wl,--build-id=none,--no-warn-rwx-segments"], f"{name}.S")
+
+
 def tick_guest():
-    return build("tick.elf", ["cc", "-nostdlib", "-static", "-no-pie", "-Wl,-N,-Ttext=0x100000",
-                              "-Wl,--build-id=none,--no-warn-rwx-segments"], "tick.S")
+    return assembled("tick")
+
+
+def poll_guest():
+    return assembled("poll")
 
 
 class Command:
