@@ -10,7 +10,7 @@
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
 
-#define CONSOLE_LINES 12u
+#define CONSOLE_LINES 40u /* a panic of Linux with its stack has some thirty */
 #define CONSOLE_PIECE 1024u
 
 int console_open(struct console *c, int *write_fd)
