@@ -63,8 +63,12 @@ int elf_identify(const struct image *image, enum image_kind *kind);
 bool image_is_linux(const struct image *image);
 bool elf_is_linux(const struct image *image);
 
-/* What people take for a kernel most often, and what to do with it; NULL when it is none of those. */
-const char *image_known_as(const struct image *image);
+/*
+ * Refuses what people take for a kernel most often: -ENOEXEC and a sentence that names it and says
+ * what to do with it, 0 when it is none of those. The image is neither a bzImage nor an ELF.
+ */
+#define IMAGE_BOOTS "virga boots bzImage and x86-64 ELF"
+int image_refuse_known(const struct image *image);
 
 /* Whether there is a Multiboot header, version 1 or 2, where boot loaders look for one. */
 #define IMAGE_MULTIBOOT "a Multiboot kernel: use one with a PVH note"

@@ -15,8 +15,6 @@
 #include "arch/base/error.h"
 #include "boot/boot.h"
 
-#define IMAGE_BOOTS "virga boots bzImage and x86-64 ELF"
-
 /* From the assembly file that the build makes of the embedded guest. */
 extern const uint8_t builtin_guest_start[], builtin_guest_end[];
 
@@ -114,7 +112,7 @@ static bool image_is_elf(const struct image *image)
 
 int image_identify(const struct image *image, enum image_kind *kind)
 {
-	const char *known;
+	int ret;
 
 	if (image_is_elf(image))
 		return elf_identify(image, kind);
@@ -122,10 +120,8 @@ int image_identify(const struct image *image, enum image_kind *kind)
 		*kind = IMAGE_BZIMAGE;
 		return 0;
 	}
-	known = image_known_as(image);
-	if (known)
-		return failf(ENOEXEC, "kernel %s: this is %s; " IMAGE_BOOTS, image->name, known);
-	return image_fail_unknown(image);
+	ret = image_refuse_known(image);
+	return ret < 0 ? ret : image_fail_unknown(image);
 }
 
 bool image_is_linux(const struct image *image)

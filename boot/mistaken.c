@@ -3,8 +3,10 @@
  * What people take for a kernel most often: packed kernels, disks, firmware, kernels
  * of other machines and other loaders. Each is named, with what to do instead.
  */
+#include <errno.h>
 #include <string.h>
 
+#include "arch/base/error.h"
 #include "boot/boot.h"
 
 #define MULTIBOOT1_MAGIC  0x1badb002u
@@ -15,14 +17,48 @@
 #define FIRMWARE_UNIT     0x10000u
 #define FIRMWARE_RESET    16u /* the reset vector is so far from the end */
 
-#define UNPACK            ": unpack it first"
-#define NO_DISK           ": a guest has no disk, give --kernel and --initrd files out of it"
-#define NO_FIRMWARE       ": a guest has none, give the kernel itself"
+enum mistaken_advice { NOTHING, UNPACK, INITRD, OTHER_CPU, PE, NO_FIRMWARE, NO_DISK };
 
-static bool image_starts(const struct image *image, size_t offset, const char *magic, size_t len)
-{
-	return image->size >= offset + len && memcmp(image->data + offset, magic, len) == 0;
-}
+static const char *const mistaken_advice[] = {
+	[NOTHING] = "",
+	[UNPACK] = ": unpack it first",
+	[INITRD] = ": is it the initrd?",
+	[OTHER_CPU] = ", not for x86-64",
+	[PE] = " without a Linux boot header",
+	[NO_FIRMWARE] = ": a guest has none, give the kernel itself",
+	[NO_DISK] = ": a guest has no disk, give --kernel and --initrd files out of it",
+};
+
+/* No pointers in it: those of a static PIE are relocated at every start. */
+static const struct mistaken {
+	uint16_t offset;
+	uint8_t len;
+	uint8_t advice;
+	char magic[8];
+	char name[28];
+} mistaken[] = {
+	{ 0, 2, UNPACK, "\x1f\x8b", "compressed with gzip" },
+	{ 0, 4, UNPACK, "\x28\xb5\x2f\xfd", "compressed with zstd" },
+	{ 0, 6, UNPACK, { '\xfd', '7', 'z', 'X', 'Z' }, "compressed with xz" },
+	{ 0, 4, UNPACK, "\x04\x22\x4d\x18", "compressed with lz4" },
+	{ 0, 3, UNPACK, "BZh", "compressed with bzip2" },
+	{ 0, 8, UNPACK, "!<arch>\n", "a package or an ar archive" },
+	{ 257, 5, UNPACK, "ustar", "a tar archive" },
+	{ 0, 5, INITRD, "07070", "a cpio archive" },
+	{ 56, 4, OTHER_CPU, "ARM\x64", "a kernel for AArch64" },
+	{ 0, 2, PE, "MZ", "a PE program" },
+	{ 40, 4, NO_FIRMWARE, "_FVH", "UEFI firmware" },
+	{ 0, 4, NO_DISK, "QFI\xfb", "a disk image (qcow2)" },
+	{ 0, 4, NO_DISK, "KDMV", "a disk image (VMDK)" },
+	{ 0, 8, NO_DISK, "# Disk D", "a disk image (VMDK)" },
+	{ 0, 8, NO_DISK, "vhdxfile", "a disk image (VHDX)" },
+	{ 64, 4, NO_DISK, "\x7f\x10\xda\xbe", "a disk image (VDI)" },
+	{ 0x8001, 5, NO_DISK, "CD001", "an ISO image" },
+	{ 512, 8, NO_DISK, "EFI PART", "a disk image (GPT)" },
+	{ 510, 2, NO_DISK, "\x55\xaa", "a disk image (boot sector)" },
+	{ 0x438, 2, NO_DISK, "\x53\xef", "a file system (ext4)" },
+	{ 0, 4, NO_DISK, "hsqs", "a file system (squashfs)" },
+};
 
 static uint32_t image_word(const struct image *image, size_t offset)
 {
@@ -68,44 +104,32 @@ static bool image_is_firmware(const struct image *image)
 	return reset[0] == 0xea || reset[0] == 0xe9 || reset[0] == 0xeb;
 }
 
-const char *image_known_as(const struct image *image)
+static const struct mistaken *image_mistaken(const struct image *image)
 {
-	static const struct {
-		size_t offset;
-		size_t len;
-		const char *magic;
-		const char *text;
-	} known[] = {
-		{ 0, 2, "\x1f\x8b", "compressed with gzip" UNPACK },
-		{ 0, 4, "\x28\xb5\x2f\xfd", "compressed with zstd" UNPACK },
-		{ 0, 6,
-		  "\xfd"
-		  "7zXZ",
-		  "compressed with xz" UNPACK },
-		{ 0, 4, "\x04\x22\x4d\x18", "compressed with lz4" UNPACK },
-		{ 0, 3, "BZh", "compressed with bzip2" UNPACK },
-		{ 0, 8, "!<arch>\n", "a package or an ar archive" UNPACK },
-		{ 257, 5, "ustar", "a tar archive" UNPACK },
-		{ 0, 5, "07070", "a cpio archive: is it the initrd?" },
-		{ 56, 4, "ARM\x64", "a kernel for AArch64, not for x86-64" },
-		{ 0, 2, "MZ", "a PE program without a Linux boot header" },
-		{ 40, 4, "_FVH", "UEFI firmware" NO_FIRMWARE },
-		{ 0, 4, "QFI\xfb", "a disk image (qcow2)" NO_DISK },
-		{ 0, 4, "KDMV", "a disk image (VMDK)" NO_DISK },
-		{ 0, 21, "# Disk DescriptorFile", "a disk image (VMDK)" NO_DISK },
-		{ 0, 8, "vhdxfile", "a disk image (VHDX)" NO_DISK },
-		{ 64, 4, "\x7f\x10\xda\xbe", "a disk image (VDI)" NO_DISK },
-		{ 0x8001, 5, "CD001", "an ISO image" NO_DISK },
-		{ 512, 8, "EFI PART", "a disk image (GPT)" NO_DISK },
-		{ 510, 2, "\x55\xaa", "a disk image (it has a boot sector)" NO_DISK },
-		{ 0x438, 2, "\x53\xef", "a file system (ext4)" NO_DISK },
-		{ 0, 4, "hsqs", "a file system (squashfs)" NO_DISK },
-	};
+	for (size_t i = 0; i < sizeof(mistaken) / sizeof(mistaken[0]); i++) {
+		const struct mistaken *m = &mistaken[i];
 
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (image_starts(image, known[i].offset, known[i].magic, known[i].len))
-			return known[i].text;
-	if (image_is_multiboot(image))
-		return IMAGE_MULTIBOOT;
-	return image_is_firmware(image) ? "firmware" NO_FIRMWARE : NULL;
+		if (image->size >= m->offset + (size_t)m->len &&
+		    memcmp(image->data + m->offset, m->magic, m->len) == 0)
+			return m;
+	}
+	return NULL;
+}
+
+int image_refuse_known(const struct image *image)
+{
+	const struct mistaken *m = image_mistaken(image);
+	const char *name = m ? m->name : NULL;
+	unsigned advice = m ? m->advice : NOTHING;
+
+	if (!m && image_is_multiboot(image)) {
+		name = IMAGE_MULTIBOOT;
+	} else if (!m && image_is_firmware(image)) {
+		name = "firmware";
+		advice = NO_FIRMWARE;
+	}
+	if (!name)
+		return 0;
+	return failf(ENOEXEC, "kernel %s: this is %s%s; " IMAGE_BOOTS, image->name, name,
+		     mistaken_advice[advice]);
 }

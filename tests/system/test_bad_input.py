@@ -132,7 +132,7 @@ KERNELS = {
     "qcow2": (lambda: at(0, b"QFI\xfb"), "(qcow2): a guest has no disk"),
     "VMDK": (lambda: at(0, b"KDMV"), "(VMDK): a guest has no disk"),
     "GPT": (lambda: at(512, b"EFI PART"), "(GPT): a guest has no disk"),
-    "MBR": (lambda: at(510, b"\x55\xaa"), "(it has a boot sector): a guest has no disk"),
+    "MBR": (lambda: at(510, b"\x55\xaa"), "(boot sector): a guest has no disk"),
     "big-endian ELF": (lambda: elf_for(62, data=2), "big-endian"),
     "object file": (lambda: elf_for(62, kind=1), "not a linked program"),
     "user program": (lambda: Path("/bin/true").read_bytes(), "kernel "),
