@@ -278,16 +278,31 @@ void config_forget(struct config *config, const char *key)
 
 /* --- Whole configurations --- */
 
+/* What was read, or could not be; object is released. */
+static int config_take(struct config *config, const char *where, int ret, json_t *object)
+{
+	if (ret == 0)
+		ret = json_is_object(object)
+			      ? keys_set_json(config_keys, config, where, object)
+			      : failf(EINVAL, "%s: must hold one JSON object", where);
+	json_decref(object);
+	return ret;
+}
+
 int config_load(struct config *config, const char *path)
 {
 	json_t *object;
 	int ret = keys_read(path, &object);
 
-	if (ret == 0)
-		ret = json_is_object(object) ? keys_set_json(config_keys, config, path, object)
-					     : failf(EINVAL, "%s: must hold one JSON object", path);
-	json_decref(object);
-	return ret;
+	return config_take(config, path, ret, object);
+}
+
+int config_parse(struct config *config, const char *text, const char *where)
+{
+	json_t *object;
+	int ret = keys_parse(text, where, &object);
+
+	return config_take(config, where, ret, object);
 }
 
 char *config_print(const struct config *config)

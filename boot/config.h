@@ -68,6 +68,9 @@ void config_forget(struct config *config, const char *key);
  */
 int config_load(struct config *config, const char *path);
 
+/* The same of its text; where is for the sentence. */
+int config_parse(struct config *config, const char *text, const char *where);
+
 /* The configuration as indented JSON with a final newline, keys in fixed order. Free it. */
 char *config_print(const struct config *config);
 

@@ -349,6 +349,14 @@ int keys_set_json(const struct key *keys, void *object, const char *where, const
 	return 0;
 }
 
+int keys_parse(const char *text, const char *where, json_t **value)
+{
+	json_error_t error;
+
+	*value = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+	return *value ? 0 : failf(EINVAL, "%s: line %d: %s", where, error.line, error.text);
+}
+
 int keys_read(const char *path, json_t **value)
 {
 	json_error_t error;

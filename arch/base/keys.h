@@ -114,4 +114,7 @@ void keys_fini(const struct key *keys, void *object);
  */
 int keys_read(const char *path, struct json_t **value);
 
+/* The same of a text; where is for the sentence. */
+int keys_parse(const char *text, const char *where, struct json_t **value);
+
 #endif

@@ -66,11 +66,13 @@ int run_override(struct config *config, const struct config *now)
  */
 static int supervised_config(const struct machine_options *machine, struct config *config)
 {
-	char path[4200];
+	const struct snapshot *s = machine->snapshot;
+	char where[4200];
 	int ret;
 
-	snprintf(path, sizeof(path), "%s/config", machine->snapshot->path);
-	ret = config_load(config, path);
+	/* What was opened and checked: the path may be another snapshot's by now. */
+	snprintf(where, sizeof(where), "%s/config", s->path);
+	ret = config_parse(config, (const char *)s->config.data, where);
 	if (ret < 0)
 		return ret;
 	free(config->control);

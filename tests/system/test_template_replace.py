@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A template that is built again: at every moment its name is one whole template, old or new."""
 
+import collections
+import ctypes
 import json
 import os
 import shutil
+import struct
 import threading
 import time
 
@@ -149,6 +152,43 @@ def test_starts_never_fail_meanwhile(virga, tmp_path):
         count += 1
     thread.join()
     assert not failed and count > 8 and len(versions) > 4
+
+
+class Opens:
+    """Counts how often each file of a folder is opened."""
+
+    OPEN, CLOSE = 0x20, 0x18  # IN_OPEN, IN_CLOSE: between two of one file, or they would be one
+
+    def __init__(self, folder):
+        libc = ctypes.CDLL(None)
+        self.fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        assert libc.inotify_add_watch(self.fd, bytes(folder), self.OPEN | self.CLOSE) > 0
+
+    def count(self):
+        data, counts = os.read(self.fd, 1 << 16), collections.Counter()
+        os.close(self.fd)
+        while data:
+            _, mask, _, size = struct.unpack_from("iIII", data)
+            name, data = data[16:16 + size].rstrip(b"\0").decode(), data[16 + size:]
+            counts[name] += bool(name and mask & self.OPEN)
+        return +counts
+
+
+@pytest.mark.parametrize("command", ["restore", "clone", "invoke", "inspect"])
+def test_each_file_is_opened_once(virga, tmp_path, command):
+    """A template may be replaced at any moment: what was opened and checked is what is used."""
+    template = build(virga, tmp_path)
+    opens = Opens(template)
+    control = tmp_path / "control"
+    if command in ("restore", "clone"):
+        with Running(virga, command, template, "--control", control) as machine:
+            wait_for(lambda: list(tmp_path.glob("control*")))
+            assert machine.stop() == 0
+    else:
+        assert run(virga, command, template).returncode in (0, 1)
+    counts = opens.count()
+    counts.pop("template", None)
+    assert counts == dict.fromkeys(("config", "state", "memory", "working-set"), 1)
 
 
 def test_a_snapshot_never_replaces(virga, tmp_path):

@@ -241,6 +241,9 @@ static void test_no_file(void **state)
 	(void)state;
 	config_init(&config);
 	expect(config_load(&config, "/nonexistent/c.json"), ENOENT, "/nonexistent/c.json");
+	expect(config_parse(&config, "{\n\"memory\": }", "D/config"), EINVAL, "D/config: line 2: ");
+	expect(config_parse(&config, "[]", "D/config"), EINVAL, "D/config: must hold one JSON");
+	expect(config_parse(&config, "{\"cpus\": 0}", "D/config"), EINVAL, "D/config: key 'cpus'");
 	expect(config_load(&config, "/tmp"), EIO, "/tmp: cannot be read");
 	config_fini(&config);
 }
