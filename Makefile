@@ -107,6 +107,7 @@ $B/obj/%.o: %.c $B/flags | $(DEPS)/stamp
 fast := $(filter-out \
 	arch/base/aml.c \
 	arch/base/keys.c \
+	arch/base/sigbus.c \
 	arch/base/unix_path.c \
 	,$(filter arch/% boot/pages/% devices/% serve/http/% serve/machine/% serve/pool/%,$(sources)))
 $(fast:%.c=$B/obj/%.o): CFLAGS += -O2

@@ -17,6 +17,7 @@
 
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
+#include "arch/base/sigbus.h"
 #include "arch/base/signals.h"
 #include "boot/devices.h"
 #include "seccomp/relro.h"
@@ -138,21 +139,6 @@ static int no_command(int argc, char **argv)
 }
 
 /*
- * A page of guest memory that its backing file no longer has: only this machine ends. Async-
- * signal-safe.
- */
-static void on_sigbus(int signal)
-{
-	static const char text[] = "virga: guest memory cannot be read: its backing file was cut "
-				   "short, or the host is out of memory\n";
-
-	(void)signal;
-	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
-		_exit(STATUS_VIRGA);
-	_exit(STATUS_VIRGA);
-}
-
-/*
  * A closed descriptor 0, 1 or 2 would go to a file that we open, and sentences into that file. In
  * its place: one that can neither be read nor written.
  */
@@ -194,7 +180,7 @@ int main(int argc, char **argv)
 		signals_begin();
 	/* Who makes a file can use it: a mask may deny it to others only. */
 	umask(umask(S_IRWXG | S_IRWXO) & (S_IRWXG | S_IRWXO));
-	signal(SIGBUS, on_sigbus);
+	sigbus_begin(STATUS_VIRGA);
 	if (reserve_standard() < 0 || relro_protect() < 0) {
 		notef("%s", error_text());
 		return STATUS_VIRGA;

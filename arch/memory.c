@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "arch/base/sigbus.h"
 #include "arch/layout.h"
 
 void memory_layout(struct memory *m, uint64_t size)
@@ -75,6 +76,9 @@ static int memory_map(struct memory *m, int flags)
 		return ret;
 	}
 	m->base = base;
+	sigbus_expect(base, m->size,
+		      "guest memory cannot be read: its backing file was cut short, or the host is "
+		      "out of memory");
 	return 0;
 }
 
@@ -145,6 +149,7 @@ int memory_lay(struct memory *m, int fd)
 
 void memory_destroy(struct memory *m)
 {
+	sigbus_forget(m->base);
 	if (m->place)
 		munmap(m->place, m->place_len);
 	if (m->fd >= 0)

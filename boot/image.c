@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "arch/base/sigbus.h"
 #include "boot/boot.h"
 
 /* From the assembly file that the build makes of the embedded guest. */
@@ -43,6 +44,8 @@ static int image_map(struct image *image, int fd, const char *path)
 	data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (data == MAP_FAILED)
 		return failf(errno, "cannot map %s: %s", path, strerror(errno));
+	sigbus_expect(data, (size_t)st.st_size,
+		      "a kernel or initrd cannot be read: its file was cut short meanwhile");
 	*image = (struct image){
 		.name = path, .data = data, .size = (size_t)st.st_size, .mapped = true
 	};
@@ -64,8 +67,10 @@ int image_open(struct image *image, const char *path)
 
 void image_close(struct image *image)
 {
-	if (image->mapped)
+	if (image->mapped) {
+		sigbus_forget(image->data);
 		munmap((void *)image->data, image->size);
+	}
 	*image = (struct image){ 0 };
 }
 
