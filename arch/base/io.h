@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plain writes of whole buffers, and how many descriptors there may be. Any thread; descriptors stay
+ * Plain writes of whole buffers, and which descriptors there are. Any thread; descriptors stay
  * the caller's.
  */
 #ifndef VIRGA_ARCH_BASE_IO_H
@@ -10,6 +10,12 @@
 
 /* Writes all of data to fd, waiting as long as it takes. 0 or -errno without a sentence. */
 int io_write_all(int fd, const void *data, size_t len);
+
+/*
+ * Closes what this process got from whoever executed it, but for 0, 1 and 2: descriptors without the flag
+ * to close on exec, which all that virga opens have. What is named by /dev/fd/N has been opened by then.
+ */
+void io_close_inherited(void);
 
 /* Lets this process and those that it forks have as many descriptors as they ever may (ulimit -Hn). */
 void io_raise_limit(void);

@@ -17,6 +17,8 @@
 #include "arch/base/error.h"
 #include "vmm.h"
 
+#define CHILD_KEEP_MAX 4
+
 pid_t child_fork(int death_signal, int (*main)(void *opaque), void *opaque)
 {
 	const pid_t parent = getpid();
@@ -72,18 +74,29 @@ int child_close_from(int first)
 	return 0;
 }
 
-int child_keep(int fd, int place)
+/* fds, out of the way of their final places, then there. */
+static int child_move(const int *fds, unsigned count, int place)
 {
-	int ret;
+	int high[CHILD_KEEP_MAX], end = place + (int)count;
 
-	if (fd != place && dup2(fd, place) < 0)
-		return failf(errno, "no descriptor left: %s", strerror(errno));
-	ret = child_close_from(place + 1);
+	for (unsigned i = 0; i < count; i++) {
+		high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, end);
+		if (high[i] < 0)
+			return -errno;
+	}
+	for (unsigned i = 0; i < count; i++)
+		if (dup3(high[i], place + (int)i, O_CLOEXEC) < 0)
+			return -errno;
+	return 0;
+}
+
+int child_keep(const int *fds, unsigned count, int place)
+{
+	int ret = child_move(fds, count, place);
+
 	if (ret < 0)
-		return ret;
-	return fcntl(place, F_SETFD, FD_CLOEXEC) < 0
-		       ? failf(errno, "cannot keep a descriptor: %s", strerror(errno))
-		       : 0;
+		return failf(-ret, "no descriptor left: %s", strerror(-ret));
+	return child_close_from(place + (int)count);
 }
 
 void child_stop(struct child *child)

@@ -29,10 +29,11 @@ pid_t child_fork(int death_signal, int (*main)(void *opaque), void *opaque);
 int child_start(struct child *child, int (*main)(void *opaque, int fd), void *opaque);
 
 /*
- * In a child: its descriptor fd becomes number `place`, close-on-exec, and all above it are closed:
- * clients, templates and siblings of its parent are none of its business. 0 or -errno with a sentence.
+ * In a child: its descriptors fds become `place` and the numbers after it, close-on-exec, and all above
+ * them are closed: clients, templates and siblings of its parent are none of its business. 0 or -errno
+ * with a sentence. count is at most 4.
  */
-int child_keep(int fd, int place);
+int child_keep(const int *fds, unsigned count, int place);
 
 /* Closes all descriptors from first on. 0 or -errno with a sentence. */
 int child_close_from(int first);

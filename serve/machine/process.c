@@ -13,6 +13,7 @@
 
 #include "arch/base/clock.h"
 #include "arch/base/error.h"
+#include "arch/base/io.h"
 #include "arch/irqchip.h"
 #include "boot/pages/read_ahead.h"
 #include "devices/channel/channel.h"
@@ -279,9 +280,11 @@ static void process_deliver(struct process *p)
 /* The last host resource is open: start the threads, close the door, run. */
 static int process_run(struct process *p)
 {
-	int ret = machine_confine(&p->machine, p->options->supervisor_fd >= 0 ? CONFINE_SUPERVISED
-									      : CONFINE_ALONE);
+	int ret;
 
+	io_close_inherited();
+	ret = machine_confine(&p->machine,
+			      p->options->supervisor_fd >= 0 ? CONFINE_SUPERVISED : CONFINE_ALONE);
 	if (ret < 0)
 		return ret;
 	/* From here on what the guest wrote is read: rings of a restored machine, to begin with. */

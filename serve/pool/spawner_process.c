@@ -94,19 +94,11 @@ static void spawner_drop_template(struct spawner_process *p, uint32_t id)
 /* Only the descriptors that a shell needs: socket, memory, parts. */
 static int spawner_keep(int fd, struct sealed *sealed)
 {
-	int high[3] = { fd, sealed->memory_fd, sealed->parts_fd };
+	const int fds[] = { fd, sealed->memory_fd, sealed->parts_fd };
+	int ret = child_keep(fds, 3, SPAWNER_FD);
 
-	/* Out of the way of their final places first. */
-	for (int i = 0; i < 3; i++) {
-		high[i] = fcntl(high[i], F_DUPFD, SPAWNER_FD + 3);
-		if (high[i] < 0)
-			return failf(errno, "no descriptor left: %s", strerror(errno));
-	}
-	for (int i = 0; i < 3; i++)
-		if (dup2(high[i], SPAWNER_FD + i) < 0)
-			return failf(errno, "no descriptor left: %s", strerror(errno));
 	*sealed = (struct sealed){ .memory_fd = SPAWNER_FD + 1, .parts_fd = SPAWNER_FD + 2 };
-	return child_close_from(SPAWNER_FD + 3);
+	return ret;
 }
 
 /* A shell that is to be made. */

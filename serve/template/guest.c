@@ -48,7 +48,7 @@ static int template_guest_main(void *opaque, int fd)
 	};
 
 	if ((order->console_fd >= 0 && console_take(order->console_fd) < 0) ||
-	    child_keep(fd, machine.supervisor_fd) < 0) {
+	    child_keep(&fd, 1, machine.supervisor_fd) < 0) {
 		notef("template build: %s", error_text());
 		return STATUS_VIRGA;
 	}

@@ -39,7 +39,7 @@ static int loader_main(void *opaque, int fd)
 
 	prctl(PR_SET_NAME, "virga-loader");
 	/* Clients and shells are to see when the front closes what they have. */
-	ret = child_keep(fd, LOADER_FD);
+	ret = child_keep(&fd, 1, LOADER_FD);
 	if (ret == 0)
 		ret = source->path ? loader_read(source->path, &sealed)
 				   : builtin_make(&sealed, source->memory);

@@ -26,8 +26,10 @@
 #include "serve/ipc/message.h"
 #include "serve/ipc/payload.h"
 #include "serve/machine/process.h"
+#include "vmm.h"
 
 #define TRIAL_EVENTS 16
+#define TRIAL_FD     (STDERR_FILENO + 1) /* the pair, in the clone; then `memory` */
 
 /* How MESSAGE_MEMORY says what its descriptor is. */
 enum trial_source {
@@ -136,6 +138,7 @@ static int trial_answer(void *opaque, enum channel_type type, const void *data, 
 static int trial_child(void *opaque, int pair_fd)
 {
 	const struct trial *trial = opaque;
+	const int fds[] = { pair_fd, trial->snapshot->memory_fd };
 	struct machine_request request = {
 		.data = trial->request,
 		.len = trial->request_len,
@@ -156,6 +159,13 @@ static int trial_child(void *opaque, int pair_fd)
 		.main_us = monotonic_us(),
 	};
 
+	/* Not the directory that is being made, nor its files for writing. */
+	if (child_keep(fds, 2, TRIAL_FD) < 0) {
+		notef("trial clone: %s", error_text());
+		return STATUS_VIRGA;
+	}
+	pair_fd = TRIAL_FD;
+	trial->snapshot->memory_fd = TRIAL_FD + 1;
 	config_init(&config);
 	return machine_main(&machine);
 }

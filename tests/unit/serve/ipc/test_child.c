@@ -193,14 +193,17 @@ static void test_ends_with_its_parent(void **state)
 static int keep_main(void *opaque, int fd)
 {
 	const int *others = opaque;
-	int place = STDERR_FILENO + 1;
+	int place = STDERR_FILENO + 1, one, two;
 
-	if (child_keep(fd, place) < 0)
+	/* Each in the place of the other. */
+	one = dup3(fd, place + 1, 0);
+	two = dup3(others[1], place, 0);
+	if (one < 0 || two < 0 || child_keep((const int[]){ one, two }, 2, place) < 0)
 		return 1;
 	for (unsigned i = 0; i < 2; i++)
-		if (others[i] > place && fcntl(others[i], F_GETFD) >= 0)
+		if (others[i] > place + 1 && fcntl(others[i], F_GETFD) >= 0)
 			return 2;
-	if (!(fcntl(place, F_GETFD) & FD_CLOEXEC))
+	if (!(fcntl(place, F_GETFD) & fcntl(place + 1, F_GETFD) & FD_CLOEXEC))
 		return 3;
 	return send(place, "k", 1, MSG_NOSIGNAL) == 1 ? 0 : 4;
 }
