@@ -106,9 +106,15 @@ $B/obj/%.o: %.c $B/flags | $(DEPS)/stamp
 # What each exit, page and request passes is built for speed, all else for size.
 fast := $(filter-out \
 	arch/base/aml.c \
+	arch/base/error.c \
 	arch/base/keys.c \
 	arch/base/sigbus.c \
 	arch/base/unix_path.c \
+	serve/http/address.c \
+	serve/machine/link.c \
+	serve/pool/function.c \
+	serve/pool/function_config.c \
+	serve/pool/spawner_process.c \
 	,$(filter arch/% boot/pages/% devices/% serve/http/% serve/machine/% serve/pool/%,$(sources)))
 $(fast:%.c=$B/obj/%.o): CFLAGS += -O2
 
