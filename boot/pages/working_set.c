@@ -145,19 +145,25 @@ void working_set_fini(struct working_set *ws)
 
 /* --- When it was learnt --- */
 
-/* How many of these pages are in the set and only read. */
-static uint64_t working_set_reads(const struct working_set *ws, uint64_t first, uint64_t end)
+/*
+ * How many of these pages are in the set and only read. *at is the first run that may have some of them;
+ * it moves on, so that all stretches of memory in turn cost one pass.
+ */
+static uint64_t working_set_reads(const struct working_set *ws, uint32_t *at, uint64_t first,
+				  uint64_t end)
 {
 	uint64_t count = 0;
 
-	for (uint32_t i = 0; i < ws->count; i++) {
-		uint64_t from = ws->runs[i].page, to = from + ws->runs[i].count;
+	for (; *at < ws->count && ws->runs[*at].page < end; (*at)++) {
+		uint64_t from = ws->runs[*at].page, to = from + ws->runs[*at].count;
 
-		if (ws->runs[i].flags & WORKING_SET_WRITTEN)
-			continue;
-		from = from > first ? from : first;
-		to = to < end ? to : end;
-		count += to > from ? to - from : 0;
+		if (!(ws->runs[*at].flags & WORKING_SET_WRITTEN)) {
+			uint64_t low = from > first ? from : first, high = to < end ? to : end;
+
+			count += high > low ? high - low : 0;
+		}
+		if (to > end)
+			break;
 	}
 	return count;
 }
@@ -166,11 +172,12 @@ unsigned working_set_collapse(const struct working_set *ws, const struct memory 
 {
 	const uint64_t len = MEMORY_ALIGNMENT, pages = len / LAYOUT_PAGE_SIZE;
 	unsigned count = 0;
+	uint32_t run = 0;
 
 	for (uint64_t at = 0; at + len <= m->size; at += len) {
 		uint64_t first = at / LAYOUT_PAGE_SIZE;
 
-		if (working_set_reads(ws, first, first + pages) >= COLLAPSE_READS_MIN)
+		if (working_set_reads(ws, &run, first, first + pages) >= COLLAPSE_READS_MIN)
 			count += madvise(m->base + at, len, MADV_COLLAPSE) == 0;
 	}
 	return count;

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -224,9 +225,21 @@ static void test_trace_nothing(void **state)
 static uint64_t collapsed[8];
 static unsigned collapsed_count;
 
+/* Runs of a large set, which may be read once: those of stretches that are done are taken away. */
+#define PASS_STRETCHES 64u
+#define PASS_RUNS      32u /* in a stretch */
+
+static struct working_set_run *pass_runs;
+
 int __wrap_madvise(void *at, size_t len, int advice);
 int __wrap_madvise(void *at, size_t len, int advice)
 {
+	if (pass_runs) {
+		size_t done = (uintptr_t)at / MEMORY_ALIGNMENT * PASS_RUNS * sizeof(*pass_runs);
+
+		assert_int_equal(mprotect(pass_runs, done / PAGE * PAGE, PROT_NONE), 0);
+		return 0;
+	}
 	assert_int_equal(len, MEMORY_ALIGNMENT);
 	assert_int_equal(advice, 25 /* MADV_COLLAPSE */);
 	collapsed[collapsed_count++] = (uint64_t)(uintptr_t)at;
@@ -254,14 +267,39 @@ static void test_collapse(void **state)
 		assert_int_equal(collapsed[i], (i + 1) * MEMORY_ALIGNMENT);
 }
 
+/* However many stretches there are: a set of 2^20 runs and 16 GiB of memory are one pass over each. */
+static void test_collapse_in_one_pass(void **state)
+{
+	const size_t count = (size_t)PASS_STRETCHES * PASS_RUNS;
+	struct working_set_run *all = mmap(NULL, count * sizeof(*all), PROT_READ | PROT_WRITE,
+					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const struct working_set ws = { .runs = all, .count = (uint32_t)count };
+	const struct memory m = { .base = NULL, .size = PASS_STRETCHES * MEMORY_ALIGNMENT };
+
+	(void)state;
+	assert_ptr_not_equal(all, MAP_FAILED);
+	for (uint32_t i = 0; i < count; i++)
+		all[i] = (struct working_set_run){ .page = 16 * i, .count = 8 };
+	pass_runs = all;
+	assert_int_equal(working_set_collapse(&ws, &m), PASS_STRETCHES);
+	pass_runs = NULL;
+	munmap(all, count * sizeof(*all));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_empty),
-		cmocka_unit_test(test_every_bit),     cmocka_unit_test(test_every_length),
-		cmocka_unit_test(test_belongs),       cmocka_unit_test(test_header),
-		cmocka_unit_test(test_runs),          cmocka_unit_test(test_trace),
-		cmocka_unit_test(test_trace_nothing), cmocka_unit_test(test_collapse),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_empty),
+		cmocka_unit_test(test_every_bit),
+		cmocka_unit_test(test_every_length),
+		cmocka_unit_test(test_belongs),
+		cmocka_unit_test(test_header),
+		cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_trace),
+		cmocka_unit_test(test_trace_nothing),
+		cmocka_unit_test(test_collapse),
+		cmocka_unit_test(test_collapse_in_one_pass),
 	};
 
 	return cmocka_run_group_tests_name("working_set", tests, NULL, NULL);
