@@ -249,19 +249,28 @@ static void http_readable(struct http_conn *c)
 	http_close(c);
 }
 
+/* Of requests that came together the next one has its turn. */
+static void http_resume(struct http_conn *c)
+{
+	c->due = false;
+	http_first_byte(c);
+	http_pump(c);
+}
+
 static void http_event(void *opaque, uint32_t events)
 {
 	struct http_conn *c = opaque;
 
-	if (events & EPOLLIN && c->state == HTTP_READING) {
+	if (c->due) {
+		http_resume(c);
+	} else if (events & EPOLLIN && c->state == HTTP_READING) {
 		http_readable(c);
-	} else if (events & (EPOLLHUP | EPOLLERR) ||
-		   (events & EPOLLRDHUP && c->state != HTTP_WRITING)) {
+	} else if (events & (EPOLLHUP | EPOLLERR)) {
 		c->server->broken += c->state != HTTP_READING;
 		http_close(c);
 	} else if (events & EPOLLRDHUP) {
-		c->close = true;
-		http_expect_events(c, EPOLLOUT);
+		/* It has said all and waits for its answers, as far as one can know (RFC 9112, 9.6). */
+		http_expect_events(c, c->state == HTTP_WRITING ? EPOLLOUT : 0);
 	} else if (events & EPOLLOUT) {
 		if (c->state == HTTP_WRITING)
 			http_flush(c);
@@ -276,9 +285,7 @@ static void http_timeout(void *opaque)
 	struct http_conn *c = opaque;
 
 	if (c->due) {
-		c->due = false;
-		http_first_byte(c);
-		http_pump(c);
+		http_resume(c);
 		return;
 	}
 	if (http_idle(c) || c->state == HTTP_WRITING) {

@@ -23,7 +23,7 @@
 #define HTTP_BODY_MAX        (6u << 20)
 #define HTTP_HELD_MAX        (256u << 20) /* bytes of bodies and answers that are held at once */
 #define HTTP_HEAD_MAX        16384u       /* bytes of status line and headers of an answer */
-#define HTTP_IDLE_MS         60000u       /* a connection without a request */
+#define HTTP_IDLE_MS         120000u /* a connection without a request; clients keep theirs up to 90 s */
 #define HTTP_HEAD_MS         10000u /* from a request's first byte to the end of its headers, */
 #define HTTP_BODY_MS         60000u /* to the end of its body, */
 #define HTTP_WRITE_MS        60000u /* of an answer, until the client has taken it */

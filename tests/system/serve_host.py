@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -57,7 +58,7 @@ class Answer:
 
 
 class Connection(http.client.HTTPConnection):
-    """An HTTP connection to unix:PATH or IP:PORT; a context."""
+    """An HTTP connection to unix:PATH or IP:PORT; a context, which gives up what is under way."""
 
     def __init__(self, address, timeout=TIMEOUT_S):
         self.path = address[5:] if address.startswith("unix:") else None
@@ -75,6 +76,12 @@ class Connection(http.client.HTTPConnection):
         return self
 
     def __exit__(self, *_):
+        self.give_up()
+
+    def give_up(self):
+        """Nothing more is wanted: a FIN alone would not say so."""
+        if self.sock and self.path is None:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
     def ask(self, method, path, body=None, headers=None):

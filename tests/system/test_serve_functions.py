@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import threading
 import time
 
@@ -75,7 +76,7 @@ def test_concurrency_and_queue(virga, template):
             assert "2 requests run and 3 wait for f" in answer.json()["Message"]
         assert host.function("f")["active"] == 2
         for connection in busy:
-            connection.close()
+            connection.give_up()
         assert [call.answer().body for call in waiting] == [b"0", b"1", b"2"]
         order = wait_for(lambda: [line["response_bytes"] for line in host.log()
                                   if line["outcome"] == "ok"][2:] and host.log())
@@ -159,11 +160,32 @@ def test_client_hangs_up(virga, template, policy):
             gives_up = host.connect()
             gives_up.send_invoke("f", b"echo x")
             wait_for(lambda: host.function("f")["waiting"] == 2)
-            gives_up.close()
+            gives_up.give_up()
             wait_for(lambda: host.function("f")["waiting"] == 1)
         assert waiting.answer(20).body == b"x"
         wait_for(lambda: gone(shell), 10)
         assert host.function("f")["outcomes"]["cancelled"] == 2
+        host.settled(before)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "unix"])
+def test_half_closed(virga, template, listen, tmp_path):
+    """Who has said all is answered; who is gone is not waited for, as far as one can know."""
+    listen = f"unix:{tmp_path}/s" if listen == "unix" else listen
+    functions = {"f": {"template": str(template), "timeout": 2}}
+    with Host(virga, functions, listen=[listen]) as host:
+        before = host.steady()
+        with host.connect() as connection:
+            connection.send_invoke("f", b"late 200000 x")
+            connection.sock.shutdown(socket.SHUT_WR)
+            answer = Answer(connection.getresponse())
+            assert (answer.status, answer.body) == (200, b"x")
+        connection = host.connect()
+        connection.send_invoke("f", b"hang")
+        connection.close()
+        end = "timeout" if listen.startswith("127") else "cancelled"
+        wait_for(lambda: host.function("f")["outcomes"][end] == 1)
+        assert sum(host.function("f")["outcomes"].values()) == 2
         host.settled(before)
 
 

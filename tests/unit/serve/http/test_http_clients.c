@@ -110,25 +110,44 @@ static void test_within_body(void **state)
 	free(text);
 }
 
-/* Its request waits: whoever handles it is told, once. */
+/* Its request waits: whoever handles it is told, once. By TCP only a reset says so. */
 static void test_while_it_waits(void **state)
 {
 	(void)state;
 	bed->later = true;
-	for (unsigned how = 0; how < 3; how++) {
-		struct client c = open_any(how > 0), other = client_open(bed);
+	for (unsigned reset = 0; reset < 2; reset++) {
+		struct client c = open_any(reset), other = client_open(bed);
 
 		client_say(&c, GET GET);
 		client_say(&other, GET);
 		assert_int_equal(bed->waiting_count, 2);
 		client_close(&other);
-		assert_int_equal(bed->gone, 2 * how + 1);
+		assert_int_equal(bed->gone, 2 * reset + 1);
 		assert_int_equal(bed->waiting_count, 1);
-		hang_up(&c, how == 2);
-		assert_int_equal(bed->gone, 2 * how + 2);
+		/* It may have half closed before. */
+		shutdown(c.fd, SHUT_WR);
+		bed_step(bed);
+		assert_int_equal(bed->waiting_count, 1);
+		hang_up(&c, reset);
+		assert_int_equal(bed->gone, 2 * reset + 2);
 		assert_int_equal(bed->waiting_count, 0);
 	}
-	assert_int_equal(bed->server->broken, 6);
+	assert_int_equal(bed->server->broken, 4);
+}
+
+/* A FIN may be of one that listens: its request is answered, and the answer finds nobody. */
+static void test_closed_by_tcp(void **state)
+{
+	struct client c = open_any(true);
+
+	(void)state;
+	bed->later = true;
+	client_say(&c, GET);
+	client_close(&c);
+	assert_int_equal(bed->gone, 0);
+	assert_int_equal(bed->waiting_count, 1);
+	bed_answer(bed);
+	assert_int_equal(bed->server->count, 0);
 }
 
 /* In the same moment as it is answered: there is nobody, and nothing happens. */
@@ -207,7 +226,7 @@ static void test_half_closed_large(void **state)
 	assert_int_equal(bed->server->broken, 0);
 }
 
-/* While its request waits it is taken for gone: by TCP the two look alike. */
+/* So does one whose requests wait, however many they are and however long that is. */
 static void test_half_closed_waiting(void **state)
 {
 	(void)state;
@@ -215,15 +234,43 @@ static void test_half_closed_waiting(void **state)
 	for (unsigned tcp = 0; tcp < 2; tcp++) {
 		struct client c = open_any(tcp);
 
+		client_say(&c, GET GET);
 		client_say(&c, GET);
 		shutdown(c.fd, SHUT_WR);
-		bed_step(bed);
-		assert_int_equal(bed->gone, tcp + 1);
+		for (unsigned i = 0; i < 3; i++) {
+			client_receive(&c);
+			assert_int_equal(client_answers(&c), i);
+			assert_int_equal(bed->waiting_count, 1);
+			assert_false(c.ended);
+			bed_answer(bed);
+		}
 		client_receive(&c);
+		assert_int_equal(client_answers(&c), 3);
 		assert_true(c.ended);
-		assert_int_equal(client_answers(&c), 0);
 		client_close(&c);
 	}
+	assert_int_equal(bed->gone, 0);
+	assert_int_equal(bed->server->broken, 0);
+}
+
+/* And one that has not taken the first of two long ones when it closes its side. */
+static void test_half_closed_taking(void **state)
+{
+	(void)state;
+	bed->answer_len = LARGE;
+	for (unsigned tcp = 0; tcp < 2; tcp++) {
+		struct client c = open_any(tcp);
+
+		c.silent = true;
+		client_say(&c, GET GET);
+		shutdown(c.fd, SHUT_WR);
+		bed_step(bed);
+		client_receive(&c);
+		assert_int_equal(client_answers(&c), 2);
+		assert_true(c.ended);
+		client_close(&c);
+	}
+	assert_int_equal(bed->server->broken, 0);
 }
 
 /* In the middle of a request. */
@@ -385,9 +432,10 @@ static void garbage_round(unsigned round)
 		bed_answer(bed);
 		return;
 	}
-	while (bed->waiting_count)
+	do {
 		bed_answer(bed);
-	client_receive(&c);
+		client_receive(&c);
+	} while (bed->waiting_count);
 	bed_advance(bed, ALL_TIME_OUT);
 	client_receive(&c);
 	assert_true(c.ended);
@@ -447,7 +495,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_within_head),          TEST(test_within_body),
 		TEST(test_while_it_waits),       TEST(test_before_the_answer),
-		TEST(test_while_it_is_answered), TEST(test_half_closed),
+		TEST(test_while_it_is_answered), TEST(test_closed_by_tcp),
+		TEST(test_half_closed_taking),   TEST(test_half_closed),
 		TEST(test_half_closed_large),    TEST(test_half_closed_waiting),
 		TEST(test_half_closed_early),    TEST(test_others_are_served),
 		TEST(test_slow_reader),          TEST(test_garbage),
