@@ -13,6 +13,7 @@
 #include "arch/base/error.h"
 #include "arch/base/keys.h"
 #include "arch/memory.h"
+#include "serve/http/framing.h"
 #include "serve/ipc/invocation.h"
 
 #define CONFIG_PATH_MAX 4095u
@@ -135,6 +136,7 @@ static int set_functions(void *object, const char *where, const json_t *value)
 
 static const struct key host_keys[] = {
 	KEY_LIST(struct host_config, listen, listen_count, "listen"),
+	KEY_LIST(struct host_config, hosts.names, hosts.count, "hosts"),
 	KEY_TEXT(struct host_config, store, "store", 1, CONFIG_PATH_MAX),
 	KEY_BOOL(struct host_config, builtin, "builtin"),
 	KEY_COUNT(struct host_config, shells, "shells", 1, 8192),
@@ -143,6 +145,22 @@ static const struct key host_keys[] = {
 	KEY_OTHER("functions", set_functions),
 	KEY_END,
 };
+
+/* What a client says is compared without its port. */
+static int host_config_check_names(const struct host_config *c, const char *where)
+{
+	for (unsigned i = 0; i < c->hosts.count; i++) {
+		const char *name = c->hosts.names[i];
+		size_t len = strlen(name);
+
+		if (!len || !framing_is_host(name, len) || (name[0] != '[' && strchr(name, ':')))
+			return failf(EINVAL,
+				     "%s: key 'hosts': '%.64s' is no name of a machine; say it "
+				     "without scheme and port",
+				     where, name);
+	}
+	return 0;
+}
 
 /* What no key can say by itself: each function has its template, the embedded guest its name. */
 static int host_config_complete(struct host_config *c, const char *where)
@@ -206,5 +224,7 @@ int host_config_read(struct host_config *config, const char *path)
 	if (ret == 0)
 		ret = keys_set_json(host_keys, config, path, object);
 	json_decref(object);
+	if (ret == 0)
+		ret = host_config_check_names(config, path);
 	return ret < 0 ? ret : host_config_complete(config, path);
 }

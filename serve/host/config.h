@@ -13,13 +13,21 @@
 #include "serve/pool/function_config.h"
 
 #define HOST_LISTEN_MAX    8u
+#define HOST_NAMES_MAX     16u
 #define HOST_FUNCTIONS_MAX 1024u
 #define HOST_BUILTIN       "builtin" /* the function that the embedded guest is */
+
+/* Names of this machine, without ports, that requests by TCP may be for; beside those of its loopback. */
+struct host_names {
+	char *names[HOST_NAMES_MAX];
+	uint32_t count;
+};
 
 /* Strings are owned. */
 struct host_config {
 	char *listen[HOST_LISTEN_MAX];
 	uint32_t listen_count;
+	struct host_names hosts;
 	char *store;     /* NULL: the default */
 	bool builtin;    /* the embedded guest is a function */
 	bool all;        /* so is every template of the store: no functions were listed */

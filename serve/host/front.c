@@ -191,6 +191,7 @@ static int front_init(struct front *f)
 	if (ret < 0)
 		return ret;
 	lambda_init(&f->lambda, &f->http, &f->pool, &f->log);
+	f->lambda.hosts = &config->hosts;
 	f->catalog = (struct catalog){
 		.named_store = f->options->options->store,
 		.config_file = f->options->options->config_file,

@@ -12,7 +12,7 @@
 #include "serve/host/config.h"
 #include "serve/http/address.h"
 
-#define FRONT_LISTEN_MAX     (HOST_LISTEN_MAX + 1u) /* and the user's own */
+#define FRONT_LISTEN_MAX     (2u * HOST_LISTEN_MAX + 1u) /* localhost is two; and the user's own */
 
 /* What the keeper tells it, by signals that nobody else sends and that queue. */
 #define FRONT_SIGNAL_DRAIN   SIGRTMIN       /* the second: ends at once */

@@ -38,7 +38,7 @@ struct keeper {
 
 /* --- Listening --- */
 
-static int keeper_listen_one(struct keeper *k, const char *address)
+static int keeper_listen_add(struct keeper *k, const char *address)
 {
 	struct front_options *f = &k->front;
 	int fd = address_listen(address, f->listen_names[f->listen_count]);
@@ -46,6 +46,22 @@ static int keeper_listen_one(struct keeper *k, const char *address)
 	if (fd < 0)
 		return fd;
 	f->listen_fds[f->listen_count++] = fd;
+	return 0;
+}
+
+/* `localhost` is ::1 first for Node and JVMs; a machine may have no such address. */
+static int keeper_listen_one(struct keeper *k, const char *address)
+{
+	int ret = keeper_listen_add(k, address);
+	char other[ADDRESS_TEXT_MAX];
+
+	if (ret < 0 || !address_is_localhost(address))
+		return ret;
+	snprintf(other, sizeof(other), "[::1]%s",
+		 strrchr(k->front.listen_names[k->front.listen_count - 1], ':'));
+	ret = keeper_listen_add(k, other);
+	if (ret < 0 && ret != -EADDRNOTAVAIL && ret != -EAFNOSUPPORT)
+		notef("localhost is served by 127.0.0.1 only: %s", error_text());
 	return 0;
 }
 
@@ -114,6 +130,7 @@ static int keeper_fork(struct keeper *k)
 static void keeper_read_again(struct keeper *k)
 {
 	struct host_config config;
+	struct host_names names;
 
 	host_config_init(&config);
 	if (host_config_read(&config, k->front.options->config_file) < 0) {
@@ -124,6 +141,9 @@ static void keeper_read_again(struct keeper *k)
 	config.shells = k->config.shells;
 	config.bare = k->config.bare;
 	config.refill = k->config.refill;
+	names = config.hosts;
+	config.hosts = k->config.hosts;
+	k->config.hosts = names;
 	host_config_fini(&k->config);
 	k->config = config;
 }

@@ -121,25 +121,40 @@ static void lambda_invoke(struct lambda *lambda, struct http_conn *c, struct fun
 		lambda_throttle(call);
 }
 
+/* Bytes of a host without its port. */
+static size_t lambda_host_len(const char *host, size_t len)
+{
+	for (size_t i = len; i-- > 0 && host[i] >= '0' && host[i] <= '9';)
+		if (i && host[i - 1] == ':')
+			return i - 1;
+	return len;
+}
+
 /* Whether a host, with a port or without, is this machine by a name that nobody else can give it. */
 static bool lambda_is_local(const char *host, size_t len)
 {
-	for (size_t i = len; i-- > 0 && host[i] >= '0' && host[i] <= '9';)
-		if (i && host[i - 1] == ':') {
-			len = i - 1;
-			break;
-		}
+	len = lambda_host_len(host, len);
 	if (len > 4 && memcmp(host, "127.", 4) == 0)
 		return strspn(host, "0123456789.") >= len;
 	return (len == 9 && strncasecmp(host, "localhost", 9) == 0) ||
 	       (len == 5 && memcmp(host, "[::1]", 5) == 0);
 }
 
+/* Or by one that the configuration gives it. */
+static bool lambda_is_named(const struct host_names *hosts, const char *host, size_t len)
+{
+	len = lambda_host_len(host, len);
+	for (unsigned i = 0; hosts && i < hosts->count; i++)
+		if (strlen(hosts->names[i]) == len && strncasecmp(hosts->names[i], host, len) == 0)
+			return true;
+	return false;
+}
+
 /*
  * A page in a browser must not use a host that trusts whoever reaches it: neither as itself (RFC 6454,
  * 6.2) nor under a name of its own that it has made lead here.
  */
-static enum lambda_refusal lambda_foreign(const struct http_conn *c)
+static enum lambda_refusal lambda_foreign(const struct lambda *lambda, const struct http_conn *c)
 {
 	static const char scheme[] = "http://";
 	const size_t at = sizeof(scheme) - 1;
@@ -148,16 +163,18 @@ static enum lambda_refusal lambda_foreign(const struct http_conn *c)
 	if (origin && (origin->len < at || memcmp(origin->data, scheme, at) != 0 ||
 		       !lambda_is_local(origin->data + at, origin->len - at)))
 		return REFUSE_ORIGIN;
-	if (c->tcp && host && !lambda_is_local(host->data, host->len))
+	if (c->tcp && host && !lambda_is_local(host->data, host->len) &&
+	    !lambda_is_named(lambda->hosts, host->data, host->len))
 		return REFUSE_HOST;
 	return REFUSE_NOT;
 }
 
 /* What the request asks for, or why it is refused whatever it names. */
-static enum lambda_refusal lambda_check(const struct http_conn *c, enum lambda_target *target,
-					struct lambda_name *name)
+static enum lambda_refusal lambda_check(const struct lambda *lambda, const struct http_conn *c,
+					enum lambda_target *target, struct lambda_name *name)
 {
-	enum lambda_refusal no = c->refuse ? lambda_refusal_of(c->refuse) : lambda_foreign(c);
+	enum lambda_refusal no =
+		c->refuse ? lambda_refusal_of(c->refuse) : lambda_foreign(lambda, c);
 
 	if (no)
 		return no;
@@ -215,7 +232,7 @@ void lambda_request(void *opaque, struct http_conn *c)
 
 	lambda->requests++;
 	lambda_new_id(lambda, c->id);
-	no = lambda_check(c, &target, &name);
+	no = lambda_check(lambda, c, &target, &name);
 	if (no == REFUSE_TARGET && report_request(lambda, c))
 		return;
 	if (!no && target != LAMBDA_LIST)

@@ -6,6 +6,7 @@
 #ifndef VIRGA_SERVE_HOST_LAMBDA_H
 #define VIRGA_SERVE_HOST_LAMBDA_H
 
+#include "serve/host/config.h"
 #include "serve/host/log.h"
 #include "serve/http/http.h"
 #include "serve/pool/pool.h"
@@ -14,6 +15,7 @@ struct lambda {
 	struct http_server *http;
 	struct pool *pool;
 	struct log *log;
+	const struct host_names *hosts; /* NULL: none */
 	uint64_t start_us;
 	uint64_t requests; /* of all kinds */
 	unsigned random_left;

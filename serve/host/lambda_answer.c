@@ -113,7 +113,8 @@ static const struct {
 	[REFUSE_ORIGIN] = { 403, "AccessDeniedException",
 			    "a page of another machine may not use this host" },
 	[REFUSE_HOST] = { 403, "AccessDeniedException",
-			  "a Host other than 127.0.0.1, [::1] or localhost is not served here" },
+			  "a Host other than 127.0.0.1, [::1], localhost and those of the "
+			  "configuration's key 'hosts' is not served here" },
 	[REFUSE_TARGET] = { 404, "ResourceNotFoundException",
 			    "there is nothing here; POST "
 			    "/2015-03-31/functions/NAME/invocations invokes, GET / shows how the "

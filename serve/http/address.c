@@ -19,6 +19,8 @@
 
 #define ADDRESS_BACKLOG 1024
 #define ADDRESS_UNIX    "unix:"
+#define ADDRESS_LOCAL   "localhost:"
+#define ADDRESS_V4      "127.0.0.1"
 
 struct address {
 	union {
@@ -34,6 +36,11 @@ const char *address_path(const char *text)
 	size_t len = strlen(ADDRESS_UNIX);
 
 	return strncmp(text, ADDRESS_UNIX, len) == 0 ? text + len : NULL;
+}
+
+bool address_is_localhost(const char *text)
+{
+	return strncmp(text, ADDRESS_LOCAL, strlen(ADDRESS_LOCAL)) == 0;
 }
 
 static int address_bad(const char *text)
@@ -59,8 +66,8 @@ static int address_parse(const char *text, struct address *address)
 		return address_bad(text);
 	memcpy(host, text, len);
 	host[len] = '\0';
-	if (strcmp(host, "localhost") == 0)
-		strcpy(host, "127.0.0.1");
+	if (address_is_localhost(text))
+		strcpy(host, ADDRESS_V4);
 	if (host[0] == '[' && host[len - 1] == ']') {
 		host[len - 1] = '\0';
 		address->v6.sin6_family = AF_INET6;
@@ -83,16 +90,18 @@ static bool address_is_loopback(const struct address *address)
 	return ntohl(address->v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
 }
 
-/* The same address with the port that the kernel chose. */
+/* The same address, as a number, with the port that the kernel chose. */
 static void address_show(int fd, const char *text, char shown[ADDRESS_TEXT_MAX])
 {
 	struct address address = { .len = sizeof(struct sockaddr_in6) };
+	const char *host = address_is_localhost(text) ? ADDRESS_V4 : text;
+	size_t len = host == text ? (size_t)(strrchr(text, ':') - text) : strlen(host);
 	uint16_t port;
 
 	getsockname(fd, &address.any, &address.len);
 	port = ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port
 						       : address.v4.sin_port);
-	snprintf(shown, ADDRESS_TEXT_MAX, "%.*s:%u", (int)(strrchr(text, ':') - text), text, port);
+	snprintf(shown, ADDRESS_TEXT_MAX, "%.*s:%u", (int)len, host, port);
 }
 
 static int address_listen_tcp(const char *text, char shown[ADDRESS_TEXT_MAX])

@@ -6,9 +6,10 @@
 #ifndef VIRGA_SERVE_HTTP_ADDRESS_H
 #define VIRGA_SERVE_HTTP_ADDRESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
-#define ADDRESS_DEFAULT  "127.0.0.1:9001"
+#define ADDRESS_DEFAULT  "localhost:9001"
 #define ADDRESS_TEXT_MAX 128u
 
 /*
@@ -20,6 +21,9 @@ int address_listen(const char *text, char shown[ADDRESS_TEXT_MAX]);
 
 /* A connected, blocking socket. fd or -errno with a sentence. */
 int address_connect(const char *text);
+
+/* Whether it is localhost:PORT, which is 127.0.0.1 here and may be ::1 to a client. */
+bool address_is_localhost(const char *text);
 
 /* The path of a unix address, or NULL. */
 const char *address_path(const char *text);

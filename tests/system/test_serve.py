@@ -55,11 +55,16 @@ def default_is_taken():
     return False
 
 
+def has_ipv6():
+    return bool(read_file("/proc/net/if_inet6"))
+
+
 def test_with_nothing_given(virga):
     """curl by the line that is printed, and boto3 with only an endpoint."""
     wait_for(lambda: not default_is_taken(), what="a free port 9001")
     with Bare(virga) as host:
-        assert host.addresses == ["127.0.0.1:9001", host.user]
+        loopbacks = ["127.0.0.1:9001"] + ["[::1]:9001"] * has_ipv6()
+        assert host.addresses == [*loopbacks, host.user]
         line = re.search(r"^try: +(curl .*)$", host.said(), re.M).group(1)
         done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=30, check=True)
         assert (done.stdout, done.stderr) == (b"hello", b"")
@@ -100,6 +105,31 @@ def test_both_loopbacks_and_a_socket(virga, tmp_path):
             mode = os.stat(each).st_mode
             assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
     assert not path.exists()
+
+
+def test_localhost(virga):
+    """Both loopbacks, by one port: `localhost` is ::1 to Node and to JVMs."""
+    with Host(virga, listen=["localhost:0"]) as host:
+        first, *other, user = host.addresses
+        port = first.rpartition(":")[2]
+        assert (first, user) == (f"127.0.0.1:{port}", host.user)
+        assert other == [f"[::1]:{port}"] * has_ipv6()
+        for address in host.addresses:
+            with Connection(address) as connection:
+                assert connection.invoke("builtin", b"echo x").body == b"x"
+        assert "served by" not in host.said()
+
+
+def test_without_ipv6(virga):
+    """A network in which nothing has an address."""
+    command = ["unshare", "--map-root-user", "--net"]
+    if subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("network namespaces are not allowed here")
+    with Host(virga, listen=["localhost:0"], command=command) as host:
+        assert len(host.addresses) == 2 and host.addresses[0].startswith("127.0.0.1:")
+        assert host.said().count("\n") == 3, host.said()
+        with Connection(host.user) as connection:
+            assert connection.invoke("builtin", b"echo x").body == b"x"
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:9001", "[::]:9001", "192.0.2.1:80",

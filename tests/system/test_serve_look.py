@@ -215,6 +215,28 @@ def test_other_names_of_the_host(host, name, tcp, unix):
             assert answer.status == status, answer
 
 
+def test_names_that_are_allowed(virga):
+    """Of containers: the configuration's, also to a front that took the place of another."""
+    with Host(virga, config={"hosts": ["virga", "host.Docker.internal", "[fd00::1]"]}) as host:
+        def check():
+            for name, status in (
+                    ("virga:9001", 200), ("VIRGA", 200), ("host.docker.internal:1", 200),
+                    ("[fd00::1]:9001", 200), ("localhost", 200), ("virga.example.com", 403),
+                    ("virg", 403), ("virga:x", 403), ("docker.internal", 403)):
+                with host.connect() as connection:
+                    answer = connection.invoke("builtin", b"echo x", {"Host": name})
+                    assert answer.status == status, name
+            # A page that was loaded from such a name is another machine's all the same.
+            assert host.invoke(b"echo x", headers={"Origin": "http://virga"}).status == 403
+        check()
+        host.reload(config={"hosts": []})
+        wait_for(lambda: "read again" in host.said())
+        check()
+        os.kill(host.pids("virga-front")[0], signal.SIGKILL)
+        wait_for(lambda: "starting another" in host.said())
+        check()
+
+
 def test_function_names_are_checked(virga, template, tmp_path):
     """No name that would have to be escaped, in a page or in metrics, is a function's."""
     store = tmp_path / "store"

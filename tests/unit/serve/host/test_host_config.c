@@ -96,6 +96,7 @@ static void check_function_defaults(const struct function_config *f)
 static void check_defaults(struct host_config *config)
 {
 	assert_int_equal(config->listen_count, 0);
+	assert_int_equal(config->hosts.count, 0);
 	assert_null(config->store);
 	assert_true(config->builtin);
 	assert_true(config->all);
@@ -178,8 +179,10 @@ static void test_host_keys(void **state)
 	assert_int_equal(config.shells, 1);
 	assert_int_equal(config.bare, 1024);
 	host_config_fini(&config);
-	read_good(&config, "{\"listen\": []}");
+	read_good(&config, "{\"listen\": [], \"hosts\": [\"a.b\", \"[fd00::1]\"]}");
 	assert_int_equal(config.listen_count, 0);
+	assert_int_equal(config.hosts.count, 2);
+	assert_string_equal(config.hosts.names[1], "[fd00::1]");
 	host_config_fini(&config);
 }
 
@@ -258,6 +261,8 @@ struct bad_key {
 static const struct bad_key host_bad[] = {
 	{ "listen", "a text or up to 8 of them", { "1", "true", "null", "{}", "[1]", "[null]",
 	  "[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\"]" } },
+	{ "hosts", "a text or up to 16 of them", { "1", "true", "null", "{}", "[1]", "[null]" } },
+	{ "hosts", "'", { "\"\"", "\"http://h\"", "\"h:1\"", "[\"h\", \"a b\"]", "\"*,\"", "\"h/\"" } },
 	{ "store", "must be a text", { NOT_TEXT } },
 	{ "builtin", "true or false", { NOT_BOOL } },
 	{ "shells", "a whole number from 1 to 8192", { NOT_COUNT, "0", "8193" } },
@@ -318,7 +323,7 @@ struct bad_text {
 
 /* clang-format off */
 static const struct bad_text texts[] = {
-	{ "{\"port\": 1}", ": there is no key 'port'; there are: listen, store, builtin, shells, bare, refill, "
+	{ "{\"port\": 1}", ": there is no key 'port'; there are: listen, hosts, store, builtin, shells, bare, refill, "
 	  "functions" },
 	{ "{\"functions\": {\"f\": {\"name\": 1}}}", ": function 'f': there is no key 'name'; there are: "
 	  "template, memory, timeout, concurrency, queue, policy, idle_timeout, json, environment, pool" },

@@ -84,7 +84,10 @@ static void test_served(void **state)
 	(void)state;
 	check_served("127.0.0.1:0", "127.0.0.1:");
 	check_served("127.12.34.56:0", "127.12.34.56:");
-	check_served("localhost:0", "localhost:");
+	check_served("localhost:0", "127.0.0.1:");
+	assert_true(address_is_localhost("localhost:1"));
+	assert_false(address_is_localhost("localhost"));
+	assert_false(address_is_localhost("127.0.0.1:1"));
 	check_served("127.0.0.1:000", "127.0.0.1:");
 }
 
