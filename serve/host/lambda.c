@@ -20,6 +20,8 @@
 #include "serve/host/lambda_name.h"
 #include "serve/host/report.h"
 
+#define LAMBDA_TENANT_MAX 256u
+
 /* --- Request ids: UUIDs of random numbers (RFC 9562, 5.4) --- */
 
 static void lambda_new_id(struct lambda *lambda, char id[HTTP_ID_LEN + 1])
@@ -65,6 +67,28 @@ static enum lambda_refusal lambda_check_type(struct http_conn *c, bool *dry)
 	return http_is(type, "event") ? REFUSE_EVENT : REFUSE_TYPE;
 }
 
+/* Whose request it is, as the interface has it. */
+static enum lambda_refusal lambda_check_tenant(struct http_conn *c, struct http_text *tenant)
+{
+	static const char name[] = "x-amz-tenant-id", others[] = "._:/=+-@ ";
+
+	*tenant = (struct http_text){ 0 };
+	for (unsigned i = 0; i < c->header_count; i++) {
+		if (!http_is(&c->headers[i].name, name))
+			continue;
+		if (tenant->data)
+			return REFUSE_TENANT;
+		*tenant = c->headers[i].value;
+		if (!tenant->len || tenant->len > LAMBDA_TENANT_MAX)
+			return REFUSE_TENANT;
+	}
+	for (size_t i = 0; i < tenant->len; i++)
+		if (!function_name_valid(tenant->data + i, 1) &&
+		    !memchr(others, tenant->data[i], sizeof(others) - 1))
+			return REFUSE_TENANT;
+	return REFUSE_NOT;
+}
+
 static void lambda_throttle(struct lambda_call *call)
 {
 	const struct function *f = call->inv.function;
@@ -87,7 +111,8 @@ static bool lambda_is_wrong(const struct lambda_call *call)
 	       !json_text_valid(call->inv.payload, call->inv.payload_len);
 }
 
-static void lambda_invoke(struct lambda *lambda, struct http_conn *c, struct function *f)
+static void lambda_invoke(struct lambda *lambda, struct http_conn *c, struct function *f,
+			  const struct http_text *tenant)
 {
 	struct lambda_call *call = malloc(sizeof(*call));
 
@@ -101,6 +126,8 @@ static void lambda_invoke(struct lambda *lambda, struct http_conn *c, struct fun
 			.deadline_us = monotonic_us() + f->config.timeout_ms * 1000ull,
 			.payload = c->body.data,
 			.payload_len = c->body.len,
+			.tenant = tenant->data,
+			.tenant_len = tenant->len,
 			.done = lambda_done,
 			.opaque = call,
 		},
@@ -208,17 +235,20 @@ static void lambda_refuse_function(struct http_conn *c, const char *name, const 
 /* A request to invoke f, which is there. */
 static void lambda_request_invoke(struct lambda *lambda, struct http_conn *c, struct function *f)
 {
+	struct http_text tenant;
 	bool dry;
 	enum lambda_refusal no = lambda_check_type(c, &dry);
 	char head[128];
 
+	if (!no)
+		no = lambda_check_tenant(c, &tenant);
 	if (no) {
 		lambda_refuse(c, no, NULL);
 	} else if (dry) {
 		snprintf(head, sizeof(head), "x-amzn-RequestId: %s\r\n", c->id);
 		http_respond(c, 204, head, NULL, 0);
 	} else {
-		lambda_invoke(lambda, c, f);
+		lambda_invoke(lambda, c, f, &tenant);
 	}
 }
 

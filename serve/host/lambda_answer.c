@@ -127,6 +127,9 @@ static const struct {
 			  "no name of a function: NAME (letters, digits, - and _, 64 at most), "
 			  "NAME:QUALIFIER or an ARN" },
 	[REFUSE_QUALIFIER] = { 400, "InvalidParameterValueException", "the qualifier is too long" },
+	[REFUSE_TENANT] = { 400, "InvalidParameterValueException",
+			    "X-Amz-Tenant-Id: one of 1 to 256 letters, digits, blanks and any of "
+			    "._:/=+-@ is allowed" },
 	[REFUSE_FUNCTION] = { 404, "ResourceNotFoundException", NULL },
 	[REFUSE_EVENT] = { 501, "NotImplementedException",
 			   "invocations of type Event are not offered: they would have to "

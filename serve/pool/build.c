@@ -4,6 +4,7 @@
  * what is ready first.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -26,6 +27,7 @@ void pool_free(struct pool_shell *s)
 	if (s->version)
 		function_version_put(pool, s->version);
 	pool->alive--;
+	free(s->tenant);
 	*s = (struct pool_shell){ .pool = pool, .fd = -1 };
 }
 
@@ -111,7 +113,7 @@ int pool_build(struct pool *pool, struct function *f, struct shape *shape)
 	return 0;
 }
 
-void pool_make_room(struct pool *pool, const struct function *f)
+void pool_make_room(struct pool *pool)
 {
 	const struct shape *shape = pool->shapes;
 	const struct function *most = NULL;
@@ -121,7 +123,7 @@ void pool_make_room(struct pool *pool, const struct function *f)
 		return;
 	}
 	for (const struct function *other = pool->functions; other; other = other->next)
-		if (other != f && other->armed_count + other->kept_count &&
+		if (other->armed_count + other->kept_count &&
 		    (!most ||
 		     other->armed_count + other->kept_count > most->armed_count + most->kept_count))
 			most = other;
@@ -153,7 +155,7 @@ static void pool_build_for_waiting(struct pool *pool, struct function *f)
 	while (ret == 0 && f->building < wanted && pool->building < POOL_BUILDS_MAX)
 		ret = pool_build(pool, f, NULL);
 	if (ret == -EAGAIN)
-		pool_make_room(pool, f);
+		pool_make_room(pool);
 	else if (ret < 0 && !f->building)
 		pool_fail_waiting(f, error_text());
 }

@@ -142,8 +142,10 @@ struct invocation {
 	struct timer timer;       /* its time-out */
 	uint64_t id;
 	uint64_t deadline_us;
-	const void *payload; /* borrowed */
+	const void *payload; /* borrowed, */
 	size_t payload_len;
+	const char *tenant; /* so is this; NULL: of nobody in particular */
+	size_t tenant_len;
 	enum invocation_tier tier;
 	char version[VERSION_TAG_LEN]; /* of the template that it was given to; empty before */
 	bool waited;                   /* no shell was ready */

@@ -74,8 +74,8 @@ int pool_init(struct pool *pool, struct loop *loop, struct timers *timers,
 void pool_fini(struct pool *pool);
 
 /*
- * Runs an invocation, or queues it. Filled in: function, payload, deadline_us (with `timer` unset),
- * done, opaque. False when the queue is full: done is not called. done may be called from within.
+ * Runs an invocation, or queues it. Filled in: function, payload, tenant, deadline_us (with `timer`
+ * unset), done, opaque. False when the queue is full: done is not called. done may be called from within.
  */
 bool pool_invoke(struct pool *pool, struct invocation *inv);
 

@@ -73,21 +73,41 @@ void pool_fail_waiting(struct function *f, const char *text)
 
 /* --- To a shell --- */
 
+/* The first of a list that no other tenant has used, by policy reset or keep. */
+static struct pool_shell *pool_pick_from(struct pool_shell *s, const struct invocation *inv)
+{
+	while (s && s->used &&
+	       (s->tenant ? !inv->tenant || strlen(s->tenant) != inv->tenant_len ||
+				    memcmp(s->tenant, inv->tenant, inv->tenant_len) != 0
+			  : inv->tenant != NULL))
+		s = s->next;
+	return s;
+}
+
 struct pool_shell *pool_pick(struct invocation *inv)
 {
 	struct function *f = inv->function;
 	struct shape *shape = f->version ? f->version->shape : NULL;
+	struct pool_shell *s = pool_pick_from(f->kept, inv);
 
-	if (f->kept) {
-		inv->tier = TIER_KEPT;
-		return f->kept;
-	}
-	if (f->armed) {
-		inv->tier = inv->waited ? TIER_BUILT : TIER_ARMED;
-		return f->armed;
-	}
+	inv->tier = TIER_KEPT;
+	if (s)
+		return s;
+	s = pool_pick_from(f->armed, inv);
+	inv->tier = inv->waited ? TIER_BUILT : TIER_ARMED;
+	if (s)
+		return s;
 	inv->tier = TIER_BARE;
 	return shape ? shape->ready : NULL;
+}
+
+/* It is this tenant's from now on. */
+static int pool_use(struct pool_shell *s, const struct invocation *inv)
+{
+	if (!s->used && inv->tenant && !(s->tenant = strndup(inv->tenant, inv->tenant_len)))
+		return failf(ENOMEM, "out of memory");
+	s->used = true;
+	return 0;
 }
 
 /* 0; -EPIPE: the shell is not there any more; or -errno with a sentence. */
@@ -161,7 +181,9 @@ void pool_run(struct pool_shell *s, struct invocation *inv)
 	int ret;
 
 	inv->sent_ns = monotonic_ns();
-	ret = pool_send(s, inv);
+	ret = pool_use(s, inv);
+	if (ret == 0)
+		ret = pool_send(s, inv);
 	if (ret == -EPIPE) {
 		inv->sent_ns = 0;
 		s->pool->stats.died++;

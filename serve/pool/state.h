@@ -67,6 +67,8 @@ struct pool_shell {
 	struct invocation *invocation; /* of POOL_RUNNING */
 	uint32_t settings;             /* of its function, when it became its */
 	struct timer timer;            /* what it may take; of POOL_KEPT how long it may stand */
+	bool used;                     /* has run a request: is that tenant's */
+	char *tenant;                  /* owned; NULL: nobody's in particular */
 	bool kill_wanted;              /* the spawner could not be told yet */
 	uint64_t since_us;             /* in this state */
 };
@@ -96,7 +98,7 @@ void pool_end_held(struct pool *pool, bool all);
 /* The end of those that wait for its function. */
 void pool_queue(struct invocation *inv);
 
-/* The best shell there is for it, or NULL. Says its tier. */
+/* The best shell there is for it, none that another tenant has used, or NULL. Says its tier. */
 struct pool_shell *pool_pick(struct invocation *inv);
 
 /* Takes the invocation from whoever has it. */
@@ -131,8 +133,8 @@ int pool_build(struct pool *pool, struct function *f, struct shape *shape);
 /* There is none: starts one. 0 or -errno with a sentence; it is tried again later. */
 int pool_start_spawner(struct pool *pool);
 
-/* All shells are in use and f wants one: lets one go that can be spared. */
-void pool_make_room(struct pool *pool, const struct function *f);
+/* All shells are in use and a request can have none that waits: lets one go that can be spared. */
+void pool_make_room(struct pool *pool);
 
 /* Gives waiting requests of f to shells that are ready; has some made for those that are left. */
 void pool_dispatch(struct pool *pool, struct function *f);

@@ -248,6 +248,30 @@ def test_pipelined_requests(virga, template):
 # --- Policies ---
 
 
+def test_tenants(virga, template):
+    """A machine that is kept is kept for whom it has served."""
+    with serve(virga, template, policy="keep", idle_timeout=600) as host:
+        client, seen = host.client(), set()
+        for tenant in (None, "a", "b", "a", None, "B /:=+-@._", "b", "a", "B /:=+-@._"):
+            more = {"TenantId": tenant} if tenant else {}
+            answer = client.invoke(FunctionName="f", Payload=b"echo x", **more)
+            assert answer["Payload"].read() == b"x"
+            tier = answer["ResponseMetadata"]["HTTPHeaders"]["x-virga-tier"]
+            assert (tier == "kept") == (tenant in seen), tenant
+            seen.add(tenant)
+            wait_for(lambda: host.function("f")["kept"] == len(seen))
+        for bad in ("", 257 * "x", "a,b", "\u00e9", "a\tb"):
+            answer = host.invoke(b"echo x", "f", {"X-Amz-Tenant-Id": bad})
+            assert (answer.status, answer.error) == (400, "InvalidParameterValueException"), bad
+        with host.connect() as connection:
+            connection.putrequest("POST", "/2015-03-31/functions/f/invocations")
+            for each in ("a", "b"):
+                connection.putheader("X-Amz-Tenant-Id", each)
+            connection.endheaders()
+            answer = Answer(connection.getresponse())
+            assert (answer.status, answer.error) == (400, "InvalidParameterValueException")
+
+
 def in_memory(host, text):
     """How often the host's machines have a text in their memory."""
     count = 0

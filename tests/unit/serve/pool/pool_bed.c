@@ -450,14 +450,17 @@ static void request_done(struct invocation *inv, const struct invocation_end *en
 bool request_begin(struct pool_bed *bed, struct request *r, struct function *f, uint64_t us)
 {
 	unsigned number = r->number;
+	const char *tenant = r->tenant;
 
-	*r = (struct request){ .bed = bed, .number = number };
+	*r = (struct request){ .bed = bed, .number = number, .tenant = tenant };
 	snprintf(r->payload, sizeof(r->payload), "request %u", number);
 	r->inv = (struct invocation){
 		.function = f,
 		.deadline_us = own_time_us + us,
 		.payload = r->payload,
 		.payload_len = strlen(r->payload),
+		.tenant = tenant,
+		.tenant_len = tenant ? strlen(tenant) : 0,
 		.done = request_done,
 		.opaque = r,
 	};

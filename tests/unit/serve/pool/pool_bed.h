@@ -15,6 +15,8 @@
 #define FAKE_TEMPLATES_MAX 1024u
 #define MS                 1000ull /* in us */
 
+struct request;
+
 /* A shell as its own process would know it. */
 struct fake_shell {
 	uint64_t id;
@@ -25,8 +27,8 @@ struct fake_shell {
 	bool laid; /* a bare one has a template */
 	uint64_t invocation;
 	struct invoke_head head;
-	char text[64];     /* payload */
-	const void *owner; /* for the test: whose requests it has run */
+	char text[64];               /* payload */
+	const struct request *owner; /* for the test: one like those that it has run */
 };
 
 struct pool_bed {
@@ -54,7 +56,8 @@ struct request {
 	struct invocation inv;
 	struct pool_bed *bed;
 	unsigned number;
-	unsigned done; /* how often */
+	const char *tenant; /* set before it begins; NULL: nobody in particular */
+	unsigned done;      /* how often */
 	bool accepted;
 	bool cancelled;
 	enum invocation_outcome outcome;

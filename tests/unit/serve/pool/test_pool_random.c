@@ -78,11 +78,14 @@ static void make_function(unsigned i)
 
 static void begin(void)
 {
+	static const char *const tenants[] = { NULL, NULL, "a", "ab", "b" };
+
 	struct request *r = &requests[count];
 
 	if (count == REQUESTS)
 		return;
 	r->number = count++;
+	r->tenant = tenants[seed_below(&seed, sizeof(tenants) / sizeof(tenants[0]))];
 	request_begin(bed, r, functions[seed_below(&seed, FUNCTIONS)],
 		      (1 + seed_below(&seed, one_in(4) ? 3000 : 50)) * MS);
 }
@@ -196,8 +199,9 @@ static void check_owners(void)
 		assert_string_equal(s->text, r->payload);
 		/* Also after a request that was no JSON: it goes back to whom it was. */
 		if (!s->owner || s->head.flags & INVOKE_TEMPLATE)
-			s->owner = r->inv.function;
-		assert_ptr_equal(s->owner, r->inv.function);
+			s->owner = r;
+		assert_ptr_equal(s->owner->inv.function, r->inv.function);
+		assert_ptr_equal(s->owner->tenant, r->tenant);
 	}
 }
 

@@ -92,6 +92,56 @@ static void test_environment(void **state)
 	answer(3);
 }
 
+/* A machine that is used again serves whom it has served; one that is new whoever comes. */
+static void test_tenants(void **state)
+{
+	static const char *const tenants[] = { NULL, "a", "b", "ab" };
+	uint64_t ids[4] = { 0 };
+
+	(void)state;
+	for (unsigned policy = POLICY_RESET; policy <= POLICY_KEEP; policy++) {
+		memset(r, 0, sizeof(r));
+		configure((enum policy)policy, NULL);
+		settle();
+		for (unsigned i = 0; i < 40; i++) {
+			unsigned who = i * 7 / 3 % 4;
+
+			r[i].tenant = tenants[who];
+			begin(i);
+			settle(); /* where one is made for it */
+			for (unsigned k = 0; k < 4 && !ids[who]; k++)
+				assert_int_not_equal(fake_of(pool_one, &r[i])->id, ids[k]);
+			if (ids[who] && policy == POLICY_KEEP)
+				assert_int_equal(fake_of(pool_one, &r[i])->id, ids[who]);
+			ids[who] = fake_of(pool_one, &r[i])->id;
+			for (unsigned k = 0; k < 4; k++)
+				assert_true(k == who || ids[k] != ids[who]);
+			answer(i);
+			settle();
+		}
+		memset(ids, 0, sizeof(ids));
+	}
+}
+
+/* All shells are kept for others: one of them makes room. */
+static void test_tenants_make_room(void **state)
+{
+	char names[SHELLS + 5][8];
+
+	(void)state;
+	configure(POLICY_KEEP, NULL);
+	f->config.idle_timeout_ms = 1000000;
+	for (unsigned i = 0; i < SHELLS + 5; i++) {
+		snprintf(names[i], sizeof(names[i]), "t%u", i);
+		r[i].tenant = names[i];
+		begin(i);
+		settle();
+		answer(i);
+		settle();
+	}
+	assert_true(f->kept_count > SHELLS / 2);
+}
+
 static void test_target(void **state)
 {
 	struct function_config config;
@@ -194,6 +244,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_policies),
 		TEST(test_environment),
+		TEST(test_tenants),
+		TEST(test_tenants_make_room),
 		TEST(test_target),
 		TEST(test_version_told),
 		TEST(test_stubborn),
