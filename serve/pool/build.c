@@ -86,8 +86,8 @@ static int pool_spawn(struct pool *pool, struct pool_shell *s, struct function_v
 	if (ret == 0)
 		ret = spawner_spawn(&pool->spawner, s->id, model->id, kind, pair[1]);
 	close(pair[1]);
-	if (ret == -EPIPE || ret == -ECONNRESET) /* it ended, which is about to be noticed */
-		ret = -EAGAIN;
+	if (ret == -ECONNRESET)
+		ret = -EPIPE;
 	return ret < 0 ? failf(-ret, "the spawner takes no order: %s", strerror(-ret)) : 0;
 }
 
@@ -98,7 +98,7 @@ int pool_build(struct pool *pool, struct function *f, struct shape *shape)
 	int ret;
 
 	if (!s)
-		return failf(EAGAIN, "all %u shells are in use", pool->limits.shells);
+		return failf(ENOSPC, "all %u shells are in use", pool->limits.shells);
 	s->shape = f ? NULL : shape;
 	if (f)
 		pool_assign(s, f);
@@ -154,10 +154,14 @@ static void pool_build_for_waiting(struct pool *pool, struct function *f)
 	wanted = wanted < room ? wanted : room;
 	while (ret == 0 && f->building < wanted && pool->building < POOL_BUILDS_MAX)
 		ret = pool_build(pool, f, NULL);
-	if (ret == -EAGAIN)
+	if (ret == -ENOSPC) {
 		pool_make_room(pool);
-	else if (ret < 0 && !f->building)
+	} else if (ret == -EAGAIN) {
+		f->refused_until_us = monotonic_us() + POOL_BUSY_US;
+		pool_want_work(pool);
+	} else if (ret < 0 && ret != -EPIPE && !f->building) {
 		pool_fail_waiting(f, error_text());
+	}
 }
 
 void pool_dispatch(struct pool *pool, struct function *f)

@@ -38,6 +38,7 @@
 #define POOL_HELD_FILES  8u      /* that would be more than one of so many descriptors */
 #define POOL_SPAWNER_US  500000u /* between two tries to start a spawner, */
 #define POOL_SHORT_US    20000u  /* also when the one before lived no longer than that */
+#define POOL_BUSY_US     5000u   /* until a spawner that is busy is asked again */
 #define POOL_BUILD_MS    10000u
 #define POOL_GO_MS       2000u /* for a shell to end that has nothing to do any more */
 #define POOL_RESET_MS    5000u
@@ -125,8 +126,9 @@ struct function_version *shape_model(const struct pool *pool, const struct shape
 void pool_free(struct pool_shell *s);
 
 /*
- * Has a shell made: armed, of f, or bare, of shape (f NULL). 0; -EAGAIN when there are too many; or
- * -errno; with a sentence.
+ * Has a shell made: armed, of f, or bare, of shape (f NULL). 0; -ENOSPC when there are too many;
+ * -EAGAIN when the spawner is busy with the orders before; -EPIPE when it has ended, which is about
+ * to be noticed; or -errno; with a sentence.
  */
 int pool_build(struct pool *pool, struct function *f, struct shape *shape);
 

@@ -173,6 +173,41 @@ static void test_spawner_deaf(void **state)
 	check_well(40);
 }
 
+/* It is busy: that is no lack of shells, and costs no other function those that it has armed. */
+static void test_spawner_busy(void **state)
+{
+	struct function *other;
+	struct message m;
+
+	(void)state;
+	f->config.pool_min = f->config.pool_max = f->target = 4;
+	pool_one->pool.limits.bare = 0;
+	other = pool_bed_function(pool_one, "other", true);
+	other->config.pool_min = other->config.pool_max = other->target = 0;
+	pool_bed_advance(pool_one, 1000 * MS);
+	assert_int_equal(f->armed_count, 4);
+	begin(40); /* may have the bare one of before */
+	pool_one->deaf = true;
+	message_init(&m, MESSAGE_KILL);
+	m.id = ~0ull;
+	while (message_try(pool_one->pool.spawner.child.fd, &m) == 0)
+		;
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(request_begin(pool_one, &r[i], other, 3000 * MS));
+		pool_bed_advance(pool_one, 200 * MS);
+		assert_false(r[i].done);
+	}
+	assert_true(other->waiting >= 2);
+	assert_true(f->armed_count >= 3);
+	assert_int_equal(pool_one->let_go + pool_one->killed, 0);
+	pool_one->deaf = false;
+	pool_bed_advance(pool_one, 100 * MS);
+	assert_int_equal(other->waiting, 0);
+	for (unsigned i = 0; i < 3; i++)
+		answer(i);
+	answer(40);
+}
+
 /* Its socket is full: an order to end a shell is kept until it can be given. */
 static void test_kill_cannot_be_sent(void **state)
 {
@@ -270,6 +305,7 @@ int main(void)
 		TEST(test_spawner_dies_with_templates),
 		TEST(test_spawner_cannot_be_started),
 		TEST(test_spawner_deaf),
+		TEST(test_spawner_busy),
 		TEST(test_kill_cannot_be_sent),
 		TEST(test_no_descriptors),
 		TEST(test_end_of_the_pool),
