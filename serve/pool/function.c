@@ -10,7 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "arch/base/digest.h"
 #include "arch/base/error.h"
 #include "arch/vcpu.h"
 #include "boot/snapshot/format.h"
@@ -44,9 +43,10 @@ const char *fallback_name(enum invocation_fallback fallback)
 /* --- Shapes --- */
 
 /* What two machines must have in common: memory, vCPUs, each vCPU's CPUID, the devices and their options. */
-static int shape_key(const struct snapshot *s, uint64_t *key)
+static int shape_content(const struct snapshot *s, struct blob *content)
 {
-	*key = s->memory_size ^ (uint64_t)s->vcpu_count << 48;
+	blob_put_u64(content, s->memory_size);
+	blob_put_u32(content, s->vcpu_count);
 	for (unsigned i = 0; i < s->vcpu_count; i++) {
 		const struct state_section *section = state_find(&s->state, "vcpu", i);
 		const void *cpuid;
@@ -58,32 +58,37 @@ static int shape_key(const struct snapshot *s, uint64_t *key)
 		ret = vcpu_saved_cpuid(section->data, section->len, &cpuid, &len);
 		if (ret < 0)
 			return ret;
-		*key = *key * 31 + digest64(cpuid, len);
+		blob_put_u64(content, len);
+		blob_put(content, cpuid, len);
 	}
 	for (unsigned i = 0; i < s->state.count; i++) {
 		const struct state_section *section = &s->state.sections[i];
 
 		if (strcmp(section->name, SNAPSHOT_DEVICES) == 0)
-			*key = *key * 31 + digest64(section->data, section->len);
-		else if (!snapshot_own(section->name))
-			*key = *key * 31 + digest64(section->name, strlen(section->name)) +
-			       section->instance;
+			blob_put(content, section->data, section->len);
+		if (snapshot_own(section->name))
+			continue;
+		blob_put(content, section->name, strlen(section->name) + 1);
+		blob_put_u32(content, section->instance);
 	}
-	return 0;
+	return content->failed ? failf(ENOMEM, "out of memory") : 0;
 }
 
-static struct shape *shape_get(struct pool *pool, uint64_t key)
+/* content is moved where there is no such shape yet. */
+static struct shape *shape_get(struct pool *pool, struct blob *content)
 {
 	struct shape *shape = pool->shapes;
 
-	while (shape && shape->key != key)
+	while (shape && (shape->content.len != content->len ||
+			 memcmp(shape->content.data, content->data, content->len) != 0))
 		shape = shape->next;
 	if (shape)
 		return shape;
 	shape = calloc(1, sizeof(*shape));
 	if (!shape)
 		return failf(ENOMEM, "out of memory"), NULL;
-	*shape = (struct shape){ .next = pool->shapes, .key = key };
+	*shape = (struct shape){ .next = pool->shapes, .content = *content };
+	*content = (struct blob){ 0 };
 	pool->shapes = shape;
 	return shape;
 }
@@ -113,6 +118,7 @@ static void shape_drop(struct pool *pool, struct shape *shape)
 	while (*at != shape)
 		at = &(*at)->next;
 	*at = shape->next;
+	blob_fini(&shape->content);
 	free(shape);
 }
 
@@ -124,7 +130,7 @@ struct function_version *function_version_new(struct pool *pool, struct sealed *
 	struct sealed own = { .memory_fd = dup(sealed->memory_fd), .parts_fd = sealed->parts_fd };
 	struct function_version *v = calloc(1, sizeof(*v));
 	struct snapshot snapshot = { .memory_fd = -1 };
-	uint64_t key = 0;
+	struct blob shape = { 0 };
 	int ret = v ? 0 : failf(ENOMEM, "out of memory");
 
 	if (ret == 0)
@@ -132,7 +138,7 @@ struct function_version *function_version_new(struct pool *pool, struct sealed *
 			      ? failf(errno, "no descriptor left (ulimit -n): %s", strerror(errno))
 			      : sealed_open(&own, name, &snapshot);
 	if (ret == 0)
-		ret = shape_key(&snapshot, &key);
+		ret = shape_content(&snapshot, &shape);
 	if (ret == 0) {
 		*v = (struct function_version){
 			.id = ++pool->version_ids,
@@ -143,13 +149,14 @@ struct function_version *function_version_new(struct pool *pool, struct sealed *
 			.vcpu_count = snapshot.vcpu_count,
 			.written_pages = snapshot.working_set.written_pages,
 			.read_pages = snapshot.working_set.read_pages,
-			.shape = shape_get(pool, key),
+			.shape = shape_get(pool, &shape),
 		};
 		snprintf(v->name, sizeof(v->name), "%.70s", name);
 		snapshot_version(&snapshot, v->tag);
 		ret = v->shape ? 0 : -ENOMEM;
 	}
 	snapshot_close(&snapshot);
+	blob_fini(&shape);
 	if (ret < 0) {
 		sealed_close(sealed);
 		free(v);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "arch/base/blob.h"
 #include "arch/base/bucket.h"
 #include "arch/base/histogram.h"
 #include "arch/base/timers.h"
@@ -25,7 +26,7 @@ struct pool_shell;
 /* What the machines of a template have in common with those of others: a bare shell fits all. */
 struct shape {
 	struct shape *next;
-	uint64_t key;
+	struct blob content;      /* what that is, owned */
 	struct pool_shell *ready; /* bare shells that wait */
 	unsigned ready_count;
 	unsigned building;

@@ -26,6 +26,7 @@
 #define STEPS_MAX 20000u
 
 uint64_t pool_bed_memory = 128ull << 20;
+uint32_t pool_bed_instances[2];
 uint32_t pool_bed_written_pages = 10;
 
 static struct pool_bed *the_bed; /* for what is wrapped */
@@ -80,13 +81,17 @@ pid_t __wrap_waitpid(pid_t pid, int *status, int options)
 	return pid == FAKE_PID ? pid : __real_waitpid(pid, status, options);
 }
 
-/* A snapshot without vCPUs: its shape is its memory. */
+/* A snapshot without vCPUs: its shape is its memory and two devices. */
 int __wrap_sealed_open(struct sealed *sealed, const char *name, struct snapshot *s)
 {
 	*s = (struct snapshot){ .memory_fd = sealed->memory_fd, .path = strdup(name) };
 	sealed->memory_fd = -1;
 	blob_put_u64(&s->raw, pool_bed_memory);
 	s->memory_size = pool_bed_memory;
+	s->state.count = 2;
+	for (unsigned i = 0; i < 2; i++)
+		s->state.sections[i] = (struct state_section){ .name = "device",
+							       .instance = pool_bed_instances[i] };
 	s->working_set.written_pages = pool_bed_written_pages;
 	return 0;
 }

@@ -68,6 +68,7 @@ struct request {
 
 /* For function_version_new(): the shape of the next template. */
 extern uint64_t pool_bed_memory;
+extern uint32_t pool_bed_instances[2]; /* of its devices */
 extern uint32_t pool_bed_written_pages;
 
 struct pool_bed *pool_bed_open(unsigned shells_max, unsigned bare);

@@ -92,6 +92,27 @@ static void test_environment(void **state)
 	answer(3);
 }
 
+/* Shapes are one when all of them is, however alike sums of it may be. */
+static void test_shapes(void **state)
+{
+	struct function_version *first, *same, *other;
+
+	(void)state;
+	pool_bed_instances[0] = 1;
+	first = pool_bed_version(pool_one, "first");
+	same = pool_bed_version(pool_one, "same");
+	pool_bed_instances[0] = 0;
+	pool_bed_instances[1] = 31;
+	other = pool_bed_version(pool_one, "other");
+	pool_bed_instances[1] = 0;
+	assert_ptr_equal(first->shape, same->shape);
+	assert_ptr_not_equal(first->shape, other->shape);
+	assert_ptr_not_equal(first->shape, f->version->shape);
+	function_version_put(&pool_one->pool, same);
+	function_version_put(&pool_one->pool, other);
+	function_version_put(&pool_one->pool, first);
+}
+
 /* A machine that is used again serves whom it has served; one that is new whoever comes. */
 static void test_tenants(void **state)
 {
@@ -244,6 +265,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_policies),
 		TEST(test_environment),
+		TEST(test_shapes),
 		TEST(test_tenants),
 		TEST(test_tenants_make_room),
 		TEST(test_target),
