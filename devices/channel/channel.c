@@ -97,7 +97,9 @@ void channel_drop(uint8_t **buffer, size_t *size)
 bool channel_grow(uint8_t **buffer, size_t *size, size_t need, size_t used)
 {
 	bool mapped = *size >= CHANNEL_MAPPED;
-	uint8_t *larger = mapped ? realloc(*buffer, need) : malloc(need);
+	/* By steps that double: however many parts a message has, its bytes move once or so. */
+	size_t want = need > 2 * *size ? need : 2 * *size;
+	uint8_t *larger = mapped ? realloc(*buffer, want) : malloc(want);
 
 	if (!larger)
 		return false;
@@ -107,7 +109,7 @@ bool channel_grow(uint8_t **buffer, size_t *size, size_t need, size_t used)
 		channel_drop(buffer, size);
 	}
 	*buffer = larger;
-	*size = need;
+	*size = want;
 	return true;
 }
 

@@ -2,6 +2,8 @@
 /*
  * The host end of the function channel as a stream: frames cut anywhere, noise, and
  * what a snapshot keeps.
+ *
+ * wrap: channel_grow
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +14,7 @@
 #include <string.h>
 
 #include "arch/base/error.h"
+#include "devices/channel/state.h"
 #include "tests/unit/devices/channel/channel_fixture.h"
 
 /* --- Cuts and noise --- */
@@ -195,13 +198,55 @@ static void test_load_noise(void **state)
 	blob_fini(&saved);
 }
 
+/* --- Many parts --- */
+
+#define PARTS    130000u
+#define PART_LEN 48u
+
+static size_t moved;   /* bytes by channel_grow(), which moves mappings as a whole, */
+static unsigned grown; /* and its calls */
+
+bool __real_channel_grow(uint8_t **buffer, size_t *size, size_t need, size_t used);
+bool __wrap_channel_grow(uint8_t **buffer, size_t *size, size_t need, size_t used);
+bool __wrap_channel_grow(uint8_t **buffer, size_t *size, size_t need, size_t used)
+{
+	moved += *size < CHANNEL_MAPPED ? used : 0;
+	grown++;
+	return __real_channel_grow(buffer, size, need, used);
+}
+
+/* An answer's bytes are moved once, however many parts it comes in. */
+static void test_many_parts(void **state)
+{
+	uint8_t frame[CHANNEL_HEADER_SIZE + PART_LEN], part[PART_LEN];
+
+	(void)state;
+	channel_open_ready(0);
+	assert_int_equal(channel_request(channel, 5, "x", 1, 0), 0);
+	moved = grown = 0;
+	for (unsigned i = 0; i < PARTS; i++) {
+		size_t len;
+
+		memset(part, (int)(i % 251), sizeof(part));
+		len = channel_frame(frame, CHANNEL_RESPONSE, i + 1 < PARTS ? CHANNEL_FLAG_MORE : 0,
+				    5, part, sizeof(part));
+		assert_int_equal(channel_receive(channel, frame, len), 0);
+	}
+	assert_int_equal(channel_seen.answers, 1);
+	assert_int_equal(channel_seen.answer_len, PARTS * PART_LEN);
+	for (size_t i = 0; i < CHANNEL_STREAM_MAX; i++)
+		assert_int_equal(channel_seen.answer[i], i / PART_LEN % 251);
+	assert_true(moved <= 2 * CHANNEL_MAPPED);
+	assert_true(grown <= 24);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, channel_setup, channel_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_cut_at_every_byte), TEST(test_noise),      TEST(test_restored),
-		TEST(test_load_truncated),    TEST(test_load_noise),
+		TEST(test_load_truncated),    TEST(test_load_noise), TEST(test_many_parts),
 	};
 
 	return cmocka_run_group_tests_name("channel_stream", tests, NULL, NULL);
