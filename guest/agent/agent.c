@@ -23,8 +23,9 @@ static const char usage[] =
 	"Usage: agent [--fd N] [[--wait] --handler CMD ARG... | --exec CMD ARG...]\n"
 	"Answers requests of virga's function channel: with the output of /bin/sh -c REQUEST,\n"
 	"of CMD with the request on its stdin (--exec), or of one CMD that stays and speaks\n"
-	"messages of a little-endian 32-bit length and as many bytes (--handler).\n"
-	"  --wait  the handler is ready after its first message, which is empty; then READY\n"
+	"messages of a length and an id, little-endian and of 32 bits each, and as many bytes,\n"
+	"an answer with the id of its request (--handler).\n"
+	"  --wait  the handler is ready after a message without bytes and with id 0; then READY\n"
 	"  --fd N  use this socket instead of vsock\n"
 	"Kernel command line: virga.exec=PATH, virga.handler=PATH, virga.wait=1.\n";
 

@@ -86,6 +86,7 @@ int agent_start_handler(struct agent *a)
 	if (ret)
 		fprintf(stderr, "virga-agent: %s: %s\n", agent_name(a), strerror(-ret));
 	a->waiting = ret == 0 && a->options.wait;
+	a->asked = 0;
 	a->stale = false;
 	return ret;
 }
@@ -119,17 +120,18 @@ static void agent_give_up(struct agent *a, const char *why)
 	agent_abandon(a);
 }
 
-/* The request goes to the handler as u32 length, bytes. */
+/* The request goes to the handler, which may know of others, with an id of its own. */
 static int agent_ask_handler(struct agent *a, const struct message *message)
 {
-	uint32_t len = (uint32_t)message->len;
+	struct handler_header header = { .length = (uint32_t)message->len };
 	int ret;
 
 	if (a->stale)
 		agent_stop_worker(a);
 	ret = agent_start_handler(a);
+	header.id = ++a->asked ? a->asked : ++a->asked;
 	if (ret == 0)
-		ret = buffer_append(&a->worker.input, &len, sizeof(len));
+		ret = buffer_append(&a->worker.input, &header, sizeof(header));
 	if (ret == 0)
 		ret = buffer_append(&a->worker.input, message->data, message->len);
 	return ret;
@@ -242,31 +244,48 @@ void agent_message(void *opaque, const struct message *message)
 	}
 }
 
+/* A whole message of the handler: an answer too many must not be the next request's. */
+static void agent_handler_said(struct agent *a, const struct handler_header *header,
+			       const uint8_t *data)
+{
+	char text[128];
+	int len;
+
+	if (a->waiting && header->id == 0) {
+		agent_ready(a);
+	} else if (a->busy && !a->waiting && header->id == a->asked) {
+		agent_answer(a, data, header->length);
+	} else {
+		len = snprintf(text, sizeof(text),
+			       "the handler's message %u is dropped: nobody waits for it\n",
+			       header->id);
+		(void)channel_send(&a->channel, CHANNEL_LOG, 0, 0, text, (size_t)len);
+	}
+}
+
 /* Takes whole messages from the handler's output. */
 static void agent_handler_output(struct agent *a)
 {
 	struct buffer *output = &a->worker.output;
-	uint32_t len;
+	struct handler_header header;
 
-	while (buffer_len(output) >= sizeof(len)) {
-		memcpy(&len, buffer_data(output), sizeof(len));
-		if (len > CHANNEL_PAYLOAD_MAX) {
+	while (buffer_len(output) >= sizeof(header)) {
+		memcpy(&header, buffer_data(output), sizeof(header));
+		if (header.length > CHANNEL_PAYLOAD_MAX) {
 			agent_give_up(a, "announced an answer longer than 6 MiB");
 			return;
 		}
-		if (buffer_len(output) < sizeof(len) + len)
+		if (buffer_len(output) < sizeof(header) + header.length)
 			return;
-		if (a->waiting)
-			agent_ready(a);
-		else if (a->busy)
-			agent_answer(a, buffer_data(output) + sizeof(len), len);
-		buffer_consume(output, sizeof(len) + len);
+		agent_handler_said(a, &header, buffer_data(output) + sizeof(header));
+		buffer_consume(output, sizeof(header) + header.length);
 	}
 }
 
 void agent_output(struct agent *a)
 {
-	size_t max = CHANNEL_PAYLOAD_MAX + (a->options.handler ? 2 * sizeof(uint32_t) : 0);
+	size_t max =
+		CHANNEL_PAYLOAD_MAX + (a->options.handler ? 2 * sizeof(struct handler_header) : 0);
 	ssize_t n = worker_read(&a->worker, max);
 
 	if (n == -EMSGSIZE && !a->options.handler)

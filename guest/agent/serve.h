@@ -10,6 +10,12 @@
 #include "guest/agent/environment.h"
 #include "guest/agent/worker.h"
 
+/* Ahead of each message to and from a handler, little-endian (docs/function-channel.md). */
+struct handler_header {
+	uint32_t length; /* of the bytes that follow */
+	uint32_t id;     /* of a request, and of the answer to it; 0: the handler is ready */
+};
+
 /* What was asked for on the command lines. */
 struct options {
 	char **argv;  /* the command or handler; NULL: /bin/sh -c REQUEST */
@@ -23,9 +29,10 @@ struct agent {
 	struct channel channel;
 	struct worker worker;
 	struct environment environment;
-	bool ready;   /* READY was said */
-	bool waiting; /* for the first message of the handler, which --wait announces */
-	bool stale;   /* the handler was started with other variables than there are now */
+	bool ready;     /* READY was said */
+	bool waiting;   /* for the first message of the handler, which --wait announces */
+	uint32_t asked; /* messages that this handler was sent; the id of the last */
+	bool stale;     /* the handler was started with other variables than there are now */
 	bool busy;
 	uint64_t request_id;
 	uint64_t deadline_us; /* as channel_now_us() tells; 0: none */

@@ -21,8 +21,8 @@ PAYLOAD_MAX = 6 << 20
 # Speaks the handler's protocol: answers each message, and does what some of them say.
 HANDLER = """
 import os, struct, sys, time
-def say(data):
-    data = struct.pack("<I", len(data)) + data
+def say(data, ident=None):
+    data = struct.pack("<II", len(data), asked if ident is None else ident) + data
     while data:
         data = data[os.write(1, data):]
 def take(n):
@@ -32,17 +32,23 @@ def take(n):
     return data
 if "wait" in sys.argv:
     time.sleep(0.3)
-    say(b"")
+    say(b"", 0)
 count = 0
 while True:
-    text = take(struct.unpack("<I", take(4))[0])
+    length, asked = struct.unpack("<II", take(8))
+    text = take(length)
     count += 1
+    assert asked == count
     if text == b"die": sys.exit("as told")
     if text == b"nap": time.sleep(0.3)
     if text == b"sleep": time.sleep(60)
     if text == b"log": print("a line", file=sys.stderr, flush=True)
     if text.startswith(b"env "): say(os.environb.get(text[4:], b"-") + b" %d" % os.getpid())
     elif text == b"huge": os.write(1, b"\\xff" * 8)
+    elif text == b"twice": say(b"one"), say(b"two")
+    elif text == b"others":
+        for other in 0, asked - 1, asked + 1, 0xffffffff: say(b"other", other)
+        say(b"mine")
     else: say(b"%d %d " % (os.getpid(), count) + text)
 """
 
@@ -498,6 +504,19 @@ def test_handler_is_new_when_quiesced(agent):
     a.send(RESTORED, b"r" * 16)
     a.environment(b"A=1")
     assert a.ask(b"env A") == before
+
+
+@pytest.mark.parametrize("text, right, dropped", [
+    (b"twice", b"one", [1]), (b"others", b"mine", [0, 0, 2, 0xffffffff])])
+def test_handler_that_answers_too_much(agent, text, right, dropped):
+    """What it says besides is nobody's, also when it comes while the next one waits."""
+    a = agent(*handler())
+    assert a.ask(text) == (RESPONSE, right)
+    for number in range(2, 20):
+        kind, answer = a.ask(b"hello")
+        assert kind == RESPONSE and answer.endswith(b" %d hello" % number), answer
+    assert a.logs.decode() == "".join(
+        f"the handler's message {each} is dropped: nobody waits for it\n" for each in dropped)
 
 
 def test_handler_that_breaks_the_protocol(agent):
