@@ -64,8 +64,10 @@ static int shape_content(const struct snapshot *s, struct blob *content)
 	for (unsigned i = 0; i < s->state.count; i++) {
 		const struct state_section *section = &s->state.sections[i];
 
-		if (strcmp(section->name, SNAPSHOT_DEVICES) == 0)
+		if (strcmp(section->name, SNAPSHOT_DEVICES) == 0) {
+			blob_put_u64(content, section->len);
 			blob_put(content, section->data, section->len);
+		}
 		if (snapshot_own(section->name))
 			continue;
 		blob_put(content, section->name, strlen(section->name) + 1);

@@ -420,21 +420,34 @@ def test_curl(host, tmp_path):
     assert curl(host, "--http1.0", "-d", "echo x") == (0, b"x", b"")
 
 
-def test_aws_command(host, tmp_path):
-    command = Path(sys.executable).parent / "aws"
+AWS_COMMANDS = {
+    1: ([Path(sys.executable).parent / "aws"], []),
+    2: (["/usr/bin/aws"], ["--cli-binary-format", "raw-in-base64-out"]),  # Debian's
+}
+
+
+@pytest.mark.parametrize("version", AWS_COMMANDS)
+def test_aws_command(host, tmp_path, version):
+    """By the lines of the manual, for both major versions."""
+    command, text_is_raw = AWS_COMMANDS[version]
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "AWS_ACCESS_KEY_ID": "none",
            "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1"}
-    words = [command, "lambda", "invoke", "--endpoint-url", f"http://{host.address}",
-             "--function-name"]
-    (tmp_path / "in").write_bytes(b"echo hello")
-    done = subprocess.run([*words, "builtin", "--payload", f"file://{tmp_path}/in", "--log-type",
-                           "Tail", tmp_path / "out"], env=env, capture_output=True, timeout=60,
-                          check=False)
+
+    def aws(*words):
+        return subprocess.run([*command, *words], env=env, capture_output=True, timeout=60,
+                              check=False, text=True)
+
+    assert f"aws-cli/{version}." in aws("--version").stdout
+    call = ["lambda", "invoke", "--endpoint-url", f"http://{host.address}", "--function-name"]
+    (tmp_path / "in").write_bytes(b"echo h\xe9llo")
+    done = aws(*call, "builtin", "--payload", f"fileb://{tmp_path}/in", "--log-type", "Tail",
+               tmp_path / "out")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["StatusCode"] == 200 and said["LogResult"] == ""
     assert said["ExecutedVersion"] == host.function()["template"]["version"]
-    assert (tmp_path / "out").read_bytes() == b"hello"
-    done = subprocess.run([*words, "nobody", tmp_path / "out"], env=env, capture_output=True,
-                          timeout=60, check=False, text=True)
+    assert (tmp_path / "out").read_bytes() == b"h\xe9llo"
+    done = aws(*call, "builtin", "--payload", "echo hello", *text_is_raw, tmp_path / "out")
+    assert (done.returncode, (tmp_path / "out").read_bytes()) == (0, b"hello"), done.stderr
+    done = aws(*call, "nobody", tmp_path / "out")
     assert done.returncode and "(ResourceNotFoundException)" in done.stderr
