@@ -19,7 +19,7 @@ from templates import build  # noqa: E402
 
 MADE = ROOT / "build/clients"
 COMMANDS = {
-    "python": [MADE / "python/bin/python", ROOT / "tests/clients/python/client.py"],
+    "python": [sys.executable, ROOT / "tests/clients/client.py"],
     "javascript": [MADE / "javascript/bin/node", MADE / "javascript/client.mjs"],
     "go": [MADE / "go/client"],
 }
@@ -32,7 +32,7 @@ class Client:
     """A client that runs; a context."""
 
     def __init__(self, language, address):
-        if not (MADE / language / "stamp").exists():
+        if language != "python" and not (MADE / language / "stamp").exists():
             pytest.skip(f"no client in {language}: build/clients/{language}.log says why")
         self.process = subprocess.Popen(
             [*map(str, COMMANDS[language]), f"http://{address}"], stdin=subprocess.PIPE,
@@ -91,7 +91,8 @@ def one_host(virga, tmp_path_factory):
         "builtin": {"timeout": TIMEOUT_S},
         "short": {"template": template, "timeout": 0.4},
         "narrow": {"template": template, "concurrency": 1, "queue": 0, "timeout": TIMEOUT_S},
-        "queue": {"template": template, "concurrency": 1, "queue": 10, "timeout": TIMEOUT_S},
+        "queue": {"template": template, "concurrency": 1, "queue": CALLERS // 2,
+                  "timeout": TIMEOUT_S},
     }
     with Host(virga, functions) as host:
         yield host
@@ -145,12 +146,12 @@ class Scenarios:
             check_answer(answer, b"caller %d" % i)
 
     def test_many_at_one(self, host, client):
-        """Most are refused at first, and come again at different moments: none fails."""
+        """Half of them are refused at first, and come again: none fails."""
         before = refused(host)
         with Connection(host.user) as busy:
             busy.send_invoke("queue", b"hang")
             host.running(1, "queue")
-            client.order("queue", "spin 10000", CALLERS)
+            client.order("queue", "echo caller %i", CALLERS)
             wait_for(lambda: refused(host) > before, what="a request that is refused")
-        for answer in client.answers():
-            assert answer["status"] == 200 and answer["function_error"] is None, answer
+        for i, answer in enumerate(client.answers()):
+            check_answer(answer, b"caller %d" % i)
