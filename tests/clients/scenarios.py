@@ -22,6 +22,8 @@ COMMANDS = {
     "python": [sys.executable, ROOT / "tests/clients/client.py"],
     "javascript": [MADE / "javascript/bin/node", MADE / "javascript/client.mjs"],
     "go": [MADE / "go/client"],
+    "java": ["java", "-cp", f"{MADE}/java/classes:{MADE}/java/lib/*", "Client"],
+    "rust": [MADE / "rust/client"],
 }
 CALLERS = 50
 PAYLOAD_MAX = 6 << 20

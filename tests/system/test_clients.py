@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The function host by the SDKs of several languages, unmodified (tests/clients/README.md)."""
+"""The function host by the SDKs that install in a minute (tests/clients/README.md)."""
 
 import sys
 
