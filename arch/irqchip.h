@@ -38,6 +38,9 @@ int irqchip_want(struct irqchip *chip, unsigned pin, const char *device);
 /* Drives a pin; one that there is not is ignored. VM lock held. */
 void irqchip_set_pin(struct irqchip *chip, unsigned pin, bool level);
 
+/* Whether the guest takes what comes on that pin: it is not masked. VM lock held. */
+bool irqchip_pin_open(const struct irqchip *chip, unsigned pin);
+
 /* An EOI for a level-triggered vector came from a vCPU. VM lock held. */
 void irqchip_eoi(struct irqchip *chip, uint8_t vector);
 

@@ -2,7 +2,7 @@
 /*
  * ACPI tables of a hardware-reduced machine (ACPI 6.4, chapter 5): RSDP at
  * LAYOUT_ACPI, behind it DSDT, FADT, MADT and XSDT. They say what is there (vCPUs, I/O
- * APIC, virtio-mmio, COM1, power registers) and what no guest should search for.
+ * APIC, virtio-mmio, COM1, power registers and button) and what no guest should search for.
  */
 #include <errno.h>
 #include <string.h>

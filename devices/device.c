@@ -419,6 +419,17 @@ void devices_answered(struct devices *devices, uint64_t id, int error, int fd)
 		close(fd);
 }
 
+int devices_press(struct devices *devices)
+{
+	for (unsigned i = 0; i < devices->count; i++) {
+		struct device *dev = &devices->list[i];
+
+		if (dev->class->press)
+			return dev->class->press(dev);
+	}
+	return failf(ENODEV, "the machine has no power button: it has no device power");
+}
+
 int device_save(struct device *dev, struct blob *out)
 {
 	const struct device_class *class = dev->class;

@@ -97,6 +97,9 @@ struct device_class {
 	/* The answer to device_ask(): an errno or 0; fd, owned from here on, or -1. Optional. */
 	void (*answered)(struct device *dev, uint64_t id, int error, int fd);
 
+	/* The machine's power button is pressed. 0 or -errno with a sentence. VM lock held. Optional. */
+	int (*press)(struct device *dev);
+
 	/* State beyond the fields, appended after them. Optional. Machine paused, VM lock held. */
 	int (*save)(struct device *dev, struct blob *out);
 	/* The fields are loaded; range-checks them, reads what save() appended. 0 or -errno. */
@@ -202,6 +205,9 @@ static inline int device_ask(const struct device *dev, uint64_t id, enum device_
 
 /* Passes an answer to the device that has asked. fd is owned from here on. VM lock held. */
 void devices_answered(struct devices *devices, uint64_t id, int error, int fd);
+
+/* Presses the power button of the device that has one. 0 or -errno with a sentence. VM lock held. */
+int devices_press(struct devices *devices);
 
 /* Whether the class reads that version of its state. */
 bool device_class_reads(const struct device_class *class, uint32_t version);

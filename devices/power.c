@@ -2,10 +2,14 @@
 /*
  * How a guest powers off or resets: the sleep control, sleep status and reset registers
  * of ACPI's hardware-reduced model (ACPI 6.4, 4.8.3.7 and 4.8.3.6) and the
- * keyboard controller's reset pulse, of which nothing else is there. Holds no state.
+ * keyboard controller's reset pulse, of which nothing else is there; and how it is asked to: a
+ * power button, whose press is an edge that the generic event device (5.6.9) tells. Holds no state.
  */
+#include <errno.h>
 #include <string.h>
 
+#include "arch/base/error.h"
+#include "arch/irqchip.h"
 #include "arch/layout.h"
 #include "devices/device.h"
 
@@ -16,6 +20,8 @@
 #define POWER_SLP_TYP(v)           (((v) >> 2) & 7u)
 
 #define POWER_KEYBOARD_PULSE_RESET 0xfeu
+
+#define POWER_BUTTON_PRESSED       0x80u /* what ACPI notifies a button of */
 
 static void power_reset(struct device *dev)
 {
@@ -53,6 +59,41 @@ static void power_keyboard_io(void *opaque, uint64_t offset, void *data, unsigne
 		power_reset(opaque);
 }
 
+/* A guest that has not unmasked the pin knows no such button, or is not that far yet. */
+static int power_press(struct device *dev)
+{
+	struct vm *vm = dev->vm;
+
+	if (!irqchip_pin_open(vm->irqchip, LAYOUT_POWER_GSI))
+		return failf(ENOTCONN, "the guest does not listen to its ACPI power button");
+	vm_irq(vm, LAYOUT_POWER_GSI, true);
+	vm_irq(vm, LAYOUT_POWER_GSI, false);
+	return 0;
+}
+
+/* The button, and the generic event device that says when it is pressed. */
+static void power_describe(const struct device *dev, struct aml *a)
+{
+	size_t device = aml_open_device(a, "PWRB");
+	size_t part;
+
+	(void)dev;
+	aml_name(a, "_HID");
+	aml_eisa_id(a, "PNP0C0C");
+	aml_close(a, device);
+	device = aml_open_device(a, "GED0");
+	aml_name(a, "_HID");
+	aml_string(a, "ACPI0013");
+	aml_name(a, "_CRS");
+	part = aml_open_resources(a);
+	aml_interrupt_edge(a, LAYOUT_POWER_GSI);
+	aml_close_resources(a, part);
+	part = aml_open_method(a, "_EVT", 1);
+	aml_notify(a, "PWRB", POWER_BUTTON_PRESSED);
+	aml_close(a, part);
+	aml_close(a, device);
+}
+
 static int power_create(struct device *dev, const struct device_host *host)
 {
 	int ret;
@@ -66,9 +107,12 @@ static int power_create(struct device *dev, const struct device_host *host)
 
 const struct device_class power_class = {
 	.name = "power",
-	.description = "ACPI power-off and reset registers, keyboard controller reset",
+	.description =
+		"ACPI power button, power-off and reset registers, keyboard controller reset",
 	.habit = DEVICE_USUAL,
 	.single = true,
 	.version = 1,
 	.create = power_create,
+	.describe = power_describe,
+	.press = power_press,
 };

@@ -13,8 +13,12 @@
 #define AML_SCOPE         0x10
 #define AML_BUFFER        0x11
 #define AML_PACKAGE       0x12
+#define AML_METHOD        0x14
 #define AML_EXT           0x5b
 #define AML_EXT_DEVICE    0x82
+#define AML_NOTIFY        0x86
+
+#define AML_SERIALIZED    0x08 /* of a method's flags, above the number of arguments */
 
 /* Resource descriptors, ACPI 6.4, 6.4.2 and 6.4.3. */
 #define AML_RES_IO        0x47
@@ -94,6 +98,24 @@ size_t aml_open_device(struct aml *a, const char name[4])
 	mark = aml_open(a);
 	aml_bytes(a, name, 4);
 	return mark;
+}
+
+size_t aml_open_method(struct aml *a, const char name[4], uint8_t arguments)
+{
+	size_t mark;
+
+	aml_u8(a, AML_METHOD);
+	mark = aml_open(a);
+	aml_bytes(a, name, 4);
+	aml_u8(a, AML_SERIALIZED | arguments);
+	return mark;
+}
+
+void aml_notify(struct aml *a, const char object[4], uint8_t value)
+{
+	aml_u8(a, AML_NOTIFY);
+	aml_bytes(a, object, 4);
+	aml_integer(a, value);
 }
 
 void aml_name(struct aml *a, const char name[4])

@@ -20,9 +20,11 @@ struct aml {
 
 void aml_bytes(struct aml *a, const void *bytes, size_t len);
 
-/* Open a scope, device or resource template; close it with the mark that was returned. */
+/* Open a scope, device or method; close it with the mark that was returned. */
 size_t aml_open_scope(struct aml *a, const char *path);
 size_t aml_open_device(struct aml *a, const char name[4]);
+/* Serialized, of so many arguments. */
+size_t aml_open_method(struct aml *a, const char name[4], uint8_t arguments);
 void aml_close(struct aml *a, size_t mark);
 
 /* Name(name, ...): the object follows. */
@@ -33,6 +35,9 @@ void aml_string(struct aml *a, const char *text);
 void aml_eisa_id(struct aml *a, const char id[7]);
 /* Package() of `count` integers. */
 void aml_package(struct aml *a, const uint32_t *values, uint8_t count);
+
+/* Notify(object, value), in a method. */
+void aml_notify(struct aml *a, const char object[4], uint8_t value);
 
 /* ResourceTemplate(); close it with aml_close_resources. */
 size_t aml_open_resources(struct aml *a);

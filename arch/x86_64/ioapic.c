@@ -226,6 +226,11 @@ void irqchip_set_pin(struct irqchip *io, unsigned pin, bool level)
 		ioapic_deliver(io, pin);
 }
 
+bool irqchip_pin_open(const struct irqchip *io, unsigned pin)
+{
+	return pin < io->state.pins && !(io->state.redirect[pin] & RTE_MASKED);
+}
+
 void irqchip_eoi(struct irqchip *io, uint8_t vector)
 {
 	for (unsigned pin = 0; pin < io->state.pins; pin++) {

@@ -60,6 +60,7 @@
 #define LAYOUT_PORT_SERIAL         0x3f8u
 #define LAYOUT_PORT_POWER          0x600u /* ACPI sleep control, sleep status, reset: one byte each */
 #define LAYOUT_SERIAL_GSI          4u
+#define LAYOUT_POWER_GSI           9u /* the power button */
 
 /* What lies at LAYOUT_PORT_POWER: offsets, and the values that do something. */
 #define LAYOUT_POWER_SLEEP_CONTROL 0u

@@ -128,6 +128,12 @@ static json_t *qmp_cont(struct qmp *q, const json_t *arguments)
 	return qmp_request(q, VIEW_CONT, NULL);
 }
 
+static json_t *qmp_system_powerdown(struct qmp *q, const json_t *arguments)
+{
+	(void)arguments;
+	return qmp_request(q, VIEW_POWERDOWN, NULL);
+}
+
 static json_t *qmp_quit(struct qmp *q, const json_t *arguments)
 {
 	(void)arguments;
@@ -202,6 +208,7 @@ static const struct qmp_entry qmp_entries[] = {
 	{ "query-cpus-fast", qmp_query_cpus_fast, { NULL } },
 	{ "stop", qmp_stop, { NULL } },
 	{ "cont", qmp_cont, { NULL } },
+	{ "system_powerdown", qmp_system_powerdown, { NULL } },
 	{ "quit", qmp_quit, { NULL } },
 	{ "migrate", qmp_migrate, { "uri", "detach" } },
 	{ "query-migrate", qmp_query_migrate, { NULL } },

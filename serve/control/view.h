@@ -20,7 +20,7 @@ enum view_state {
 	VIEW_ENDED,
 };
 
-enum view_request { VIEW_STOP, VIEW_CONT, VIEW_QUIT, VIEW_SNAPSHOT };
+enum view_request { VIEW_STOP, VIEW_CONT, VIEW_POWERDOWN, VIEW_QUIT, VIEW_SNAPSHOT };
 
 enum view_snapshot {
 	VIEW_SNAPSHOT_NONE, /* there was none yet */

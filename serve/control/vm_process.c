@@ -147,6 +147,16 @@ static void vm_process_changed(struct vm_process *p, enum view_state state, uint
 	socket_complete(p->control, ticket, 0);
 }
 
+/* The event first, as with STOP and RESUME; whether the guest obeys is its own business. */
+static void vm_process_pressed(struct vm_process *p, const struct message *m)
+{
+	int ret = m->value ? failf(EIO, "%s", m->text) : 0;
+
+	if (ret == 0 && p->view.state != VIEW_ENDED)
+		socket_event(p->control, "POWERDOWN", NULL);
+	socket_complete(p->control, m->id, ret);
+}
+
 static void vm_process_snapshot_done(struct vm_process *p, struct message *m)
 {
 	unsigned long long pause_us = 0;
@@ -217,6 +227,9 @@ static void vm_process_handle(struct vm_process *p, struct message *m)
 		break;
 	case MESSAGE_SNAPSHOT_DONE:
 		vm_process_snapshot_done(p, m);
+		break;
+	case MESSAGE_PRESSED:
+		vm_process_pressed(p, m);
 		break;
 	case MESSAGE_CONNECT:
 		vm_process_answer(p, m->id, vm_process_connect(p, m->value));
@@ -323,6 +336,8 @@ static int vm_process_request(void *opaque, enum view_request request, const cha
 		return vm_process_ask(p, MESSAGE_STOP, ticket);
 	case VIEW_CONT:
 		return vm_process_ask(p, MESSAGE_CONT, ticket);
+	case VIEW_POWERDOWN:
+		return vm_process_ask(p, MESSAGE_POWERDOWN, ticket);
 	case VIEW_QUIT:
 		vm_process_quit(p, 0);
 		return 0;

@@ -25,6 +25,7 @@ enum message_type {
 	MESSAGE_DEVICE_ANSWER, /* id: of a device's question; value: errno; fds: one, if any */
 	MESSAGE_REQUEST,       /* id; value: ms the guest has; text, or a memfd: the request */
 	MESSAGE_QUIESCE,       /* have the guest finish what it does */
+	MESSAGE_POWERDOWN,     /* press the power button. id: is in MESSAGE_PRESSED */
 
 	/* A VM process to its supervisor or builder; a clone to its parent says MESSAGE_ANSWER */
 	MESSAGE_STOPPED = 32,  /* id: of MESSAGE_STOP */
@@ -36,6 +37,7 @@ enum message_type {
 	MESSAGE_ANSWER, /* value: channel type; id: us from start; text, or a memfd: the payload */
 	MESSAGE_ENDED,  /* id: vm_end_reason; value: exit status; text: its sentence */
 	MESSAGE_QUIESCED, /* of MESSAGE_QUIESCE */
+	MESSAGE_PRESSED,  /* id: of MESSAGE_POWERDOWN; value: errno; text: its sentence */
 
 	/* The front to its spawner (serve/pool/spawner.h) */
 	MESSAGE_TEMPLATE = 64, /* id: of the template; text: its name; fds: memory, parts, sealed */

@@ -63,6 +63,16 @@ static void link_cont(struct link *link, struct message *m)
 	message_send(link->fd, m);
 }
 
+static void link_powerdown(struct link *link, struct message *m)
+{
+	int ret = devices_press(link->devices);
+
+	m->type = MESSAGE_PRESSED;
+	m->value = (uint32_t)-ret;
+	message_set_text(m, ret < 0 ? error_text() : "");
+	message_send(link->fd, m);
+}
+
 static void link_quit(struct link *link, uint32_t signal)
 {
 	const char *name = signal_name((int)signal);
@@ -203,6 +213,9 @@ static void link_handle(struct link *link, struct message *m)
 		break;
 	case MESSAGE_CONT:
 		link_cont(link, m);
+		break;
+	case MESSAGE_POWERDOWN:
+		link_powerdown(link, m);
 		break;
 	case MESSAGE_QUIT:
 		link_quit(link, m->value);

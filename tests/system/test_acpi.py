@@ -49,10 +49,19 @@ def test_dsdt_says_what_is_there(tables):
     assert source.count('"LNRO0005"') == 32
     assert "0xD001F000,         // Address Base" in source
     assert "0x00000200,         // Address Length" in source
-    assert source.count("Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive") == 33
+    assert source.count("Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive") == 34
     assert 'EisaId ("PNP0501")' in source
     assert "IO (Decode16" in source
     assert re.search(r"Name \(\\?_S5", source)
+
+
+def test_dsdt_has_a_power_button(tables):
+    """One of the control method kind, which the generic event device tells of its press."""
+    source = tables[1]["DSDT"]
+    assert 'EisaId ("PNP0C0C")' in source and '"ACPI0013"' in source
+    method = re.search(r"Method \(_EVT, 1, Serialized\)[^{]*\{(.*?)\}", source, re.DOTALL)
+    assert re.search(r"Notify \(PWRB, 0x80\)", method.group(1))
+    assert "Control Method Power Button (V1) : 1" in tables[1]["FACP"]
 
 
 def test_fadt_says_what_is_not(tables):

@@ -169,7 +169,8 @@ def test_greeting_and_queries(virga, tmp_path):
             assert cpu["cpu-index"] == 0
             assert Path(f"/proc/{machine.vm_process()}/task/{cpu['thread-id']}").exists()
             names = {entry["name"] for entry in await execute(client, "query-commands")}
-            for name in names - {"qmp_capabilities", "stop", "cont", "quit", "migrate"}:
+            for name in names - {"qmp_capabilities", "stop", "cont", "quit", "migrate",
+                                 "system_powerdown"}:
                 await execute(client, name)
             assert {"stop", "cont", "quit", "migrate", "query-migrate"} < names
             assert await refused(client, "qom-list", "qom-list", path="/") == "CommandNotFound"
@@ -251,9 +252,46 @@ def test_what_govmm_needs(virga, tmp_path):
         raw.execute("migrate", uri=f"file:{tmp_path}/one", detach=True)
         wait_for(lambda: raw.execute("query-migrate")["status"] == "completed", what="a snapshot")
         raw.execute("cont")
+        assert "system_powerdown" in {each["name"] for each in raw.execute("query-commands")}
         raw.execute("quit")
         assert raw.reply() is None
         assert raw.events == ["STOP", "RESUME", "SHUTDOWN"]
+
+
+def test_power_button(virga, tmp_path):
+    """It is refused while the guest does not listen, and works on a machine that is paused."""
+    words = ["--kernel", guest("power_button"), "--serial", "stdio"]
+    with Machine(virga, tmp_path, *words, stdin=subprocess.PIPE) as machine:
+        machine.expect("deaf\n")
+        with Raw(machine.control) as raw:
+            raw.send(b'{"execute": "system_powerdown"}')
+            error = raw.reply()["error"]
+            assert error["class"] == "GenericError" and "power button" in error["desc"]
+            assert not raw.events
+            machine.send(b"x")
+            machine.expect("listening\n")
+            raw.execute("system_powerdown")
+            assert raw.events == ["POWERDOWN"]
+            machine.expect("pressed\n")
+            raw.execute("stop")
+            raw.execute("system_powerdown")
+            raw.execute("cont")
+            assert raw.reply() is None
+            assert raw.events[1:] == ["STOP", "POWERDOWN", "RESUME", "SHUTDOWN"]
+        assert machine.process.wait(20) == 0
+        assert machine.expect("SUCCESS\n").endswith("pressed\npressed\nSUCCESS\n")
+
+
+@pytest.mark.parametrize("args, sentence", [
+    ([], "does not listen"), (["--device", "none", "--device", "serial"], "no device power")])
+def test_no_power_button(virga, tmp_path, args, sentence):
+    """A guest that knows no ACPI, and a machine without the device."""
+    words = ["--kernel", guest("spin"), *args]
+    with Machine(virga, tmp_path, *words) as machine, Raw(machine.control) as raw:
+        raw.send(b'{"execute": "system_powerdown"}')
+        error = raw.reply()["error"]
+        assert error["class"] == "GenericError" and sentence in error["desc"]
+        raw.execute("quit")
 
 
 def test_stop_holds_the_guest(virga, tmp_path):

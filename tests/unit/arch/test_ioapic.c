@@ -127,6 +127,21 @@ static void test_edge(void **state)
 	assert_int_equal(kvm.msis, 2);
 }
 
+/* Whether somebody listens: what the power button asks. */
+static void test_open(void **state)
+{
+	struct vm *vm = machine();
+
+	(void)state;
+	assert_false(irqchip_pin_open(vm->irqchip, 9));
+	program(vm, 9, 0x31, 0);
+	assert_true(irqchip_pin_open(vm->irqchip, 9));
+	assert_false(irqchip_pin_open(vm->irqchip, 8));
+	program(vm, 9, MASKED | 0x31, 0);
+	assert_false(irqchip_pin_open(vm->irqchip, 9));
+	assert_false(irqchip_pin_open(vm->irqchip, 4000000000u));
+}
+
 static void test_level(void **state)
 {
 	struct vm *vm = machine();
@@ -184,9 +199,8 @@ static void test_restored(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_registers),
-		cmocka_unit_test(test_edge),
-		cmocka_unit_test(test_level),
+		cmocka_unit_test(test_registers), cmocka_unit_test(test_edge),
+		cmocka_unit_test(test_open),      cmocka_unit_test(test_level),
 		cmocka_unit_test(test_restored),
 	};
 

@@ -22,21 +22,22 @@
 
 static struct memory memory;
 
-/* A serial port, and a virtio device in every slot. */
-extern const struct device_class serial_class;
+/* A power button, a serial port, and a virtio device in every slot. */
+extern const struct device_class serial_class, power_class;
 static const struct device_class virtio_any = { .name = "any", .describe = virtio_device_describe };
 static struct virtio_device cores[LAYOUT_VIRTIO_SLOTS];
-static struct device all[1 + LAYOUT_VIRTIO_SLOTS];
-static const struct devices every = { .count = 1 + LAYOUT_VIRTIO_SLOTS, .list = all };
+static struct device all[2 + LAYOUT_VIRTIO_SLOTS];
+static const struct devices every = { .count = 2 + LAYOUT_VIRTIO_SLOTS, .list = all };
 static const struct boot_source full = { .cmdline = "", .vcpu_count = 3, .devices = &every };
 
 static int setup(void **state)
 {
 	(void)state;
-	all[0].class = &serial_class;
+	all[0].class = &power_class;
+	all[1].class = &serial_class;
 	for (unsigned i = 0; i < LAYOUT_VIRTIO_SLOTS; i++) {
 		cores[i].mmio.slot = i;
-		all[1 + i] = (struct device){ .class = &virtio_any, .state = &cores[i] };
+		all[2 + i] = (struct device){ .class = &virtio_any, .state = &cores[i] };
 	}
 	return memory_create(&memory, MEMORY_SIZE);
 }
@@ -239,7 +240,7 @@ static void dsdt_devices(void **state)
 	(void)state;
 	for (unsigned slots = 0; slots <= LAYOUT_VIRTIO_SLOTS; slots++) {
 		const unsigned serial = slots & 1;
-		const struct devices some = { .count = serial + slots, .list = all + 1 - serial };
+		const struct devices some = { .count = serial + slots, .list = all + 2 - serial };
 
 		source.devices = &some;
 		write_tables(&source);
@@ -247,7 +248,10 @@ static void dsdt_devices(void **state)
 		assert_int_equal(count_bytes(dsdt, "LNRO0005", 9), slots);
 		assert_int_equal(count_bytes(dsdt, "\x41\xd0\x05\x01", 4), serial);
 		assert_int_equal(count_bytes(dsdt, "_S5_", 4), 1);
+		assert_int_equal(count_bytes(dsdt, "ACPI0013", 9), 0);
 	}
+	write_tables(&full);
+	assert_int_equal(count_bytes(find_dsdt(), "ACPI0013", 9), 1);
 }
 
 static void too_many(void **state)

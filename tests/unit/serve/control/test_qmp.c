@@ -287,6 +287,9 @@ static void test_requests(void **state)
 	expect(f, "{\"return\": {}}");
 	assert_int_equal(f->last, VIEW_SNAPSHOT);
 	assert_string_equal(f->uri, "file:/a");
+	feed(f, "{\"execute\": \"system_powerdown\"}");
+	expect(f, "{\"return\": {}}");
+	assert_int_equal(f->last, VIEW_POWERDOWN);
 	f->answer = -EIO;
 	feed(f, "{\"execute\": \"quit\", \"id\": 7}");
 	expect(f, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"as \\\"told\\\"\"},"
