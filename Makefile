@@ -110,6 +110,7 @@ fast := $(filter-out \
 	arch/base/keys.c \
 	arch/base/sigbus.c \
 	arch/base/unix_path.c \
+	devices/device.c \
 	serve/http/address.c \
 	serve/machine/link.c \
 	serve/pool/function.c \
