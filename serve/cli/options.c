@@ -90,7 +90,7 @@ static const struct option_spec option_specs[] = {
 	OPTION_SWITCH(now, "now", 0, COMMAND_SNAPSHOT, "do not wait until the guest is ready"),
 	{ KEY_SECONDS(struct options, ready_timeout_ms, "ready-timeout"), NULL, 0, "S",
 	  COMMAND_SNAPSHOT | COMMAND_TEMPLATE_BUILD,
-	  "seconds to wait for it, and for each answer of the machine's process (30)" },
+	  "seconds to wait for it, and for each answer of the machine (30)" },
 	OPTION_SWITCH(verify, "verify", 0, COMMAND_INSPECT, "read memory and check its digest"),
 	OPTION_TEXT(store, "store", 0, "DIR", STORE_COMMANDS,
 	  "where templates are kept ($XDG_DATA_HOME/virga)"),
