@@ -67,10 +67,11 @@ bool elf_is_linux(const struct image *image)
 	struct elf_file file;
 	const uint8_t *os;
 	uint32_t len;
-	int ret = elf_file_init(&file, image);
+	int ret;
 
-	if (ret == 0)
-		ret = elf_file_xen_note(&file, ELF_XEN_GUEST_OS, &os, &len);
+	if (elf_file_init(&file, image) < 0)
+		return false;
+	ret = elf_file_xen_note(&file, ELF_XEN_GUEST_OS, &os, &len);
 	if (ret < 0)
 		return false;
 	if (ret > 0)
