@@ -47,6 +47,16 @@ sources := $(wildcard arch/*.c arch/base/*.c arch/$(ARCH)/*.c devices/*/*.c boot
 	$(filter-out seccomp/filter_gen.c,$(wildcard seccomp/*.c))
 objects := $(sources:%.c=$B/obj/%.o) $B/obj/devices_table.o $B/obj/builtin.o
 
+# What each exit, each page and each byte of a request passes is built for speed, all else for size.
+fast := $(filter \
+	$(addprefix arch/base/,blob.c clock.c digest.c histogram.c json_text.c loop.c timers.c) \
+	$(addprefix arch/,bus.c memory.c prefault.c vm.c) \
+	$(addprefix arch/x86_64/,exit.c ioapic.c msr.c state.c sync.c time.c vcpu.c) \
+	boot/pages/% \
+	devices/channel/% devices/virtio/% devices/vsock/% devices/park.c devices/virtio_% \
+	serve/http/% serve/machine/shell.c \
+	,$(sources))
+
 # --- flags
 
 warnings := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wimplicit-fallthrough -Wstrict-prototypes \
@@ -79,7 +89,7 @@ ifneq ($(and $(filter clean distclean,$(MAKECMDGOALS)),$(word 2,$(MAKECMDGOALS))
 $(error clean: name it alone, other targets run beside it)
 endif
 ifneq ($(filter-out clean distclean help format,$(or $(MAKECMDGOALS),all)),)
-$(call remember,$B/flags,$(CC) $(CFLAGS) $(LDFLAGS))
+$(call remember,$B/flags,$(CC) $(CFLAGS) $(LDFLAGS) fast: $(fast))
 $(call remember,$B/devices.list,$(devices) of $(DEVICE_CLASSES))
 endif
 
@@ -103,20 +113,6 @@ $B/obj/%.o: %.c $B/flags | $(DEPS)/stamp
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-# What each exit, page and request passes is built for speed, all else for size.
-fast := $(filter-out \
-	arch/base/aml.c \
-	arch/base/error.c \
-	arch/base/keys.c \
-	arch/base/sigbus.c \
-	arch/base/unix_path.c \
-	devices/device.c \
-	serve/http/address.c \
-	serve/machine/link.c \
-	serve/pool/function.c \
-	serve/pool/function_config.c \
-	serve/pool/spawner_process.c \
-	,$(filter arch/% boot/pages/% devices/% serve/http/% serve/machine/% serve/pool/%,$(sources)))
 $(fast:%.c=$B/obj/%.o): CFLAGS += -O2
 
 # Generated: the table of devices, the embedded guest, the seccomp programs.
