@@ -268,16 +268,16 @@ def group_restore(results, others, n):
             results.add(figure, "qemu", ms(samples.get("qemu", [])))
 
 
-def round_trips(args, n):
-    """How long each of n bytes takes to poll.S and back, in ms."""
+def round_trips(args, n, pause=lambda number: time.sleep(INPUT_PAUSE_S)):
+    """How long each of n bytes takes to poll.S and back, in ms; pause(number) before each."""
     values = []
     process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
                                stderr=subprocess.DEVNULL)
     try:
         if process.stdout.read(1) != b"r":
             raise CannotMeasure(f"{args[0]}: the guest does not say that it polls")
-        for _ in range(n):
-            time.sleep(INPUT_PAUSE_S)
+        for number in range(n):
+            pause(number)
             begin = time.monotonic()
             process.stdin.write(b"x")
             if process.stdout.read(1) != b"x":
@@ -291,8 +291,13 @@ def round_trips(args, n):
 
 
 def group_serial_input(results, others, n):
+    def pause(number):
+        time.sleep(INPUT_PAUSE_S)
+        if number % max(1, n // PARTS) == 0:
+            results.beside("vm_cycle", references.vm_cycle)
+
     results.add("serial_input", "virga",
-                round_trips(run_command(results.virga, "--kernel", poll_guest()), n))
+                round_trips(run_command(results.virga, "--kernel", poll_guest()), n, pause))
     for peer in others:
         results.add("serial_input", peer.name, round_trips(peer.boot_args(poll_guest()), n))
 
