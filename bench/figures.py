@@ -9,8 +9,8 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import statistics
+import subprocess
 import time
 
 import references
