@@ -137,7 +137,8 @@ def is_met(found, now, budget):
 def judge(found, budget, references, faults=()):
     """
     found: {statistic: value in the unit of the figure}. references: {name: Measured}, all of the
-    run. What went wrong is no matter of time: a figure with a fault is missed on any machine.
+    run. A figure with a fault is missed whatever it took, but on an uneven machine faults come from
+    there: requests fall back when those that make clones get no CPU.
     """
     if budget.reference and budget.reference not in references:
         raise measure.CannotMeasure(f"{budget.reference} was not measured beside it")
@@ -145,12 +146,12 @@ def judge(found, budget, references, faults=()):
     now = {statistic: limit.number * scale for statistic, limit in budget.limits.items()}
     ratios = {statistic: found[statistic] / scale
               for statistic in STATISTICS if budget.reference and statistic in found}
-    if faults:
+    if needs_even_machine(budget) and worst(references):
+        verdict = NOT_JUDGED
+    elif faults:
         verdict = MISSED
     elif not budget.limits:
         verdict = NO_LIMIT
-    elif needs_even_machine(budget) and worst(references):
-        verdict = NOT_JUDGED
     else:
         verdict = MET if is_met(found, now, budget) else MISSED
     return Judgement(verdict, now, ratios)
