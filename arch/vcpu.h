@@ -124,6 +124,12 @@ bool vcpu_refused(const struct vcpu *vcpu, int err);
 int vcpu_check_whole(const void *state, size_t len);
 
 /*
+ * The same, and whether it has every MSR of this vCPU that the guest could set here: a state of an
+ * older virga or kernel may lack some. The vCPU is stopped.
+ */
+int vcpu_check_whole_here(const struct vcpu *vcpu, const void *state, size_t len);
+
+/*
  * Where in a saved state the guest's CPUID is, and how many bytes of it there are. 0 or -EINVAL with
  * a sentence.
  */

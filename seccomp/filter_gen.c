@@ -161,6 +161,7 @@ static const struct rule shell[] = {
 	IOCTL(KVM_CHECK_EXTENSION,	"size of the FPU state"),
 	IOCTL(KVM_KVMCLOCK_CTRL,	"tell the guest that it was paused"),
 	IOCTL(KVM_GET_MSRS,		"the guest's TSC; what a vCPU holds already"),
+	IOCTL(KVM_GET_MSR_INDEX_LIST,	"whether a template has all that a reset puts back"),
 	IOCTL(KVM_SET_USER_MEMORY_REGION, "RAM anew, after page tables were rewound"),
 	IOCTL(KVM_SET_CLOCK,		"loading"),
 	IOCTL(KVM_SET_SREGS,		"loading"),

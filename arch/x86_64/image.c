@@ -58,6 +58,20 @@ void vcpu_cpuid_of(const struct vcpu_image *image, struct cpuid_table *table)
 	memcpy(table->entries, image->cpuid, image->cpuid_count * sizeof(table->entries[0]));
 }
 
+bool vcpu_image_msr(const struct vcpu_image *image, uint32_t index, uint64_t *value)
+{
+	struct kvm_msr_entry msr;
+
+	for (uint32_t i = 0; i < image->msr_count; i++) {
+		memcpy(&msr, (const uint8_t *)image->msrs + i * sizeof(msr), sizeof(msr));
+		if (msr.index == index && value)
+			*value = msr.data;
+		if (msr.index == index)
+			return true;
+	}
+	return false;
+}
+
 int vcpu_saved_cpuid(const void *state, size_t len, const void **cpuid, size_t *cpuid_len)
 {
 	struct vcpu_image image = { 0 };
@@ -75,4 +89,22 @@ int vcpu_check_whole(const void *state, size_t len)
 	int ret = vcpu_saved_cpuid(state, len, &cpuid, &cpuid_len);
 
 	return ret < 0 ? ret : cpuid_check_allowed(cpuid, cpuid_len);
+}
+
+int vcpu_check_whole_here(const struct vcpu *vcpu, const void *state, size_t len)
+{
+	struct vcpu_image image = { 0 };
+	struct msr_table here;
+	int ret = vcpu_check_whole(state, len);
+
+	if (ret < 0 || (ret = vcpu_parse(vcpu->index, state, len, &image)) < 0 ||
+	    (ret = msr_read_all(vcpu, &here)) < 0)
+		return ret;
+	for (uint32_t i = 0; i < here.count; i++)
+		if (!vcpu_image_msr(&image, here.entries[i].index, NULL))
+			return failf(EINVAL,
+				     "its guest may set MSR 0x%x on this host, and its state does "
+				     "not have it; build it anew",
+				     here.entries[i].index);
+	return 0;
 }

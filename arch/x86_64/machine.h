@@ -38,6 +38,9 @@ struct vcpu_image {
 /* Takes a saved vCPU apart; index is for sentences. 0 or -EINVAL with a sentence. */
 int vcpu_parse(unsigned index, const void *state, size_t len, struct vcpu_image *image);
 
+/* Whether it has that MSR, and its value (NULL: not wanted), which is left alone where it has not. */
+bool vcpu_image_msr(const struct vcpu_image *image, uint32_t index, uint64_t *value);
+
 /* The CPUID table of a saved vCPU. */
 void vcpu_cpuid_of(const struct vcpu_image *image, struct cpuid_table *table);
 

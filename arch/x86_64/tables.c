@@ -155,16 +155,12 @@ static bool tables_add_descriptors(struct tables *t, uint64_t cr3, uint64_t base
  */
 static bool tables_is_confined(const struct vcpu_image *image, const struct kvm_sregs2 *sregs)
 {
-	struct kvm_msr_entry msr;
+	uint64_t sysenter = 0;
 
 	if (sregs->ss.dpl != 3 || sregs->idt.limit != 0 || sregs->efer & EFER_SCE)
 		return false;
-	for (uint32_t i = 0; i < image->msr_count; i++) {
-		memcpy(&msr, (const uint8_t *)image->msrs + i * sizeof(msr), sizeof(msr));
-		if (msr.index == MSR_SYSENTER_CS && msr.data)
-			return false;
-	}
-	return true;
+	vcpu_image_msr(image, MSR_SYSENTER_CS, &sysenter);
+	return sysenter == 0;
 }
 
 int vcpu_fixed_pages(const void *state, size_t len, const struct memory *m, uint64_t *pages,

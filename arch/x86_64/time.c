@@ -97,14 +97,10 @@ static uint32_t vcpu_lapic_register(const struct vcpu_image *image, unsigned at)
 /* An MSR of a saved state; 0 for one that it does not have. */
 static uint64_t vcpu_saved_msr(const struct vcpu_image *image, uint32_t index)
 {
-	struct kvm_msr_entry msr;
+	uint64_t value = 0;
 
-	for (uint32_t i = 0; i < image->msr_count; i++) {
-		memcpy(&msr, (const uint8_t *)image->msrs + i * sizeof(msr), sizeof(msr));
-		if (msr.index == index)
-			return msr.data;
-	}
-	return 0;
+	vcpu_image_msr(image, index, &value);
+	return value;
 }
 
 bool vcpu_keeps_time(const void *state, size_t len)

@@ -69,6 +69,15 @@ static void catalog_apply(struct catalog *c, struct function *f, struct function
 		error = text;
 		v = NULL;
 	}
+	if (v && f->config.policy == POLICY_RESET && v->no_reset[0]) {
+		snprintf(text, sizeof(text), "its template %s is not for policy reset: %s", v->name,
+			 v->no_reset);
+		error = text;
+		v = NULL;
+		/* Nor may the one be that it has by the policy from before: it is often the same. */
+		if (f->version && f->version->no_reset[0])
+			function_set_version(c->pool, f, NULL);
+	}
 	if (v && (!f->version || strcmp(f->version->tag, v->tag) != 0)) {
 		if (f->version)
 			notef("function %s: version %s in place of %s", f->config.name, v->tag,

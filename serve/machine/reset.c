@@ -19,6 +19,11 @@ static int reset_init(struct reset *r, const struct snapshot *s, const struct vm
 	uint64_t pages[RESET_FIXED_MAX];
 	int ret = rewind_init(&r->rewind, &vm->memory, &s->working_set), count = -1;
 
+	for (unsigned i = 0; ret == 0 && i < vm->vcpu_count; i++) {
+		const struct state_section *vcpu = state_find(&s->state, "vcpu", i);
+
+		ret = vcpu_check_whole_here(&vm->vcpus[i], vcpu->data, vcpu->len);
+	}
 	if (ret < 0)
 		return ret;
 	template.base = (uint8_t *)(uintptr_t)r->rewind.view;

@@ -158,6 +158,16 @@ static void pool_turned(struct pool_shell *s, bool renewed)
 			  monotonic_us() + f->config.idle_timeout_ms * 1000ull);
 }
 
+/* It goes; why is said, but for what the guest did. */
+static void pool_turn_failed(struct pool_shell *s, const struct message *m)
+{
+	if (s->function && m->value != ESHUTDOWN)
+		note_limited(&s->function->turn_notes, "%s: a machine cannot be used again: %s",
+			     s->function->config.name,
+			     m->text_len ? m->text : "it does not say why");
+	pool_died(s, "a shell does not get ready again");
+}
+
 static void pool_shell_ready(struct pool_shell *s, const struct message *m)
 {
 	struct pool *pool = s->pool;
@@ -171,6 +181,9 @@ static void pool_shell_ready(struct pool_shell *s, const struct message *m)
 		pool_built(s);
 	} else if (s->state == POOL_TURNING && !m->value) {
 		pool_turned(s, m->id != 0);
+	} else if (s->state == POOL_TURNING) {
+		pool_turn_failed(s, m);
+		return;
 	} else {
 		pool_died(s, "a shell spoke out of turn");
 		return;

@@ -126,6 +126,17 @@ static void shape_drop(struct pool *pool, struct shape *shape)
 
 /* --- Versions --- */
 
+/* Whether a machine of it can be put back to it. */
+static void function_version_check(struct function_version *v, const struct snapshot *snapshot)
+{
+	for (unsigned i = 0; i < v->vcpu_count && !v->no_reset[0]; i++) {
+		const struct state_section *section = state_find(&snapshot->state, "vcpu", i);
+
+		if (section && vcpu_check_whole(section->data, section->len) < 0)
+			snprintf(v->no_reset, sizeof(v->no_reset), "%s", error_text());
+	}
+}
+
 struct function_version *function_version_new(struct pool *pool, struct sealed *sealed,
 					      const char *name)
 {
@@ -155,6 +166,7 @@ struct function_version *function_version_new(struct pool *pool, struct sealed *
 		};
 		snprintf(v->name, sizeof(v->name), "%.70s", name);
 		snapshot_version(&snapshot, v->tag);
+		function_version_check(v, &snapshot);
 		ret = v->shape ? 0 : -ENOMEM;
 	}
 	snapshot_close(&snapshot);

@@ -13,6 +13,7 @@
 
 #include "arch/base/blob.h"
 #include "arch/base/bucket.h"
+#include "arch/base/error.h"
 #include "arch/base/histogram.h"
 #include "arch/base/timers.h"
 #include "boot/snapshot/sealed.h"
@@ -51,6 +52,7 @@ struct function_version {
 	unsigned vcpu_count;
 	uint32_t written_pages; /* of its working set; 0: it has none */
 	uint32_t read_pages;
+	char no_reset[200]; /* why it is not for policy reset, a sentence; "" */
 };
 
 /* Why a request did not go the way that its function was set up for. */
@@ -111,6 +113,7 @@ struct function {
 	unsigned building;
 	unsigned alive; /* shells in all states that are this function's */
 	uint64_t refused_until_us;
+	struct note_limit turn_notes; /* machines that could not be used again */
 
 	/* The controller (serve/pool/refill.c). */
 	unsigned target;        /* armed clones wanted now */
