@@ -44,6 +44,12 @@ bool irqchip_pin_open(const struct irqchip *chip, unsigned pin);
 /* An EOI for a level-triggered vector came from a vCPU. VM lock held. */
 void irqchip_eoi(struct irqchip *chip, uint8_t vector);
 
+/*
+ * Before a stopped machine's vCPUs are saved: takes EOIs that a vCPU has made and KVM has yet to
+ * report, of which no saved state tells. 0 or -errno with a sentence. VM lock held.
+ */
+int irqchip_settle(struct irqchip *chip);
+
 /* Appends its state. */
 void irqchip_save(const struct irqchip *chip, struct blob *out);
 

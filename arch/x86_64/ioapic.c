@@ -32,6 +32,10 @@
 #define RTE_DEST(e)          ((uint32_t)((e) >> 56))
 #define RTE_READ_ONLY        (RTE_REMOTE_IRR | 1ull << 12)
 
+/* Registers of the local APIC (Intel SDM 3A, 11.4.1), 256 bits in words 16 bytes apart. */
+#define LAPIC_ISR            0x100
+#define LAPIC_IRR            0x200
+
 #define MSI_ADDRESS_BASE     0xfee00000u
 
 const struct field ioapic_fields[] = {
@@ -241,6 +245,40 @@ void irqchip_eoi(struct irqchip *io, uint8_t vector)
 		*entry &= ~RTE_REMOTE_IRR;
 		ioapic_deliver(io, pin);
 	}
+}
+
+/* Whether some local APIC has that vector requested or in service: 1 or 0, or -errno with a sentence. */
+static int ioapic_is_held(const struct vm *vm, uint8_t vector)
+{
+	const uint8_t at = vector / 32 * 0x10;
+	struct kvm_lapic_state lapic;
+	uint32_t isr, irr, held = 0;
+
+	for (unsigned cpu = 0; cpu < vm->vcpu_count; cpu++) {
+		if (ioctl(vm->vcpus[cpu].fd, KVM_GET_LAPIC, &lapic) < 0)
+			return failf(errno, "cannot read vCPU %u's local APIC: %s", cpu,
+				     strerror(errno));
+		memcpy(&isr, &lapic.regs[LAPIC_ISR + at], sizeof(isr));
+		memcpy(&irr, &lapic.regs[LAPIC_IRR + at], sizeof(irr));
+		held |= isr | irr;
+	}
+	return held >> vector % 32 & 1;
+}
+
+int irqchip_settle(struct irqchip *io)
+{
+	int held = 0;
+
+	for (unsigned pin = 0; held >= 0 && pin < io->state.pins; pin++) {
+		uint64_t entry = io->state.redirect[pin];
+
+		if (!(entry & RTE_REMOTE_IRR))
+			continue;
+		held = ioapic_is_held(io->vm, RTE_VECTOR(entry));
+		if (held == 0)
+			irqchip_eoi(io, RTE_VECTOR(entry));
+	}
+	return held < 0 ? held : 0;
 }
 
 void irqchip_save(const struct irqchip *io, struct blob *out)

@@ -102,8 +102,10 @@ static int snapshot_save_list(struct state_writer *w, const struct devices *devi
 static int snapshot_save_parts(struct state_writer *w, struct vm *vm, struct devices *devices)
 {
 	struct blob *out;
-	int ret;
+	int ret = irqchip_settle(vm->irqchip);
 
+	if (ret < 0)
+		return ret;
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		out = snapshot_add(w, "vcpu", i, SNAPSHOT_VCPU_VERSION);
 		if (!out)

@@ -54,7 +54,7 @@ static int setup(void **state)
 	m->a.number = 100;
 	m->b.number = 200;
 	m->vm.irqchip->state.id = 7;
-	m->vm.irqchip->state.redirect[3] = 0x1234567890ull;
+	m->vm.irqchip->state.redirect[3] = 0x1234563890ull;
 	assert_int_equal(snapshot_dir_create(&dir, path, config_text, strlen(config_text)), 0);
 	config = snapshot_config_of(config_text, strlen(config_text));
 	assert_int_equal(snapshot_save(&m->vm, &m->devices, &config, dir.state_fd, dir.memory_fd),
