@@ -45,6 +45,7 @@ struct view {
 	unsigned elsewhere;   /* in the process's own memory, when it says that it waits */
 	int saved;            /* 0, or what saving said */
 	unsigned resets;
+	bool waits; /* after the reset: a wait or a wake-up of before is left */
 	uint8_t mark[MARK_LEN]; /* with all bits turned: it is not to be found in here */
 };
 
@@ -118,8 +119,11 @@ int __wrap_reset_machine(struct reset *r, struct snapshot *s, struct vm *vm,
 	int ret;
 
 	view->before = look(vm);
+	/* What a guest may leave at any exit. */
+	vm->wake_pending = vm->poll_pending = vm->vcpus[0].parked = true;
 	ret = __real_reset_machine(r, s, vm, devices);
 	view->after = look(vm);
+	view->waits = vm->wake_pending || vm->poll_pending || vm->vcpus[0].parked;
 	view->descriptors = descriptors_open();
 	view->resets++;
 	if (ftruncate(state_fd, 0) < 0 || ftruncate(memory_fd, 0) < 0)
@@ -222,6 +226,7 @@ static void check_clean(unsigned resets, unsigned descriptors)
 	assert_int_equal(view->after.memory, 0);
 	assert_int_equal(view->after.registers, 0);
 	assert_int_equal(view->after.fpu, 0);
+	assert_false(view->waits);
 	if (descriptors)
 		assert_int_equal(view->descriptors, descriptors);
 	check_saved();
