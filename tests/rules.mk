@@ -106,7 +106,7 @@ check:
 	$(Q)PYTHONPYCACHEPREFIX=$B/pycache $B/venv/bin/python -m pytest tests -v $(PYTEST)
 
 # What takes too long for every change: templates of older versions, built from their commits, and
-# clients whose libraries take minutes to build.
+# clients whose libraries take minutes to build, and machines that stand still for a minute.
 check-long:
 	$(Q)tests/setup long
 	$(Q)$(MAKE) --no-print-directory tests

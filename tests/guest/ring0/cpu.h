@@ -22,7 +22,6 @@
 #define LAPIC_LVTERR 0x370u
 #define LAPIC_TMICT  0x380u
 #define LAPIC_TDCR   0x3e0u
-#define TIMER_VECTOR 0x61u
 #define TIMER_PERIOD (1u << 17)
 #define TIMER_TSC    (2u << 17)
 #define ICR_NMI      0x4400u /* and assert */

@@ -8,6 +8,8 @@
 	/* In the place of guest_devices(), which boot.S calls last in ring 0. ebx: hvm_start_info. */
 	.globl __wrap_guest_devices
 __wrap_guest_devices:
+	xorl %eax, %eax
+	movl %eax, %ss /* what IRET restores: there is no data segment of ring 0 in the GDT */
 	movl %ebx, %edi
 	call ring0_main
 	ud2
@@ -30,6 +32,15 @@ nmi_stub:
 	movq 24(%rsp), %rsp
 	movq nmi_rax, %rax
 	jmp *nmi_rip
+
+	.globl timer_stub
+timer_stub:
+	incl timer_count
+	pushq %rax
+	movl $0xfee000b0, %eax /* EOI */
+	movl $0, (%rax)
+	popq %rax
+	iretq
 
 	.globl ring0_iret
 ring0_iret:
@@ -73,7 +84,7 @@ ring3_back:
 
 	.bss
 	.balign 16
-	.globl fault_resume, fault_count, nmi_count, ring0_stack_top
+	.globl fault_resume, fault_count, nmi_count, timer_count, ring0_stack_top
 fault_resume:
 	.skip 8
 nmi_rax:
@@ -85,6 +96,8 @@ ring3_stack:
 fault_count:
 	.skip 4
 nmi_count:
+	.skip 4
+timer_count:
 	.skip 4
 	.balign 16
 	.skip 1024

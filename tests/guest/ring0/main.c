@@ -51,6 +51,7 @@ static void idt_load(void)
 	idt_set(2, nmi_stub);
 	idt_set(6, ring3_back);
 	idt_set(13, fault_stub);
+	idt_set(TIMER_VECTOR, timer_stub);
 	__asm__ volatile("lidt %0" : : "m"(pointer));
 	memcpy(boot_tss + 4, &stack, sizeof(stack));
 }
@@ -103,6 +104,9 @@ static bool word_is(const uint8_t *text, uint32_t len, const char *word)
 
 void __wrap_command_run(struct guest *g, uint64_t id, const uint8_t *text, uint32_t len)
 {
+	const uint8_t *number = text + sizeof("timer");
+	uint32_t left = len - (uint32_t)sizeof("timer");
+	uint64_t value;
 	char *end;
 
 	if (word_is(text, len, "set") && len == 5) {
@@ -114,6 +118,8 @@ void __wrap_command_run(struct guest *g, uint64_t id, const uint8_t *text, uint3
 		end = state_look(g, report);
 	} else if (word_is(text, len, "look")) {
 		end = state_look_nmi(state_look(g, report));
+	} else if (word_is(text, len, "timer") && len > 6 && number_read(&number, &left, &value)) {
+		end = state_timer(report, value);
 	} else {
 		__real_command_run(g, id, text, len);
 		return;
