@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -453,6 +454,23 @@ static void test_malformed(void **state)
 	check_refused(&m); /* descriptors that nobody speaks of */
 }
 
+/* It has no descriptor left for an answer that is too long for a message: the caller is told so. */
+static void test_no_descriptor(void **state)
+{
+	const struct rlimit none = { 0, 0 };
+	struct shell_process s = shell_start(&template, SHELL_ARMED);
+	struct shell_answer a;
+
+	(void)state;
+	assert_int_equal(prlimit(s.pid, RLIMIT_NOFILE, &none, NULL), 0);
+	shell_ask(&s, 1, POLICY_ONCE, 0, NULL, NULL, "big 300000", 10);
+	a = shell_answer_take(&s);
+	assert_int_equal(a.head.outcome, OUTCOME_HOST);
+	assert_string_equal(a.data, "cannot keep a message of 300000 bytes: Too many open files");
+	shell_answer_free(&a);
+	assert_int_equal(shell_end(&s), 0);
+}
+
 /* A template of another shape, and no template at all, to a bare one. */
 static void test_wrong_template(void **state)
 {
@@ -487,11 +505,11 @@ static void test_wrong_template(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_once),           TEST(test_lengths),  TEST(test_log),
-		TEST(test_reset),          TEST(test_keep),     TEST(test_bare_then_reset),
-		TEST(test_remap),          TEST(test_not_json), TEST(test_outcomes),
-		TEST(test_odd_guests),     TEST(test_garbage),  TEST(test_malformed),
-		TEST(test_wrong_template),
+		TEST(test_once),           TEST(test_lengths),       TEST(test_log),
+		TEST(test_reset),          TEST(test_keep),          TEST(test_bare_then_reset),
+		TEST(test_remap),          TEST(test_not_json),      TEST(test_outcomes),
+		TEST(test_odd_guests),     TEST(test_garbage),       TEST(test_malformed),
+		TEST(test_wrong_template), TEST(test_no_descriptor),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
