@@ -139,7 +139,8 @@ static void front_signal(void *opaque, uint32_t events)
 	(void)events;
 	if (read(f->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
-	if (info.ssi_pid != (uint32_t)getppid())
+	/* Where no signal can be queued (ulimit -i) who sent it is lost; it was the keeper all the same. */
+	if (info.ssi_pid && info.ssi_pid != (uint32_t)getppid())
 		return;
 	if (info.ssi_signo == (uint32_t)FRONT_SIGNAL_REFRESH)
 		catalog_refresh(&f->catalog);

@@ -15,7 +15,14 @@ struct report {
 
 static void report_health(struct lambda *lambda, FILE *out)
 {
-	fputs(lambda->http->draining ? "draining\n" : "ok\n", out);
+	const char *why = pool_unable(lambda->pool);
+
+	if (lambda->http->draining)
+		fputs("draining\n", out);
+	else if (why)
+		fprintf(out, "no machine can be made: %s\n", why);
+	else
+		fputs("ok\n", out);
 }
 
 static const struct report reports[] = {
@@ -57,7 +64,7 @@ bool report_request(struct lambda *lambda, struct http_conn *c)
 		if (fclose(out) != 0)
 			len = 0;
 	}
-	if (report->write == report_health && lambda->http->draining)
+	if (report->write == report_health && strcmp(report_state(lambda), "ready") != 0)
 		status = 503;
 	http_respond(c, text && len ? status : 500, report->head, text ? text : "", len);
 	free(text);

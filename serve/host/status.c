@@ -10,6 +10,11 @@
 #include "serve/host/report.h"
 #include "vmm.h"
 
+const char *report_state(const struct lambda *lambda)
+{
+	return lambda->http->draining ? "draining" : pool_unable(lambda->pool) ? "unable" : "ready";
+}
+
 /* Latency of all tiers together. */
 static struct histogram status_latency(const struct function *f)
 {
@@ -101,8 +106,7 @@ void report_status(struct lambda *lambda, FILE *out)
 		if (!f->removed)
 			json_array_append_new(functions, status_function(f));
 	json_object_set_new(object, "version", json_string(VIRGA_VERSION));
-	json_object_set_new(object, "state",
-			    json_string(lambda->http->draining ? "draining" : "ready"));
+	json_object_set_new(object, "state", json_string(report_state(lambda)));
 	json_object_set_new(object, "uptime_s",
 			    json_real((double)(monotonic_us() - lambda->start_us) / 1e6));
 	json_object_set_new(object, "connections", status_count(lambda->http->count));

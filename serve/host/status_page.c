@@ -98,9 +98,8 @@ void report_page(struct lambda *lambda, FILE *out)
 		"<h1>virga " VIRGA_VERSION "</h1><p>%s, up %.0f s, %u connections, %u of %u "
 		"shells in use, %u held. <a href=\"/metrics\">metrics</a>, "
 		"<a href=\"/status\">status</a></p>\n",
-		lambda->http->draining ? "draining" : "ready",
-		(double)(monotonic_us() - lambda->start_us) / 1e6, lambda->http->count, pool->alive,
-		pool->limits.shells, pool->held_count);
+		report_state(lambda), (double)(monotonic_us() - lambda->start_us) / 1e6,
+		lambda->http->count, pool->alive, pool->limits.shells, pool->held_count);
 	status_page_functions(pool, out);
 	status_page_histogram(pool, out);
 	fputs("</body></html>\n", out);

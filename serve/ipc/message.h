@@ -47,6 +47,7 @@ enum message_type {
 
 	/* The spawner to its front */
 	MESSAGE_DEAD = 80, /* id: of the shell; value: its wait status */
+	MESSAGE_SPAWNER,   /* it takes orders; value: errno, why it cannot be executed */
 
 	/* The front to a shell (serve/ipc/invocation.h) */
 	MESSAGE_INVOKE = 96, /* id; text: struct invoke_head and on; fds: by its flags */

@@ -4,6 +4,7 @@
  * what is ready first.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -105,6 +106,8 @@ int pool_build(struct pool *pool, struct function *f, struct shape *shape)
 	s->timer = (struct timer){ .expired = pool->shell_late, .opaque = s };
 	ret = pool_spawn(pool, s, model);
 	if (ret < 0) {
+		if (ret != -EAGAIN && ret != -EPIPE)
+			snprintf(pool->unable, sizeof(pool->unable), "%s", error_text());
 		pool_free(s);
 		return ret;
 	}

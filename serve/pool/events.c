@@ -106,6 +106,7 @@ static void pool_build_failed(struct pool_shell *s, const char *why)
 	struct shape *shape = s->shape;
 
 	notef("%s: no machine can be made: %s", f ? f->config.name : "bare shell", why);
+	snprintf(s->pool->unable, sizeof(s->pool->unable), "%s", why);
 	pool_kill(s);
 	pool_end_held(s->pool, true); /* they take memory and processes */
 	if (!f) {
@@ -126,6 +127,7 @@ static void pool_built(struct pool_shell *s)
 	uint64_t us = monotonic_us() - s->since_us;
 
 	timer_clear(pool->timers, &s->timer);
+	pool->unable[0] = '\0';
 	if (!f)
 		pool->stats.bare_builds++;
 	if (f) {
@@ -285,7 +287,11 @@ static void pool_spawner_gone(void *opaque)
 	struct pool *pool = opaque;
 	bool at_once = monotonic_us() - pool->spawner_us >= POOL_SHORT_US;
 
-	notef("the spawner is gone, and all machines with it; starting another");
+	if (pool->spawner.ready)
+		notef("the spawner is gone, and all machines with it; starting another");
+	else
+		notef("no spawner can be started (%s); trying again",
+		      pool->spawner.err ? strerror(pool->spawner.err) : "it ended at once");
 	spawner_stop(&pool->spawner);
 	for (unsigned i = 0; i < pool->limits.shells; i++) {
 		struct pool_shell *s = &pool->shells[i];
@@ -311,9 +317,16 @@ static void pool_spawner_gone(void *opaque)
 	pool_want_work(pool);
 }
 
+static void pool_spawner_ready(void *opaque)
+{
+	(void)opaque;
+	notef("the spawner runs again");
+}
+
 void pool_events_init(struct pool *pool)
 {
 	pool->spawner_events = (struct spawner_events){ .dead = pool_dead,
+							.ready = pool_spawner_ready,
 							.gone = pool_spawner_gone,
 							.opaque = pool };
 	pool->shell_event = pool_event;

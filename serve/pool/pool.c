@@ -13,6 +13,8 @@
 int pool_init(struct pool *pool, struct loop *loop, struct timers *timers,
 	      const struct pool_limits *limits)
 {
+	int ret;
+
 	*pool = (struct pool){
 		.loop = loop,
 		.timers = timers,
@@ -26,7 +28,8 @@ int pool_init(struct pool *pool, struct loop *loop, struct timers *timers,
 		pool->shells[i] = (struct pool_shell){ .pool = pool, .fd = -1 };
 	pool_events_init(pool);
 	refill_init(pool);
-	return pool_start_spawner(pool);
+	ret = pool_start_spawner(pool);
+	return ret < 0 ? ret : spawner_wait(&pool->spawner);
 }
 
 void pool_fini(struct pool *pool)
@@ -97,6 +100,19 @@ void pool_cancel(struct pool *pool, struct invocation *inv)
 	if (s)
 		pool_kill(s);
 	pool_dispatch(pool, f);
+}
+
+const char *pool_unable(const struct pool *pool)
+{
+	if (pool->spawner.child.fd < 0 || !pool->spawner.ready)
+		return "the process that makes machines does not run";
+	for (const struct function *f = pool->functions; f; f = f->next)
+		if (f->armed || f->kept)
+			return NULL;
+	for (const struct shape *shape = pool->shapes; shape; shape = shape->next)
+		if (shape->ready)
+			return NULL;
+	return pool->unable[0] ? pool->unable : NULL;
 }
 
 void pool_drain(struct pool *pool)

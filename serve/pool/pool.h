@@ -61,12 +61,13 @@ struct pool {
 	struct timer tick;   /* the controller's */
 	uint64_t spawner_us; /* when the last one was started, or that was tried */
 	bool orders_wanted; /* of the spawner, which could not take them: kills, versions to forget */
+	char unable[200];   /* why the last machine could not be made; empty: it could */
 	bool draining;      /* nothing is made for the future any more */
 	struct message in, out;
 	struct pool_stats stats;
 };
 
-/* 0 or -errno with a sentence. timers has room for limits->shells + 8 more. */
+/* Waits for the spawner. 0 or -errno with a sentence. timers has room for limits->shells + 8 more. */
 int pool_init(struct pool *pool, struct loop *loop, struct timers *timers,
 	      const struct pool_limits *limits);
 
@@ -81,6 +82,9 @@ bool pool_invoke(struct pool *pool, struct invocation *inv);
 
 /* Whoever asked does not want it any more; done is not called. */
 void pool_cancel(struct pool *pool, struct invocation *inv);
+
+/* Why nobody can be served: none waits and none can be made. NULL: as far as is known one can. */
+const char *pool_unable(const struct pool *pool);
 
 /* Nothing is made for later from here on; requests that come are still served. */
 void pool_drain(struct pool *pool);

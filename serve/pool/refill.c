@@ -206,10 +206,8 @@ static uint64_t refill_spawner(struct pool *pool, uint64_t now_us)
 {
 	if (pool->spawner.child.fd >= 0)
 		return UINT64_MAX;
-	if (now_us >= pool->spawner_us + POOL_SPAWNER_US && pool_start_spawner(pool) == 0) {
-		notef("the spawner runs again");
+	if (now_us >= pool->spawner_us + POOL_SPAWNER_US && pool_start_spawner(pool) == 0)
 		return UINT64_MAX;
-	}
 	return pool->spawner_us + POOL_SPAWNER_US;
 }
 

@@ -15,6 +15,12 @@
 #include "serve/ipc/message.h"
 #include "serve/pool/spawner_process.h"
 
+static void spawner_hear(struct spawner *s, const struct message *m)
+{
+	s->ready = m->value == 0;
+	s->err = (int)m->value;
+}
+
 static void spawner_event(void *opaque, uint32_t events)
 {
 	struct spawner *s = opaque;
@@ -25,6 +31,10 @@ static void spawner_event(void *opaque, uint32_t events)
 	while ((ret = message_receive(s->child.fd, &m)) == 1) {
 		if (m.type == MESSAGE_DEAD)
 			s->events->dead(s->events->opaque, m.id, (int)m.value);
+		if (m.type == MESSAGE_SPAWNER)
+			spawner_hear(s, &m);
+		if (m.type == MESSAGE_SPAWNER && s->ready)
+			s->events->ready(s->events->opaque);
 		message_close_fds(&m);
 		if (!s->watch)
 			return;
@@ -44,9 +54,13 @@ static void spawner_event(void *opaque, uint32_t events)
 static int spawner_exec(void *opaque, int fd)
 {
 	char *argv[] = { (char *)(uintptr_t)SPAWNER_NAME, opaque, NULL }, *envp[] = { NULL };
+	struct message m;
 
 	if (fd == SPAWNER_FD ? fcntl(fd, F_SETFD, 0) >= 0 : dup2(fd, SPAWNER_FD) >= 0)
-		execve("/proc/self/exe", argv, envp);
+		execve(SPAWNER_FILE, argv, envp);
+	message_init(&m, MESSAGE_SPAWNER);
+	m.value = (uint32_t)errno;
+	message_try(fd, &m);
 	return 1;
 }
 
@@ -65,6 +79,21 @@ int spawner_start(struct spawner *s, struct loop *loop, const struct spawner_eve
 		return 0;
 	spawner_stop(s);
 	return -ENOMEM;
+}
+
+int spawner_wait(struct spawner *s)
+{
+	struct message m;
+
+	while (!s->ready && !s->err && message_wait(s->child.fd, &m) == 1) {
+		if (m.type == MESSAGE_SPAWNER)
+			spawner_hear(s, &m);
+		message_close_fds(&m);
+	}
+	if (s->err)
+		return failf(s->err, "this program cannot execute itself (" SPAWNER_FILE ": %s)%s",
+			     strerror(s->err), s->err == ENOENT ? "; mount /proc" : "");
+	return s->ready ? 0 : failf(ECHILD, "the process that makes machines ended at once");
 }
 
 void spawner_stop(struct spawner *s)

@@ -7,6 +7,7 @@
 #ifndef VIRGA_SERVE_POOL_SPAWNER_H
 #define VIRGA_SERVE_POOL_SPAWNER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "arch/base/loop.h"
@@ -19,6 +20,7 @@ struct spawner;
 /* What the front hears; loop thread. */
 struct spawner_events {
 	void (*dead)(void *opaque, uint64_t shell, int wait_status);
+	void (*ready)(void *opaque); /* one that was not waited for takes orders */
 	/* The spawner is gone, and all shells with it. The struct may be stopped and started anew. */
 	void (*gone)(void *opaque);
 	void *opaque;
@@ -30,6 +32,8 @@ struct spawner {
 	const struct spawner_events *events;
 	struct child child;
 	struct loop_watch *watch; /* NULL: none */
+	bool ready;               /* it takes orders */
+	int err;                  /* why it could not be executed */
 };
 
 /*
@@ -37,6 +41,9 @@ struct spawner {
  * executed that shows as its end.
  */
 int spawner_start(struct spawner *s, struct loop *loop, const struct spawner_events *events);
+
+/* Waits until it takes orders. 0 or -errno with a sentence that says why it will not. */
+int spawner_wait(struct spawner *s);
 
 /* Ends it, and with it its shells; waits for it. Safe when there is none. */
 void spawner_stop(struct spawner *s);

@@ -298,6 +298,8 @@ int spawner_main(const char *parent)
 		notef("%s", error_text());
 		return STATUS_HOST;
 	}
+	message_init(&p.message, MESSAGE_SPAWNER);
+	message_send(SPAWNER_FD, &p.message);
 	for (;;) {
 		struct pollfd fds[] = { { .fd = SPAWNER_FD, .events = POLLIN },
 					{ .fd = p.signal_fd, .events = POLLIN } };

@@ -7,7 +7,8 @@
 
 #include <unistd.h>
 
-#define SPAWNER_NAME "virga-spawner"     /* argv[0] */
+#define SPAWNER_NAME "virga-spawner" /* argv[0] */
+#define SPAWNER_FILE "/proc/self/exe"
 #define SPAWNER_FD   (STDERR_FILENO + 1) /* its socket, and that of a shell */
 
 /*

@@ -81,6 +81,36 @@ def test_the_line_for_a_socket(virga, tmp_path):
         assert (done.stdout, done.stderr) == (b"hello", b"")
 
 
+# --- Where virga cannot be ---
+
+
+def test_without_proc(virga, tmp_path):
+    """It cannot execute itself, and says so instead of trying for ever."""
+    command = ["unshare", "--mount", "--pid", "--fork", "--map-root-user", "sh", "-c",
+               'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    if subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("mount namespaces are not allowed here")
+    env = dict(os.environ, XDG_RUNTIME_DIR=str(tmp_path))
+    done = subprocess.run([*command, virga, "serve", "--store", tmp_path / "store", "--listen",
+                           f"unix:{tmp_path}/s"], env=env, capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == ("virga: serve: this program cannot execute itself (/proc/self/exe: "
+                           "No such file or directory); mount /proc\n")
+    assert {each.name for each in tmp_path.iterdir()} <= {"store"}
+
+
+def test_without_queued_signals(virga):
+    """ulimit -i 0: it reads its configuration again and ends as it is told all the same."""
+    with Host(virga, command=["prlimit", "--sigpending=0"]) as host:
+        host.echo()
+        host.reload()
+        wait_for(lambda: "read again" in host.said())
+        host.echo()
+        assert host.stop() == 0
+        assert "draining" in host.said()
+
+
 # --- Addresses ---
 
 

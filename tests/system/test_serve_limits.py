@@ -163,6 +163,26 @@ def test_descriptors_of_the_spawner(virga, template):
         assert host.pid("virga-spawner") != spawner
 
 
+def test_health(virga, template):
+    """It is ready while a machine waits or can be made, and alive all the while."""
+    functions = {"builtin": {}, "f": {"template": str(template), "timeout": 5}}
+    with Host(virga, functions, {"shells": 8}) as host, host.connect() as connection:
+        def health():
+            answer = connection.ask("GET", "/healthz")
+            return answer.status, answer.body.decode()
+        assert health() == (200, "ok\n") and host.status()["state"] == "ready"
+        before = host.steady()
+        with limited(host.pid("virga-spawner"), resource.RLIMIT_AS, 8 << 20):
+            kill_shells(host)
+            wait_for(lambda: health()[0] == 503)
+            assert health()[1].startswith("no machine can be made: ")
+            assert host.status()["state"] == "unable"
+            assert host.invoke(b"echo x", "f").status == 500
+        wait_for(lambda: health() == (200, "ok\n"))
+        host.settled(before)
+        host.echo("f")
+
+
 def test_few_descriptors_from_the_start(virga):
     """More machines are wanted than can be: those that can be serve."""
     functions = {"builtin": {"pool": {"min": 100, "max": 100}, "timeout": 10}}
@@ -189,12 +209,16 @@ def test_processes(virga, template):
                 answer = host.invoke(b"echo x", name)
                 assert (answer.status, answer.error) == (500, "ServiceException"), answer
             with host.connect() as connection:
-                assert connection.ask("GET", "/healthz").status == 200
+                answer = connection.ask("GET", "/healthz")
+                assert answer.status == 503 and answer.body.startswith(b"no machine can be made: ")
+            assert host.status()["state"] == "unable"
             assert "cannot fork" in host.said()
             group.limit("pids.max", "pids.max", "max")
             for name in functions:
                 wait_for(lambda n=name: host.invoke(b"echo x", n).status == 200)
             host.settled(before)
+            with host.connect() as connection:
+                assert connection.ask("GET", "/healthz").status == 200
             host.echo()
 
 

@@ -55,12 +55,16 @@ int __wrap_socketpair(int domain, int type, int protocol, int pair[2])
 /* The new spawner is the test, on the pair that was made last. */
 pid_t __wrap_fork(void)
 {
+	struct message hello;
+
 	if (the_bed->no_forks) {
 		the_bed->no_forks--;
 		errno = EAGAIN;
 		return -1;
 	}
 	assert_int_equal(the_bed->fd, -1);
+	message_init(&hello, MESSAGE_SPAWNER);
+	assert_int_equal(message_try(last_pair[1], &hello), 0);
 	the_bed->fd = dup(last_pair[1]);
 	the_bed->forks++;
 	the_bed->template_count = 0;
