@@ -60,7 +60,7 @@ static enum framing_state framing_if(bool right, enum framing_state next)
 static enum framing_state framing_version(struct framing *f, uint8_t ch)
 {
 	static const char form[] = "HTTP/d.d\r";
-	const char want = form[f->at++];
+	const uint8_t want = (uint8_t)form[f->at++];
 
 	if (want == '\r')
 		return framing_if(ch == '\r', FRAMING_LINE_LF);
