@@ -140,10 +140,11 @@ def example(model):
     """The least that a request may be."""
     if model.type_name == "structure":
         return {name: example(model.members[name]) for name in model.required_members}
+    size = max(1, model.metadata.get("min", 0))
     if model.type_name == "list":
-        return [example(model.member)]
+        return size * [example(model.member)]
     least = {"map": {}, "integer": 1, "long": 1, "boolean": True, "blob": b""}
-    return least.get(model.type_name, "x")
+    return least.get(model.type_name, size * "x")
 
 
 def test_every_operation(client):
