@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of the HTTP server share with each other and with nobody else, the lowest first:
- * serve/http/conn.c, serve/http/request.c (a connection's bytes as a request), serve/http/http.c (reading
- * and answering), serve/http/server.c (new connections, the server's life). One thread.
+ * serve/http/framing.c, serve/http/conn.c, serve/http/request.c (a connection's bytes as a request),
+ * serve/http/http.c (reading and answering), serve/http/server.c (new connections, the server's life). One thread.
  */
 #ifndef VIRGA_SERVE_HTTP_CONN_H
 #define VIRGA_SERVE_HTTP_CONN_H

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The front's HTTP/1.1 server: connections, their limits and time-outs, one request at a
- * time on each. Parsing is http-parser's, of what is right by serve/http/framing.h; what a request means is its handler's business
- * (serve/host/lambda.h). One thread; no connection, slow, silent or broken, costs another anything.
+ * time on each. Parsing is http-parser's, of what is framed right (serve/http/framing.h); what a
+ * request means is its handler's business (serve/host/lambda.h). One thread; no connection, slow,
+ * silent or broken, costs another anything.
  */
 #ifndef VIRGA_SERVE_HTTP_HTTP_H
 #define VIRGA_SERVE_HTTP_HTTP_H
