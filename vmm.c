@@ -23,6 +23,7 @@
 #include "seccomp/relro.h"
 #include "serve/cli/command.h"
 #include "serve/pool/spawner_process.h"
+#include "serve/template/loader_process.h"
 
 static int command_version(const struct options *options)
 {
@@ -169,14 +170,15 @@ static int finish(const char *name, int status, int failed)
 int main(int argc, char **argv)
 {
 	struct options options = { .main_us = monotonic_us() };
-	const bool spawner = argc == 2 && strcmp(argv[0], SPAWNER_NAME) == 0;
+	const bool spawner = argc > 1 && strcmp(argv[0], SPAWNER_NAME) == 0;
+	const bool loader = argc > 1 && strcmp(argv[0], LOADER_NAME) == 0;
 	const struct command *command;
 	struct timespec cpu;
 	int status, words;
 
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-	/* A spawner has what its front has set; the group's SIGTERM must not reach it in between. */
-	if (!spawner)
+	/* Parts of a host have what its front has set; the group's SIGTERM must not reach them now. */
+	if (!spawner && !loader)
 		signals_begin();
 	/* Who makes a file can use it: a mask may deny it to others only. */
 	umask(umask(S_IRWXG | S_IRWXO) & (S_IRWXG | S_IRWXO));
@@ -187,6 +189,8 @@ int main(int argc, char **argv)
 	}
 	if (spawner)
 		return spawner_main(argv[1]);
+	if (loader)
+		return loader_main(argv);
 	if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
 		usage(argc < 2 ? stderr : stdout);
 		return argc < 2 ? STATUS_BAD_INPUT : finish("help", 0, STATUS_HOST);

@@ -60,6 +60,7 @@ static void catalog_apply(struct catalog *c, struct function *f, struct function
 {
 	char text[400];
 
+	f->loading = false;
 	if (v && f->config.memory && f->config.memory != v->memory_size) {
 		snprintf(text, sizeof(text),
 			 "function %s: its template %s has %llu MiB of memory, the configuration "
@@ -109,6 +110,8 @@ static void catalog_loaded(void *opaque, struct sealed *sealed, const char *erro
 	for (struct function *f = c->pool->functions; f; f = f->next)
 		if (!f->removed && catalog_same(f->config.template, load->template))
 			catalog_apply(c, f, v, error);
+	if (v && c->first)
+		c->ready(c->opaque);
 	function_version_put(c->pool, v);
 	c->running--;
 	catalog_load_free(load);
@@ -170,9 +173,11 @@ static int catalog_want(struct catalog *c, const struct function *f)
 	while (*at)
 		at = &(*at)->next;
 	*load = (struct catalog_load){ .catalog = c, .memory = f->config.memory };
-	load->loader = (struct loader){
-		.loop = c->loop, .child.fd = -1, .done = catalog_loaded, .opaque = load
-	};
+	load->loader = (struct loader){ .loop = c->loop,
+					.timers = c->timers,
+					.child.fd = -1,
+					.done = catalog_loaded,
+					.opaque = load };
 	*at = load;
 	if (f->config.template) {
 		load->template = strdup(f->config.template);
@@ -193,6 +198,7 @@ static void catalog_load_stale(struct catalog *c)
 		if (!f->stale || f->removed)
 			continue;
 		f->stale = false;
+		f->loading = true;
 		if (catalog_want(c, f) < 0)
 			catalog_apply(c, f, NULL, error_text());
 	}

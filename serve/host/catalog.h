@@ -17,6 +17,8 @@ struct catalog {
 	const char *config_file;    /* NULL: none */
 	struct host_config *config; /* to begin with; its functions are taken over */
 	struct pool *pool;
+	/* One function of the first round can be served. */
+	void (*ready)(void *opaque);
 	/* The first round is over; error: a function that was asked for has no template. */
 	void (*loaded)(void *opaque, const char *error);
 	void *opaque;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The front's life (serve/host/front.h): templates are loaded, then connections accepted, until SIGTERM.
+ * The front's life (serve/host/front.h): templates are loaded, from the first on connections accepted,
+ * until SIGTERM.
  * Which templates and when again: serve/host/catalog.c.
  */
 #include "serve/host/front.h"
@@ -42,6 +43,7 @@ struct front {
 	struct log log;
 	struct catalog catalog;
 	int signal_fd;
+	bool ready; /* it listens */
 	bool draining;
 	bool over;
 	uint64_t drain_until_us;
@@ -70,29 +72,42 @@ static void front_banner(const struct front *f)
 		path ? "localhost" : o->listen_names[0], name);
 }
 
-/* All templates have been loaded, or could not be. */
-static void front_loaded(void *opaque, const char *error)
+static void front_end(struct front *f, int status)
+{
+	notef("serve: %s", error_text());
+	f->status = status;
+	f->over = true;
+}
+
+/* The first template is there, or none can be: clients are heard from here on. */
+static void front_ready(void *opaque)
 {
 	struct front *f = opaque;
 	const struct front_options *o = f->options;
 	int ret = 0;
 
-	if (error && !o->again) {
-		notef("serve: %s", error);
-		f->status = STATUS_BAD_INPUT;
-		f->over = true;
+	if (f->ready)
 		return;
-	}
+	f->ready = true;
 	for (unsigned i = 0; ret == 0 && i < o->listen_count; i++)
 		ret = http_listen(&f->http, o->listen_fds[i]);
-	if (ret < 0) {
-		notef("serve: %s", error_text());
-		f->status = STATUS_HOST;
-		f->over = true;
+	if (ret < 0)
+		front_end(f, STATUS_HOST);
+	else if (!o->again)
+		front_banner(f);
+}
+
+/* All templates have been loaded, or could not be. */
+static void front_loaded(void *opaque, const char *error)
+{
+	struct front *f = opaque;
+
+	if (error && !f->options->again) {
+		failf(EINVAL, "%s", error);
+		front_end(f, STATUS_BAD_INPUT);
 		return;
 	}
-	if (!o->again)
-		front_banner(f);
+	front_ready(f);
 }
 
 /* --- Signals --- */
@@ -198,6 +213,7 @@ static int front_init(struct front *f)
 		.config_file = f->options->options->config_file,
 		.config = f->options->config,
 		.pool = &f->pool,
+		.ready = front_ready,
 		.loaded = front_loaded,
 		.opaque = f,
 	};

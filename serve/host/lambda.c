@@ -227,8 +227,13 @@ static void lambda_refuse_function(struct http_conn *c, const char *name, const 
 {
 	char text[256];
 
+	if (f && (f->loading || f->stale)) {
+		snprintf(text, sizeof(text), "The template of %s is being loaded: ask again", name);
+		lambda_refuse(c, REFUSE_LOADING, text);
+		return;
+	}
 	snprintf(text, sizeof(text), "Function not found: %s%s", name,
-		 f ? " (its template is being loaded, or could not be)" : "");
+		 f ? " (its template could not be loaded)" : "");
 	lambda_refuse(c, REFUSE_FUNCTION, text);
 }
 

@@ -131,6 +131,7 @@ static const struct {
 			    "X-Amz-Tenant-Id: one of 1 to 256 letters, digits, blanks and any of "
 			    "._:/=+-@ is allowed" },
 	[REFUSE_FUNCTION] = { 404, "ResourceNotFoundException", NULL },
+	[REFUSE_LOADING] = { 503, "ResourceNotReadyException", NULL },
 	[REFUSE_EVENT] = { 501, "NotImplementedException",
 			   "invocations of type Event are not offered: they would have to "
 			   "outlive this host, and nothing here keeps them; use RequestResponse" },

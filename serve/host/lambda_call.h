@@ -37,6 +37,7 @@ enum lambda_refusal {
 	REFUSE_QUALIFIER,
 	REFUSE_TENANT,
 	REFUSE_FUNCTION,
+	REFUSE_LOADING,
 	REFUSE_EVENT,
 	REFUSE_TYPE,
 	/* The invocation came to nothing. */

@@ -78,6 +78,7 @@ static json_t *status_function(const struct function *f)
 	json_object_set_new(object, "name", json_string(f->config.name));
 	json_object_set_new(object, "policy", json_string(policy_name(f->config.policy)));
 	json_object_set_new(object, "template", status_version(f->version));
+	json_object_set_new(object, "loading", json_boolean(f->loading || f->stale));
 	json_object_set_new(object, "active", status_count(f->active));
 	json_object_set_new(object, "waiting", status_count(f->waiting));
 	json_object_set_new(object, "armed", status_count(f->armed_count));

@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -97,6 +99,33 @@ int child_keep(const int *fds, unsigned count, int place)
 	if (ret < 0)
 		return failf(-ret, "no descriptor left: %s", strerror(-ret));
 	return child_close_from(place + (int)count);
+}
+
+int child_exec(int fd, char *const argv[])
+{
+	char *envp[] = { NULL };
+
+	if (fd == CHILD_FD ? fcntl(fd, F_SETFD, 0) >= 0 : dup2(fd, CHILD_FD) >= 0)
+		execve(CHILD_FILE, argv, envp);
+	return 1;
+}
+
+int child_begin(const char *name, const char *parent)
+{
+	struct stat st;
+	int null;
+
+	if (fstat(CHILD_FD, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return failf(EINVAL, "'%s' is a part of 'virga serve', which starts it", name);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != atoi(parent))
+		return failf(ESRCH, "%s: what has started it is gone", name);
+	prctl(PR_SET_NAME, name);
+	null = open("/dev/null", O_RDWR);
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
+	    fcntl(CHILD_FD, F_SETFD, FD_CLOEXEC) < 0)
+		return failf(errno, "%s cannot settle its descriptors: %s", name, strerror(errno));
+	return child_close_from(CHILD_FD + 1);
 }
 
 void child_stop(struct child *child)

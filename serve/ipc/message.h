@@ -57,7 +57,8 @@ enum message_type {
 			      * reset that had to forget translations */
 
 	/* A loader to its front (serve/template/loader.h) */
-	MESSAGE_LOADED = 128, /* value: errno; text: its sentence; fds: memory, parts, sealed */
+	MESSAGE_LOADING = 128, /* it can be read; id: bytes of it on its disk */
+	MESSAGE_LOADED,        /* value: errno; text: its sentence; fds: memory, parts, sealed */
 
 	/* A trial clone to its builder (serve/template/trial.h); its answer is MESSAGE_ANSWER */
 	MESSAGE_MEMORY = 144, /* id: its address; value: enum trial_source; fds: that, if any */

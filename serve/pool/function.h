@@ -98,7 +98,8 @@ struct function {
 	struct function_config config;    /* owned */
 	struct function_version *version; /* NULL: its template is not there (any more) */
 	bool removed;                     /* goes when nothing runs any more */
-	bool stale;                       /* its template may have changed */
+	bool stale;                       /* its template may have changed, */
+	bool loading;                     /* or is being loaded */
 	bool listed;       /* in the configuration; else it is there for its template */
 	uint32_t settings; /* counts changes of what shells were told: policy, environment */
 

@@ -5,7 +5,6 @@
 #include "serve/pool/spawner.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -46,22 +45,16 @@ static void spawner_event(void *opaque, uint32_t events)
 	s->events->gone(s->events->opaque);
 }
 
-/*
- * In the child, where only what is allowed after fork(2) may be called. Another program, though the same
- * file: what the front has in memory, all functions' environments and whatever requests left there, must
- * not be in every shell.
- */
 static int spawner_exec(void *opaque, int fd)
 {
-	char *argv[] = { (char *)(uintptr_t)SPAWNER_NAME, opaque, NULL }, *envp[] = { NULL };
+	char *argv[] = { (char *)(uintptr_t)SPAWNER_NAME, opaque, NULL };
 	struct message m;
+	int ret = child_exec(fd, argv);
 
-	if (fd == SPAWNER_FD ? fcntl(fd, F_SETFD, 0) >= 0 : dup2(fd, SPAWNER_FD) >= 0)
-		execve(SPAWNER_FILE, argv, envp);
 	message_init(&m, MESSAGE_SPAWNER);
 	m.value = (uint32_t)errno;
 	message_try(fd, &m);
-	return 1;
+	return ret;
 }
 
 int spawner_start(struct spawner *s, struct loop *loop, const struct spawner_events *events)
@@ -91,7 +84,7 @@ int spawner_wait(struct spawner *s)
 		message_close_fds(&m);
 	}
 	if (s->err)
-		return failf(s->err, "this program cannot execute itself (" SPAWNER_FILE ": %s)%s",
+		return failf(s->err, "this program cannot execute itself (" CHILD_FILE ": %s)%s",
 			     strerror(s->err), s->err == ENOENT ? "; mount /proc" : "");
 	return s->ready ? 0 : failf(ECHILD, "the process that makes machines ended at once");
 }

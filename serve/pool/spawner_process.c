@@ -26,7 +26,7 @@
 #include "serve/machine/shell.h"
 #include "vmm.h"
 
-#define SPAWNER_OOM_ADJ "500" /* a shell goes before the front does */
+#define SPAWNER_OOM_ADJ "500"
 
 struct spawner_template {
 	struct spawner_template *next;
@@ -95,9 +95,9 @@ static void spawner_drop_template(struct spawner_process *p, uint32_t id)
 static int spawner_keep(int fd, struct sealed *sealed)
 {
 	const int fds[] = { fd, sealed->memory_fd, sealed->parts_fd };
-	int ret = child_keep(fds, 3, SPAWNER_FD);
+	int ret = child_keep(fds, 3, CHILD_FD);
 
-	*sealed = (struct sealed){ .memory_fd = SPAWNER_FD + 1, .parts_fd = SPAWNER_FD + 2 };
+	*sealed = (struct sealed){ .memory_fd = CHILD_FD + 1, .parts_fd = CHILD_FD + 2 };
 	return ret;
 }
 
@@ -116,7 +116,7 @@ static int spawner_run_shell(void *opaque)
 	struct snapshot snapshot;
 	struct shell_options options = { .snapshot = &snapshot,
 					 .kind = shell->kind,
-					 .fd = SPAWNER_FD };
+					 .fd = CHILD_FD };
 
 	prctl(PR_SET_NAME, "virga-shell");
 	if (spawner_keep(shell->fd, &sealed) < 0 || sealed_open(&sealed, t->name, &snapshot) < 0) {
@@ -135,7 +135,7 @@ static void spawner_dead(struct spawner_process *p, uint64_t shell, int status)
 	message_init(&p->message, MESSAGE_DEAD);
 	p->message.id = shell;
 	p->message.value = (uint32_t)status;
-	message_send(SPAWNER_FD, &p->message);
+	message_send(CHILD_FD, &p->message);
 }
 
 static bool spawner_grow(struct spawner_process *p)
@@ -240,35 +240,28 @@ static bool spawner_orders(struct spawner_process *p)
 {
 	int ret;
 
-	while ((ret = message_receive(SPAWNER_FD, &p->message)) == 1)
+	while ((ret = message_receive(CHILD_FD, &p->message)) == 1)
 		spawner_order(p, &p->message);
 	return ret == -EAGAIN;
 }
 
-/* Nothing of the front is kept but its socket and stderr. */
-static int spawner_settle(void)
+/* A shell goes before the front does: advice. */
+static void spawner_adjust_oom(void)
 {
-	int null = open("/dev/null", O_RDWR), oom, ret;
+	int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	ssize_t n;
 
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
-		return failf(errno, "the spawner cannot settle its descriptors: %s",
-			     strerror(errno));
-	ret = child_close_from(SPAWNER_FD + 1);
-	if (ret < 0)
-		return ret;
-	oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (oom >= 0) {
-		ssize_t n = write(oom, SPAWNER_OOM_ADJ, strlen(SPAWNER_OOM_ADJ));
-
-		(void)n; /* advice */
-		close(oom);
-	}
-	return 0;
+	if (oom < 0)
+		return;
+	n = write(oom, SPAWNER_OOM_ADJ, strlen(SPAWNER_OOM_ADJ));
+	(void)n;
+	close(oom);
 }
 
 static int spawner_signals(void)
 {
 	sigset_t set;
+	int fd;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
@@ -278,30 +271,26 @@ static int spawner_signals(void)
 	sigprocmask(SIG_SETMASK, &set, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? failf(errno, "the spawner cannot watch signals: %s", strerror(errno)) : fd;
 }
 
 int spawner_main(const char *parent)
 {
 	struct spawner_process p = { .signal_fd = -1 };
-	struct stat st;
+	int ret = child_begin(SPAWNER_NAME, parent);
 
-	if (fstat(SPAWNER_FD, &st) < 0 || !S_ISSOCK(st.st_mode)) {
-		notef("'%s' is a part of 'virga serve', which starts it", SPAWNER_NAME);
-		return STATUS_BAD_INPUT;
-	}
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != atoi(parent))
-		return STATUS_HOST;
-	prctl(PR_SET_NAME, SPAWNER_NAME);
-	if (spawner_settle() < 0 || (p.signal_fd = spawner_signals()) < 0) {
+	if (ret == 0)
+		ret = p.signal_fd = spawner_signals();
+	if (ret < 0) {
 		notef("%s", error_text());
-		return STATUS_HOST;
+		return ret == -EINVAL ? STATUS_BAD_INPUT : STATUS_HOST;
 	}
+	spawner_adjust_oom();
 	message_init(&p.message, MESSAGE_SPAWNER);
-	message_send(SPAWNER_FD, &p.message);
+	message_send(CHILD_FD, &p.message);
 	for (;;) {
-		struct pollfd fds[] = { { .fd = SPAWNER_FD, .events = POLLIN },
+		struct pollfd fds[] = { { .fd = CHILD_FD, .events = POLLIN },
 					{ .fd = p.signal_fd, .events = POLLIN } };
 
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)

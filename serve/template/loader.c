@@ -1,65 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loader's two sides (serve/template/loader.h).
+ * The front's side of the loader (serve/template/loader.h).
  */
 #include "serve/template/loader.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
+#include "arch/base/clock.h"
 #include "arch/base/error.h"
 #include "serve/ipc/message.h"
-#include "serve/template/builtin.h"
+#include "serve/template/loader_process.h"
 
-#define LOADER_FD (STDERR_FILENO + 1) /* the socket, in the child */
+#define LOADER_BASE_S  60u           /* so long each may take, */
+#define LOADER_SLOWEST (16ull << 20) /* and a second for each so many bytes on its disk */
 
-/* --- In the child --- */
-
-static int loader_read(const char *path, struct sealed *sealed)
+static int loader_exec(void *opaque, int fd)
 {
-	struct snapshot snapshot;
-	int ret = snapshot_open(&snapshot, path);
-
-	if (ret < 0)
-		return ret;
-	ret = sealed_make(sealed, &snapshot);
-	snapshot_close(&snapshot);
-	return ret;
+	return child_exec(fd, opaque);
 }
 
-static int loader_main(void *opaque, int fd)
+/* What it may take from now on, with so many bytes on its disk. */
+static void loader_limit(struct loader *l, uint64_t bytes)
 {
-	const struct loader_source *source = opaque;
-	struct sealed sealed = { .memory_fd = -1, .parts_fd = -1 };
-	struct message m;
-	int ret;
-
-	prctl(PR_SET_NAME, "virga-loader");
-	/* Clients and shells are to see when the front closes what they have. */
-	ret = child_keep(&fd, 1, LOADER_FD);
-	if (ret == 0)
-		ret = source->path ? loader_read(source->path, &sealed)
-				   : builtin_make(&sealed, source->memory);
-	message_init(&m, MESSAGE_LOADED);
-	if (ret < 0) {
-		m.value = (uint32_t)-ret;
-		message_set_text(&m, error_text());
-	} else {
-		m.fd_count = 2;
-		m.fds[0] = sealed.memory_fd;
-		m.fds[1] = sealed.parts_fd;
-	}
-	message_send(LOADER_FD, &m);
-	return 0;
+	l->limit_s = LOADER_BASE_S + bytes / LOADER_SLOWEST;
+	timer_set(l->timers, &l->timer, monotonic_us() + l->limit_s * 1000000u);
 }
-
-/* --- In the front --- */
 
 void loader_stop(struct loader *l)
 {
+	timer_clear(l->timers, &l->timer);
 	loop_remove(l->loop, l->watch);
 	l->watch = NULL;
 	child_stop(&l->child);
@@ -75,6 +49,11 @@ static void loader_event(void *opaque, uint32_t events)
 	(void)events;
 	if (ret == -EAGAIN)
 		return;
+	if (ret == 1 && m.type == MESSAGE_LOADING) {
+		loader_limit(l, m.id);
+		message_close_fds(&m);
+		return;
+	}
 	loader_stop(l);
 	if (ret == 1 && m.type == MESSAGE_LOADED && m.fd_count == 2) {
 		sealed = (struct sealed){ .memory_fd = m.fds[0], .parts_fd = m.fds[1] };
@@ -89,14 +68,32 @@ static void loader_event(void *opaque, uint32_t events)
 		message_close_fds(&m);
 }
 
+static void loader_late(void *opaque)
+{
+	struct loader *l = opaque;
+	char text[128];
+
+	snprintf(text, sizeof(text), "it was not loaded within %" PRIu64 " s: is its disk slow?",
+		 l->limit_s);
+	loader_stop(l);
+	l->done(l->opaque, NULL, text);
+}
+
 int loader_start(struct loader *l, const struct loader_source *source)
 {
+	char parent[16], memory[24];
+	char *argv[] = { (char *)(uintptr_t)LOADER_NAME, parent, memory,
+			 (char *)(uintptr_t)source->path, NULL };
 	int ret;
 
+	snprintf(parent, sizeof(parent), "%d", (int)getpid());
+	snprintf(memory, sizeof(memory), "%" PRIu64, source->memory);
 	l->watch = NULL;
-	ret = child_start(&l->child, loader_main, (void *)(uintptr_t)source);
+	ret = child_start(&l->child, loader_exec, argv);
 	if (ret < 0)
 		return ret;
+	l->timer = (struct timer){ .expired = loader_late, .opaque = l };
+	loader_limit(l, 0);
 	l->watch = loop_add(l->loop, l->child.fd, EPOLLIN, loader_event, l);
 	if (l->watch)
 		return 0;

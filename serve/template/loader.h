@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loading a template for the host: a child process reads and verifies it, or makes the embedded
- * guest's, and sends it back sealed. Seconds of work that the front's loop must not do.
+ * Loading a template for the host: a child process, executed like the spawner, reads and verifies it, or
+ * makes the embedded guest's, and sends it back sealed. Seconds of work that the front's loop must not do,
+ * and on a disk that does not answer they end.
  */
 #ifndef VIRGA_SERVE_TEMPLATE_LOADER_H
 #define VIRGA_SERVE_TEMPLATE_LOADER_H
@@ -9,6 +10,7 @@
 #include <stdint.h>
 
 #include "arch/base/loop.h"
+#include "arch/base/timers.h"
 #include "boot/snapshot/sealed.h"
 #include "serve/ipc/child.h"
 
@@ -20,6 +22,9 @@ struct loader_source {
 
 struct loader {
 	struct loop *loop;
+	struct timers *timers; /* with room for one more */
+	struct timer timer;
+	uint64_t limit_s; /* what it may take, by the size of its template */
 	struct child child;
 	struct loop_watch *watch;
 	/* sealed is the callee's to take, or NULL with what went wrong. The loader has ended. */
@@ -27,10 +32,10 @@ struct loader {
 	void *opaque;
 };
 
-/* Starts the child; loop, done and opaque are set. 0 or -errno with a sentence. */
+/* Starts the child; loop, timers, done and opaque are set. 0 or -errno with a sentence. */
 int loader_start(struct loader *l, const struct loader_source *source);
 
-/* Ends it without a word. Safe when there is none. */
+/* Ends it without a word. Safe when there is none, once loop and timers are set. */
 void loader_stop(struct loader *l);
 
 #endif

@@ -194,7 +194,17 @@ class Host:
                                             stdout=self.stdout or log, stderr=err, env=env,
                                             start_new_session=True)
         wait_for(self.has_begun, what="a host that serves")
-        self.addresses = re.findall(r"^virga: serving on (?:http://)?(\S+)$", self.said(), re.M)
+        self.addresses = self.said_addresses()
+        if self.addresses:
+            self.loaded()
+
+    def said_addresses(self):
+        return re.findall(r"^virga: serving on (?:http://)?(\S+)$", self.said(), re.M)
+
+    def loaded(self):
+        """Waits until no template is being loaded any more: it serves from the first on."""
+        wait_for(lambda: not any(each["loading"] for each in self.status()["functions"]),
+                 what="all templates")
 
     def has_begun(self):
         assert self.process.poll() is None, self.said()

@@ -119,6 +119,27 @@ def small_disk(folder, size):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
+@contextlib.contextmanager
+def mounted(folder, *words):
+    """A mount on folder, where mounting is permitted."""
+    folder.mkdir()
+    done = subprocess.run([*words, folder], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"cannot mount: {' '.join(map(str, words[:3]))}: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@contextlib.contextmanager
+def fuse(tmp_path):
+    """A FUSE file system without flags of renameat2(2), which keeps files that are open."""
+    (tmp_path / "source").mkdir()
+    with mounted(tmp_path / "fuse", "bindfs", tmp_path / "source") as folder:
+        yield folder
+
+
 def run_bytes(virga, *args, timeout=TIMEOUT_S, **kwargs):
     """Runs a command to its end; stdout and stderr as bytes."""
     kwargs.setdefault("stdin", subprocess.DEVNULL)

@@ -6,35 +6,25 @@ FUSE, and the lower layer of an overlay.
 
 import contextlib
 import os
-import subprocess
 
 import pytest
 
 from helpers import Running, run, wait_for
-from templates import SMALL, Kept, build, inspect, invoke, refused, request_file, take_snapshot, verify
+from templates import (
+    SMALL,
+    Kept,
+    build,
+    fuse,
+    inspect,
+    invoke,
+    mounted,
+    refused,
+    request_file,
+    take_snapshot,
+    verify,
+)
 
 pytestmark = pytest.mark.system
-
-
-@contextlib.contextmanager
-def mounted(folder, *words):
-    """A mount on folder, where mounting is permitted."""
-    folder.mkdir()
-    done = subprocess.run([*words, folder], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"cannot mount: {' '.join(map(str, words[:3]))}: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
-@contextlib.contextmanager
-def fuse(tmp_path):
-    """A FUSE file system without flags of renameat2(2), which keeps files that are open."""
-    (tmp_path / "source").mkdir()
-    with mounted(tmp_path / "fuse", "bindfs", tmp_path / "source") as folder:
-        yield folder
 
 
 @contextlib.contextmanager

@@ -7,12 +7,13 @@ import http.client
 import os
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
 from helpers import wait_for
-from serve_host import STEADY, Connection, Host, cpu_time
-from templates import build, gone, inspect
+from serve_host import FUNCTIONS, STEADY, Connection, Host, cpu_time
+from templates import build, fuse, gone, inspect
 
 pytestmark = pytest.mark.system
 
@@ -217,10 +218,12 @@ def test_loader_later(host):
     tag = host.function()["template"]["version"]
     for _ in range(5):
         said = host.said().count("keeps version")
-        host.process.send_signal(signal.SIGHUP)
 
         def killed():
-            kill_all(host.pids("virga-loader"))
+            loaders = host.pids("virga-loader")
+            kill_all(loaders)
+            if not loaders:  # they may have ended before they were seen
+                host.process.send_signal(signal.SIGHUP)
             return host.said().count("keeps version") > said
         wait_for(killed, what="the end of a loader")
         all_served(host, 1)
@@ -234,8 +237,15 @@ def test_loader_keeps_nothing(host):
     with host.connect() as connection:
         assert connection.invoke("builtin", b"echo x").body == b"x"
         host.process.send_signal(signal.SIGHUP)
-        loaders = wait_for(lambda: host.pids("virga-loader"))
-        kill_all(loaders, signal.SIGSTOP)
+        loaders = []
+
+        def stopped():
+            loaders[:] = host.pids("virga-loader")
+            kill_all(loaders, signal.SIGSTOP)
+            if not loaders:  # they may have ended before they were seen
+                host.process.send_signal(signal.SIGHUP)
+            return loaders
+        wait_for(stopped, what="a loader")
         try:
             connection.request("POST", "/", b"", {"Connection": "close"})
             connection.sock.settimeout(10)
@@ -246,6 +256,41 @@ def test_loader_keeps_nothing(host):
         finally:
             kill_all(loaders, signal.SIGCONT)
     host.settled(before)
+
+
+@contextlib.contextmanager
+def slow_memory(virga, tmp_path):
+    """A template whose `memory` lies on a disk that a process id answers for."""
+    template = build(virga, tmp_path, name="t")
+    with fuse(tmp_path) as disk:
+        shutil.move(template / "memory", tmp_path / "source")
+        (template / "memory").touch()
+        subprocess.run(["mount", "--bind", disk / "memory", template / "memory"], check=True)
+        words = ["pgrep", "-nf", str(tmp_path / "source")]
+        pid = int(subprocess.run(words, check=True, capture_output=True).stdout)
+        try:
+            yield template, pid
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            subprocess.run(["umount", "-l", template / "memory"], check=True)
+
+
+def test_serves_while_others_load(virga, tmp_path):
+    """A disk that does not answer keeps its own functions from being served, and no others."""
+    with slow_memory(virga, tmp_path) as (template, disk):
+        os.kill(disk, signal.SIGSTOP)
+        with Starting(virga, {"builtin": {}, "f": {"template": str(template)}}) as host:
+            host.addresses = wait_for(host.said_addresses)
+            host.echo()
+            for method, path in (("POST", "/invocations"), ("GET", "")):
+                with host.connect() as connection:
+                    answer = connection.ask(method, f"{FUNCTIONS}/f{path}")
+                assert (answer.status, answer.error) == (503, "ResourceNotReadyException")
+                assert "is being loaded" in answer.json()["Message"]
+            assert host.function("f")["loading"] and not host.function()["loading"]
+            os.kill(disk, signal.SIGCONT)
+            host.loaded()
+            host.echo("f")
 
 
 # --- Files of a template ---
@@ -265,9 +310,10 @@ def test_template_is_deleted(virga, host):
     # A new front has nothing to load; what it can, it serves.
     os.kill(host.pid("virga-front"), signal.SIGKILL)
     host.echo()
+    host.loaded()
     answer = host.invoke(b"", "f")
     assert (answer.status, answer.error) == (404, "ResourceNotFoundException")
-    assert "being loaded, or could not be" in answer.json()["Message"]
+    assert "its template could not be loaded" in answer.json()["Message"]
     # And when it is there again, all is well without another word.
     build(virga, host.template.parent, name="copy")
     wait_for(lambda: host.invoke(b"echo x", "f").status == 200)
