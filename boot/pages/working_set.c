@@ -68,6 +68,29 @@ void working_set_count(struct working_set *ws)
 	}
 }
 
+/*
+ * An archive may say that all of a large memory is written: each start would copy it, before a guest has
+ * touched a page.
+ */
+static void working_set_cut(struct working_set *ws)
+{
+	uint32_t left = WORKING_SET_PAGES_MAX, kept = 0;
+
+	if (ws->written_pages + ws->read_pages <= left)
+		return;
+	for (uint32_t i = 0; i < ws->count && left; i++) {
+		struct working_set_run run = ws->runs[i];
+
+		if (run.rank >= WORKING_SET_PAGES_MAX)
+			continue;
+		run.count = run.count < left ? run.count : left;
+		left -= run.count;
+		ws->runs[kept++] = run;
+	}
+	ws->count = kept;
+	working_set_count(ws);
+}
+
 static int working_set_read_runs(struct working_set *ws, struct blob *in)
 {
 	_Static_assert(sizeof(struct working_set_run) == RUN_LEN, "runs are read as they lie");
@@ -118,6 +141,8 @@ int working_set_parse(struct working_set *ws, const char *name, const void *data
 		working_set_fini(ws);
 		ret = working_set_damaged(name, "its pages are not those of this memory");
 	}
+	if (ret == 0)
+		working_set_cut(ws);
 	return ret;
 }
 
@@ -174,7 +199,8 @@ unsigned working_set_collapse(const struct working_set *ws, const struct memory 
 	unsigned count = 0;
 	uint32_t run = 0;
 
-	for (uint64_t at = 0; at + len <= m->size; at += len) {
+	for (uint64_t at = 0; at + len <= m->size && count * pages < WORKING_SET_PAGES_MAX;
+	     at += len) {
 		uint64_t first = at / LAYOUT_PAGE_SIZE;
 
 		if (working_set_reads(ws, &run, first, first + pages) >= COLLAPSE_READS_MIN)

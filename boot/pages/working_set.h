@@ -15,12 +15,15 @@
 #include "arch/base/blob.h"
 #include "arch/vm.h"
 
-#define WORKING_SET_MAGIC    0x0a53574152495676ull /* on disk: never change */
-#define WORKING_SET_VERSION  1u
-#define WORKING_SET_RUNS_MAX (1u << 20)
-#define WORKING_SET_SIZE_MAX (64u + 16u * WORKING_SET_RUNS_MAX)
+#define WORKING_SET_MAGIC     0x0a53574152495676ull /* on disk: never change */
+#define WORKING_SET_VERSION   1u
+#define WORKING_SET_RUNS_MAX  (1u << 20)
+#define WORKING_SET_SIZE_MAX  (64u + 16u * WORKING_SET_RUNS_MAX)
 
-#define WORKING_SET_WRITTEN  1u /* flag of a run: its pages are written; else only read */
+/* Pages that a start fetches in bulk, whatever the file says: 128 MiB. More are left to faults. */
+#define WORKING_SET_PAGES_MAX (32u << 10)
+
+#define WORKING_SET_WRITTEN   1u /* flag of a run: its pages are written; else only read */
 
 /* Neighbouring pages of one kind. Page numbers are offsets in `memory` / 4096. */
 struct working_set_run {
@@ -40,8 +43,9 @@ struct working_set {
 };
 
 /*
- * Reads the bytes of a file. name is for sentences; state_checksum and memory_size are those of the
- * snapshot that it must belong to. 0 or -errno with a sentence; working_set_fini() after success.
+ * Reads the bytes of a file; of more than WORKING_SET_PAGES_MAX pages those touched first. name is for
+ * sentences; state_checksum and memory_size are those of the snapshot that it must belong to. 0 or
+ * -errno with a sentence; working_set_fini() after success.
  */
 int working_set_parse(struct working_set *ws, const char *name, const void *data, size_t len,
 		      uint64_t state_checksum, uint64_t memory_size);
@@ -55,7 +59,7 @@ void working_set_count(struct working_set *ws);
 /*
  * Asks the kernel to keep in huge pages what is only read of the file behind m, for as long as it
  * caches it: one fault of a start then maps 2 MiB. tmpfs and memfds can (Linux 6.1). How many
- * stretches of 2 MiB it did.
+ * stretches of 2 MiB it did, of WORKING_SET_PAGES_MAX pages at most.
  */
 unsigned working_set_collapse(const struct working_set *ws, const struct memory *m);
 

@@ -17,6 +17,8 @@
 #include "serve/ipc/invocation.h"
 
 #define CONFIG_PATH_MAX 4095u
+#define HOST_MEMORY_MIN (16ull << 20)
+#define HOST_MEMORY_MAX (1ull << 50)
 
 /* --- A function --- */
 
@@ -142,6 +144,8 @@ static const struct key host_keys[] = {
 	KEY_COUNT(struct host_config, shells, "shells", 1, 8192),
 	KEY_COUNT(struct host_config, bare, "bare", 0, 1024),
 	KEY_COUNT(struct host_config, refill, "refill", 1, 100000),
+	KEY_SIZE(struct host_config, memory_total, "memory_total", HOST_MEMORY_MIN,
+		 HOST_MEMORY_MAX),
 	KEY_OTHER("functions", set_functions),
 	KEY_END,
 };
@@ -193,6 +197,21 @@ static int host_config_complete(struct host_config *c, const char *where)
 	return function_config_init(&c->functions[c->function_count++], HOST_BUILTIN, NULL);
 }
 
+/* Bytes, or 0 where it is not told. */
+static uint64_t host_memory_available(void)
+{
+	FILE *file = fopen("/proc/meminfo", "re");
+	unsigned long long kib = 0;
+	char line[128];
+
+	while (file && fgets(line, sizeof(line), file) &&
+	       sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
+		;
+	if (file)
+		fclose(file);
+	return kib << 10;
+}
+
 void host_config_init(struct host_config *config)
 {
 	*config = (struct host_config){
@@ -201,6 +220,7 @@ void host_config_init(struct host_config *config)
 		.shells = 512,
 		.bare = 2,
 		.refill = 1000,
+		.memory_total = host_memory_available() / 4 * 3,
 	};
 }
 

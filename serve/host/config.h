@@ -28,17 +28,18 @@ struct host_config {
 	char *listen[HOST_LISTEN_MAX];
 	uint32_t listen_count;
 	struct host_names hosts;
-	char *store;     /* NULL: the default */
-	bool builtin;    /* the embedded guest is a function */
-	bool all;        /* so is every template of the store: no functions were listed */
-	uint32_t shells; /* VM processes in all, at most */
-	uint32_t bare;   /* bare shells that wait, of each shape */
-	uint32_t refill; /* shells of both kinds that are made a second, at most */
+	char *store;           /* NULL: the default */
+	bool builtin;          /* the embedded guest is a function */
+	bool all;              /* so is every template of the store: no functions were listed */
+	uint32_t shells;       /* VM processes in all, at most */
+	uint32_t bare;         /* bare shells that wait, of each shape */
+	uint32_t refill;       /* shells of both kinds that are made a second, at most */
+	uint64_t memory_total; /* bytes that they may take before they run; 0: no limit */
 	struct function_config *functions;
 	unsigned function_count;
 };
 
-/* Defaults. */
+/* Defaults; memory_total is three quarters of what the machine has available now. */
 void host_config_init(struct host_config *config);
 void host_config_fini(struct host_config *config);
 

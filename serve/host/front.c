@@ -186,6 +186,7 @@ static int front_init(struct front *f)
 		.shells = config->shells,
 		.bare = config->bare,
 		.refill = config->refill,
+		.memory = config->memory_total,
 	};
 	int ret;
 

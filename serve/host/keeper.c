@@ -141,6 +141,7 @@ static void keeper_read_again(struct keeper *k)
 	config.shells = k->config.shells;
 	config.bare = k->config.bare;
 	config.refill = k->config.refill;
+	config.memory_total = k->config.memory_total;
 	names = config.hosts;
 	config.hosts = k->config.hosts;
 	k->config.hosts = names;

@@ -113,6 +113,8 @@ void report_status(struct lambda *lambda, FILE *out)
 	json_object_set_new(object, "connections", status_count(lambda->http->count));
 	json_object_set_new(object, "shells", status_count(pool->alive));
 	json_object_set_new(object, "shells_max", status_count(pool->limits.shells));
+	json_object_set_new(object, "memory_bytes", status_count(pool->memory));
+	json_object_set_new(object, "memory_max_bytes", status_count(pool->limits.memory));
 	json_object_set_new(object, "bare", status_count(bare));
 	json_object_set_new(object, "functions", functions);
 	text = json_dumps(object, JSON_INDENT(1) | JSON_REAL_PRECISION(6));

@@ -27,6 +27,7 @@ void pool_free(struct pool_shell *s)
 		s->function->alive--;
 	if (s->version)
 		function_version_put(pool, s->version);
+	pool_charge(s, 0);
 	pool->alive--;
 	free(s->tenant);
 	*s = (struct pool_shell){ .pool = pool, .fd = -1 };
@@ -92,15 +93,34 @@ static int pool_spawn(struct pool *pool, struct pool_shell *s, struct function_v
 	return ret < 0 ? failf(-ret, "the spawner takes no order: %s", strerror(-ret)) : 0;
 }
 
+/* Whether there is memory for one more that takes so much. */
+static int pool_check_memory(const struct pool *pool, uint64_t bytes)
+{
+	const uint64_t limit = pool->limits.memory;
+
+	if (!limit || pool->memory + bytes <= limit)
+		return 0;
+	return failf(bytes > limit ? ENOMEM : EAGAIN,
+		     "a machine takes %llu MiB before it runs, and of the %llu MiB of key "
+		     "'memory_total' %llu are taken",
+		     (unsigned long long)bytes >> 20, (unsigned long long)limit >> 20,
+		     (unsigned long long)pool->memory >> 20);
+}
+
 int pool_build(struct pool *pool, struct function *f, struct shape *shape)
 {
 	struct function_version *model = f ? f->version : shape_model(pool, shape);
-	struct pool_shell *s = model ? pool_alloc(pool) : NULL;
-	int ret;
+	const uint64_t bytes = pool_memory_of(f ? model : NULL);
+	struct pool_shell *s;
+	int ret = pool_check_memory(pool, bytes);
 
+	if (ret < 0)
+		return ret;
+	s = model ? pool_alloc(pool) : NULL;
 	if (!s)
 		return failf(ENOSPC, "all %u shells are in use", pool->limits.shells);
 	s->shape = f ? NULL : shape;
+	pool_charge(s, bytes);
 	if (f)
 		pool_assign(s, f);
 	s->timer = (struct timer){ .expired = pool->shell_late, .opaque = s };

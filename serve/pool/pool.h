@@ -22,6 +22,7 @@ struct pool_limits {
 	unsigned shells; /* VM processes, at most */
 	unsigned bare;   /* bare shells that wait, of each shape */
 	unsigned refill; /* shells that are made a second while no request waits, at most */
+	uint64_t memory; /* bytes that they may take before their guests run; 0: no limit */
 };
 
 struct pool_stats {
@@ -47,6 +48,7 @@ struct pool {
 	struct pool_limits limits;
 	struct bucket refill; /* at limits.refill */
 	unsigned alive;       /* not POOL_FREE */
+	uint64_t memory;      /* what they take, of limits.memory */
 	unsigned cursor;
 	unsigned building;
 	struct pool_shell *held, *held_last; /* oldest first */

@@ -172,6 +172,7 @@ void pool_assign(struct pool_shell *s, struct function *f)
 	s->version = f->version;
 	s->version->users++;
 	s->settings = f->settings;
+	pool_charge(s, pool_memory_of(s->version));
 	f->alive++;
 }
 

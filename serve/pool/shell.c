@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "arch/base/clock.h"
+#include "arch/layout.h"
 #include "serve/pool/state.h"
 
 static struct pool_shell **pool_list(struct pool_shell *s)
@@ -84,6 +85,22 @@ void pool_set_state(struct pool_shell *s, enum pool_state state)
 	if (s->next)
 		s->next->previous = s;
 	*list = s;
+}
+
+uint64_t pool_memory_of(const struct function_version *version)
+{
+	return POOL_MACHINE + (version ? version->written_pages * (uint64_t)LAYOUT_PAGE_SIZE : 0);
+}
+
+void pool_charge(struct pool_shell *s, uint64_t bytes)
+{
+	s->pool->memory += bytes - s->memory;
+	s->memory = bytes;
+}
+
+bool pool_is_over(const struct pool *pool)
+{
+	return pool->limits.memory && pool->memory > pool->limits.memory;
 }
 
 void pool_want_work(struct pool *pool)

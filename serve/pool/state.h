@@ -42,6 +42,7 @@
 #define POOL_BUILD_MS    10000u
 #define POOL_GO_MS       2000u /* for a shell to end that has nothing to do any more */
 #define POOL_RESET_MS    5000u
+#define POOL_MACHINE     (1ull << 20) /* bytes of a machine beside the pages of its guest */
 
 enum pool_state {
 	POOL_FREE,     /* no shell */
@@ -72,12 +73,22 @@ struct pool_shell {
 	char *tenant;                  /* owned; NULL: nobody's in particular */
 	bool kill_wanted;              /* the spawner could not be told yet */
 	uint64_t since_us;             /* in this state */
+	uint64_t memory;               /* bytes that it takes of the pool's */
 };
 
 /* --- shell.c --- */
 
 /* Into another state, and the list that goes with it. */
 void pool_set_state(struct pool_shell *s, enum pool_state state);
+
+/* What a machine of that version takes before its guest runs; NULL: a bare one. */
+uint64_t pool_memory_of(const struct function_version *version);
+
+/* That it takes so much from now on. */
+void pool_charge(struct pool_shell *s, uint64_t bytes);
+
+/* Whether more is taken than may be: a bare shell was given a template for a request. */
+bool pool_is_over(const struct pool *pool);
 
 /* Lets a shell go that waits or has answered: it ends by itself, or is killed. */
 void pool_let_go(struct pool_shell *shell);

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import run, wait_for
 from serve_host import Host, descriptors
-from templates import build, gone, small_disk
+from templates import build, gone, request_file, small_disk
 
 pytestmark = pytest.mark.system
 
@@ -325,3 +325,41 @@ def test_log_is_closed(virga):
     with Host(virga, command=["sh", "-c", 'exec "$@" >&-', "sh"]) as host:
         for _ in range(5):
             host.echo()
+
+
+# --- Memory ---
+
+
+def test_memory_total(virga):
+    """No more is armed than the budget holds; a request has others make room."""
+    functions = {"builtin": {"pool": {"min": 50, "max": 50}},
+                 "other": {"template": "t", "pool": {"min": 50, "max": 50}}}
+    host = Host(virga, functions, {"memory_total": "24M", "bare": 0})
+    host.store.mkdir()
+    build(virga, host.store, "dirty 1000", name="t")
+    with host:
+        each = 1 + host.function("other")["template"]["written_pages"] * 4096 / (1 << 20)
+        assert each > 4
+        for name in ("builtin", "other"):
+            host.echo(name)
+            wait_for(lambda: host.status()["memory_bytes"] > (24 - 2 * each) * (1 << 20))
+            status = host.status()
+            assert status["memory_bytes"] <= status["memory_max_bytes"] == 24 << 20
+            assert status["shells"] <= 24
+        # As with the number of shells, SIGHUP does not change it.
+        host.reload(functions, {"memory_total": "1G"})
+        wait_for(lambda: "was read again" in host.said())
+        assert host.status()["memory_max_bytes"] == 24 << 20
+
+
+def test_memory_total_is_less_than_a_machine(virga):
+    host = Host(virga, {"t": {"pool": {"min": 0, "max": 0}}}, {"memory_total": "16M", "bare": 0})
+    host.store.mkdir()
+    words = ["template", "build", host.store / "t", "--memory", "64M", "--warm-request",
+             request_file(host.folder, "dirty 5000"), "--cmdline", "pages=5000"]
+    assert run(virga, *words).returncode == 0
+    with host:
+        answer = host.invoke(b"echo x", "t")
+        assert (answer.status, answer.error) == (500, "ServiceException")
+        assert "of the 16 MiB of key 'memory_total'" in answer.json()["Message"]
+        host.echo()

@@ -70,6 +70,37 @@ static void test_round_trip(void **state)
 	blob_fini(&file);
 }
 
+/* All of 1 GiB is written, says the file: what a start copies in bulk has a limit; first come, first kept. */
+static void test_cut(void **state)
+{
+	const uint64_t gib = 1ull << 30;
+	struct working_set_run all = { .count = 1u << 18, .flags = WORKING_SET_WRITTEN };
+	struct working_set_run some[] = {
+		{ .page = 0, .count = 20000, .rank = 50000, .flags = WORKING_SET_WRITTEN },
+		{ .page = 30000, .count = 20000, .rank = 0, .flags = 0 },
+		{ .page = 60000, .count = 10, .rank = WORKING_SET_PAGES_MAX, .flags = 0 },
+		{ .page = 70000, .count = 20000, .rank = 20000, .flags = WORKING_SET_WRITTEN },
+	};
+	struct blob file = encode(&all, 1);
+	struct working_set ws;
+
+	(void)state;
+	assert_int_equal(working_set_parse(&ws, "FILE", file.data, file.len, BOUND, gib), 0);
+	assert_int_equal(ws.written_pages, WORKING_SET_PAGES_MAX);
+	assert_int_equal(ws.runs[0].count, WORKING_SET_PAGES_MAX);
+	working_set_fini(&ws);
+	blob_fini(&file);
+	file = encode(some, 4);
+	assert_int_equal(working_set_parse(&ws, "FILE", file.data, file.len, BOUND, gib), 0);
+	assert_int_equal(ws.count, 2);
+	assert_int_equal(ws.runs[0].page, 30000);
+	assert_int_equal(ws.read_pages, 20000);
+	assert_int_equal(ws.runs[1].page, 70000);
+	assert_int_equal(ws.written_pages, WORKING_SET_PAGES_MAX - 20000);
+	working_set_fini(&ws);
+	blob_fini(&file);
+}
+
 static void test_empty(void **state)
 {
 	struct blob file = encode(NULL, 0);
@@ -289,17 +320,12 @@ static void test_collapse_in_one_pass(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_empty),
-		cmocka_unit_test(test_every_bit),
-		cmocka_unit_test(test_every_length),
-		cmocka_unit_test(test_belongs),
-		cmocka_unit_test(test_header),
-		cmocka_unit_test(test_runs),
-		cmocka_unit_test(test_trace),
-		cmocka_unit_test(test_trace_nothing),
-		cmocka_unit_test(test_collapse),
-		cmocka_unit_test(test_collapse_in_one_pass),
+		cmocka_unit_test(test_cut),          cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_empty),        cmocka_unit_test(test_every_bit),
+		cmocka_unit_test(test_every_length), cmocka_unit_test(test_belongs),
+		cmocka_unit_test(test_header),       cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_trace),        cmocka_unit_test(test_trace_nothing),
+		cmocka_unit_test(test_collapse),     cmocka_unit_test(test_collapse_in_one_pass),
 	};
 
 	return cmocka_run_group_tests_name("working_set", tests, NULL, NULL);

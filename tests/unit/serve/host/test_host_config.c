@@ -267,6 +267,8 @@ static const struct bad_key host_bad[] = {
 	{ "builtin", "true or false", { NOT_BOOL } },
 	{ "shells", "a whole number from 1 to 8192", { NOT_COUNT, "0", "8193" } },
 	{ "bare", "a whole number from 0 to 1024", { NOT_COUNT, "1025" } },
+	{ "memory_total", "16M to 1048576G are allowed, in whole pages of 4096 bytes",
+	  { NOT_TEXT, "\"0\"", "\"15M\"", "\"1048577G\"" } },
 	{ "functions", "must be an object of at most 1024", { "1", "true", "null", "[]", "\"f\"" } },
 };
 
@@ -323,7 +325,7 @@ struct bad_text {
 
 /* clang-format off */
 static const struct bad_text texts[] = {
-	{ "{\"port\": 1}", ": there is no key 'port'; there are: listen, hosts, store, builtin, shells, bare, refill, "
+	{ "{\"port\": 1}", ": there is no key 'port'; there are: listen, hosts, store, builtin, shells, bare, refill, memory_total, "
 	  "functions" },
 	{ "{\"functions\": {\"f\": {\"name\": 1}}}", ": function 'f': there is no key 'name'; there are: "
 	  "template, memory, timeout, concurrency, queue, policy, idle_timeout, json, environment, pool" },

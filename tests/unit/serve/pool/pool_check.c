@@ -50,6 +50,10 @@ static void check_shell(const struct pool *pool, const struct pool_shell *s)
 	assert_int_equal(s->invocation != NULL, s->state == POOL_RUNNING);
 	if (s->invocation)
 		assert_ptr_equal(s->invocation->shell, s);
+	/* A machine is counted from its order to its end, with what its template has it copy. */
+	assert_true(s->memory == (s->state == POOL_FREE ? 0
+				  : s->version ? (1u << 20) + s->version->written_pages * 4096ull
+					       : 1u << 20));
 	if (s->state == POOL_FREE)
 		assert_false(s->function || s->shape || s->timer.place || s->kill_wanted);
 	if (s->state == POOL_BARE)
@@ -121,9 +125,13 @@ void pool_bed_check(struct pool_bed *bed)
 {
 	const struct pool *pool = &bed->pool;
 	unsigned waiting = 0, active = 0;
+	uint64_t memory = 0;
 
-	for (unsigned i = 0; i < pool->limits.shells; i++)
+	for (unsigned i = 0; i < pool->limits.shells; i++) {
 		check_shell(pool, &pool->shells[i]);
+		memory += pool->shells[i].memory;
+	}
+	assert_true(pool->memory == memory);
 	for (const struct function *f = pool->functions; f; f = f->next) {
 		check_function(pool, f);
 		waiting += f->waiting;
