@@ -1,31 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The file `state` of a snapshot, for tests that change it (docs/snapshot.md)."""
 
-import ctypes
 import struct
-import subprocess
 
 import pytest
-from helpers import ROOT
+from templates import xxh3
 
 
 @pytest.fixture(scope="module", name="reseal")
 def make_reseal(tmp_path_factory):
     """A function that makes the checksums of a state right again."""
-    folder = tmp_path_factory.mktemp("digest")
-    (folder / "digest.c").write_text(
-        "#define XXH_INLINE_ALL\n#include <xxhash.h>\n"
-        "unsigned long long digest64(const void *d, unsigned long n)"
-        "{ return XXH3_64bits(d, n); }\n"
-    )
-    include = ["-idirafter", ROOT / "build/deps/include", "-idirafter", ROOT / "build/deps/musl"]
-    words = ["gcc", "-O1", "-shared", "-fPIC", *include, "-o", folder / "digest.so"]
-    subprocess.run([*words, folder / "digest.c"], check=True)
-    library = ctypes.CDLL(str(folder / "digest.so"))
-    library.digest64.restype = ctypes.c_uint64
-
-    def digest(data):
-        return library.digest64(bytes(data), ctypes.c_ulong(len(data)))
+    digest = xxh3(tmp_path_factory.mktemp("digest"))
 
     def seal(state):
         state = bytearray(state)

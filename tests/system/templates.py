@@ -2,6 +2,7 @@
 """Snapshots of the embedded guest, what is in them, and machines started from them."""
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import mmap
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import TIMEOUT_S, Running, run, wait_for
+from helpers import ROOT, TIMEOUT_S, Running, run, wait_for
 
 WORD = 0x9E3779B97F4A7C15
 MASK = (1 << 64) - 1
@@ -168,6 +169,21 @@ def verify(virga, folder):
 def digest(data):
     """Of a file or of bytes: what differs is not printed byte by byte, which takes minutes."""
     return hashlib.sha256(data if isinstance(data, bytes) else Path(data).read_bytes()).hexdigest()
+
+
+def xxh3(folder):
+    """A function that has virga's checksum of bytes, compiled in folder."""
+    (folder / "digest.c").write_text(
+        "#define XXH_INLINE_ALL\n#include <xxhash.h>\n"
+        "unsigned long long digest64(const void *d, unsigned long n)"
+        "{ return XXH3_64bits(d, n); }\n"
+    )
+    include = ["-idirafter", ROOT / "build/deps/include", "-idirafter", ROOT / "build/deps/musl"]
+    words = ["gcc", "-O1", "-shared", "-fPIC", *include, "-o", folder / "digest.so"]
+    subprocess.run([*words, folder / "digest.c"], check=True)
+    library = ctypes.CDLL(str(folder / "digest.so"))
+    library.digest64.restype = ctypes.c_uint64
+    return lambda data: library.digest64(bytes(data), ctypes.c_ulong(len(data)))
 
 
 def digests(folder):

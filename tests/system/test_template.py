@@ -4,12 +4,14 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import stat
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +20,10 @@ from templates import (
     IDENTITY,
     PAGE,
     SMALL,
+    Kept,
     Running,
     build,
+    children,
     dirty_sum,
     initial_sum,
     inspect,
@@ -29,6 +33,7 @@ from templates import (
     run_bytes,
     take_snapshot,
     verify,
+    xxh3,
 )
 
 pytestmark = pytest.mark.system
@@ -426,3 +431,23 @@ def test_help(virga):
         assert done.returncode == 0 and done.stdout.startswith(f"usage: virga template {verb}")
         assert len(done.stdout.splitlines()) < 25
     assert run_bytes(virga, "template", "sing").returncode == 2
+
+
+def test_set_that_says_all_is_written(virga, tmp_path):
+    """A small archive of a large machine: a start costs what a start may cost, 128 MiB."""
+    words = ["template", "build", tmp_path / "t", "--memory", "1G"]
+    assert run(virga, *words).returncode == 0
+    file = tmp_path / "t/working-set"
+    head = list(HEADER.unpack_from(file.read_bytes()))
+    head[3] = 1
+    data = HEADER.pack(*head) + RUN.pack(0, (1 << 30) // PAGE, 0, 1)
+    file.write_bytes(data + struct.pack("<Q", xxh3(tmp_path)(data)))
+    assert run(virga, "template", "export", tmp_path / "t", tmp_path / "a").returncode == 0
+    assert (tmp_path / "a").stat().st_size < 1 << 20
+    assert run(virga, "template", "import", tmp_path / "a", tmp_path / "copy").returncode == 0
+    assert inspect(virga, tmp_path / "copy")["working_set"]["written_pages"] == (128 << 20) // PAGE
+    with Kept(virga, tmp_path / "copy", 1, "echo x") as clone:
+        (pid,) = children(clone.process.pid)
+        said = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        private = int(re.search(r"Private_Dirty: +(\d+) kB", said)[1])
+        assert 128 << 10 <= private < 160 << 10
