@@ -117,7 +117,7 @@ static int pack_tar_holes(struct pack_tar *t)
 
 static int pack_tar_add_run(struct pack_tar *t, uint64_t offset, uint64_t len)
 {
-	if (t->count == t->room) {
+	if (!t->runs || t->count == t->room) {
 		size_t room = t->room ? 2 * t->room : 64;
 		struct pack_tar_run *runs = realloc(t->runs, room * sizeof(*runs));
 

@@ -327,8 +327,7 @@ static void test_names_refused(void **state)
 			 good[i].text);
 		check_refused("POST", target, "", 404, "ResourceNotFoundException",
 			      strcmp(good[i].name, "f") == 0
-				      ? "Function not found: f (its template is being loaded, or "
-					"could not be)"
+				      ? "Function not found: f (its template could not be loaded)"
 				      : "Function not found: ");
 	}
 }

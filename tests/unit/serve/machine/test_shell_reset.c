@@ -45,7 +45,7 @@ struct view {
 	unsigned elsewhere;   /* in the process's own memory, when it says that it waits */
 	int saved;            /* 0, or what saving said */
 	unsigned resets;
-	bool waits; /* after the reset: a wait or a wake-up of before is left */
+	bool waits;             /* after the reset: a wait or a wake-up of before is left */
 	uint8_t mark[MARK_LEN]; /* with all bits turned: it is not to be found in here */
 };
 
