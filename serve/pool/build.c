@@ -100,7 +100,7 @@ static int pool_check_memory(const struct pool *pool, uint64_t bytes)
 
 	if (!limit || pool->memory + bytes <= limit)
 		return 0;
-	return failf(bytes > limit ? ENOMEM : EAGAIN,
+	return failf(bytes > limit ? ENOMEM : ENOSPC,
 		     "a machine takes %llu MiB before it runs, and of the %llu MiB of key "
 		     "'memory_total' %llu are taken",
 		     (unsigned long long)bytes >> 20, (unsigned long long)limit >> 20,
