@@ -165,6 +165,20 @@ static enum framing_state framing_chunk(struct framing *f, uint8_t ch)
 	}
 }
 
+/* Bytes of a value or a name, most of a request, that leave the state as it is. */
+static size_t framing_run(const struct framing *f, const char *data, size_t len)
+{
+	size_t at = 0;
+
+	if (f->state == FRAMING_VALUE)
+		while (at < len && framing_is_text((uint8_t)data[at]))
+			at++;
+	else if (f->state == FRAMING_NAME)
+		while (at < len && framing_is_token((uint8_t)data[at]))
+			at++;
+	return at;
+}
+
 /* Bytes of a body that are looked at by nobody. */
 static size_t framing_skip(struct framing *f, size_t len)
 {
@@ -183,14 +197,18 @@ size_t framing_scan(struct framing *f, const char *data, size_t len)
 	size_t at = 0;
 
 	while (at < len && f->state != FRAMING_END && f->state != FRAMING_WRONG) {
-		uint8_t ch = (uint8_t)data[at];
+		size_t run;
 
 		if (f->state == FRAMING_LENGTH || f->state == FRAMING_DATA) {
 			at += framing_skip(f, len - at);
 			continue;
 		}
-		f->state = (uint8_t)(f->state < FRAMING_END ? framing_head(f, ch)
-							    : framing_chunk(f, ch));
+		run = f->chunked ? 0 : framing_run(f, data + at, len - at);
+		at += run;
+		if (run)
+			continue;
+		f->state = (uint8_t)(f->state < FRAMING_END ? framing_head(f, (uint8_t)data[at])
+							    : framing_chunk(f, (uint8_t)data[at]));
 		if (f->chunked && ++f->lines > FRAMING_LINES_MAX)
 			f->state = FRAMING_WRONG;
 		at += f->state != FRAMING_WRONG;
