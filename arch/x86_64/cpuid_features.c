@@ -20,7 +20,7 @@
 /* A register with features and the bits of it that are allowed; eax, ebx, ecx, edx are 0 to 3. */
 struct cpuid_features {
 	uint32_t function;
-	uint32_t index;
+	uint8_t index;
 	uint8_t reg;
 	uint32_t allowed;
 };
@@ -30,6 +30,11 @@ static const struct cpuid_features cpuid_features[] = {
 	{ 0x1, 0, 2, 0xfffa320b },
 	/* Not PSN, DS, ACPI, TM, PBE. */
 	{ 0x1, 0, 3, 0x1f8bfbff },
+	/* ARAT alone: nothing that manages power. */
+	{ 0x6, 0, 0, 0x00000004 },
+	{ 0x6, 0, 1, 0 },
+	{ 0x6, 0, 2, 0 },
+	{ 0x6, 0, 3, 0 },
 	/* Not SGX, PQM, PQE, PT. */
 	{ 0x7, 0, 1, 0xfdbf6ffb },
 	/* Not SHSTK, TME, ENQCMD, SGX_LC, PKS. */
@@ -38,7 +43,12 @@ static const struct cpuid_features cpuid_features[] = {
 	{ 0x7, 0, 3, 0xbfc14f1c },
 	/* Not FRED, LASS. */
 	{ 0x7, 1, 0, 0x04a81cb7 },
+	{ 0x7, 1, 1, 0 },
+	{ 0x7, 1, 2, 0x00000020 },
 	{ 0x7, 1, 3, 0x00084530 },
+	{ 0x7, 2, 0, 0 },
+	{ 0x7, 2, 1, 0 },
+	{ 0x7, 2, 2, 0 },
 	{ 0x7, 2, 3, 0x0000003f },
 	/* XCR0: x87, SSE, AVX, MPX, AVX-512, PKRU, AMX; IA32_XSS: nothing (not PT, CET). */
 	{ 0xd, 0, 0, 0x000602ff },
@@ -58,12 +68,18 @@ static const struct cpuid_features cpuid_features[] = {
 	{ 0x80000008, 0, 1, 0x370ad205 },
 	/* Not SMM_CTL's lock and what manages power. */
 	{ 0x80000021, 0, 0, 0x78100347 },
+	{ 0x80000021, 0, 2, 0x00000006 },
+	{ 0x80000021, 0, 3, 0 },
 };
 
-/* Leaves about what is not allowed: PMU, SGX, PT, LBR, PMU, SVM, IBS, SEV, PMU. */
-static const uint32_t cpuid_empty[] = {
-	0xa, 0x12, 0x14, 0x1c, 0x23, 0x8000000a, 0x8000001b, 0x8000001f, 0x80000022,
-};
+/*
+ * Leaves that a guest is shown, a bit each, of those from 0, 0x40000000 and 0x80000000 on: with
+ * features, above, and with numbers (names, caches, topology, where parts of the FPU's state lie,
+ * tiles, AVX10). Not those of PMU, SGX, PT, LBR, SVM, IBS, SEV, and not what a later CPU has.
+ */
+#define CPUID_BASIC    0x00000010e06028d7ull
+#define CPUID_KVM      0x3ull
+#define CPUID_EXTENDED 0x00000002660001ffull
 
 static uint32_t *cpuid_register(struct kvm_cpuid_entry2 *e, unsigned reg)
 {
@@ -72,17 +88,17 @@ static uint32_t *cpuid_register(struct kvm_cpuid_entry2 *e, unsigned reg)
 	return registers[reg];
 }
 
-static bool cpuid_is_empty(uint32_t function)
+static bool cpuid_is_shown(uint32_t function)
 {
-	for (size_t i = 0; i < sizeof(cpuid_empty) / sizeof(cpuid_empty[0]); i++)
-		if (cpuid_empty[i] == function)
-			return true;
-	return false;
+	static const uint64_t shown[4] = { CPUID_BASIC, CPUID_KVM, CPUID_EXTENDED, 0 };
+	uint32_t leaf = function & 0x3fffffff;
+
+	return leaf < 64 && shown[function >> 30] >> leaf & 1;
 }
 
 void cpuid_allow(struct kvm_cpuid_entry2 *e)
 {
-	if (cpuid_is_empty(e->function))
+	if (!cpuid_is_shown(e->function))
 		e->eax = e->ebx = e->ecx = e->edx = 0;
 	for (size_t i = 0; i < sizeof(cpuid_features) / sizeof(cpuid_features[0]); i++)
 		if (cpuid_features[i].function == e->function &&
@@ -162,7 +178,16 @@ static int cpuid_check_features(const struct kvm_cpuid_entry2 *saved, struct kvm
 	return 0;
 }
 
-/* Numbers that the guest computes with: where the FPU's parts lie, how wide an address is. */
+/* By ebx, ecx and edx: the vendor, tiles and how they are multiplied, AVX10. */
+static bool cpuid_is_exact(uint32_t function)
+{
+	return function == 0 || function == 0x1d || function == 0x1e || function == 0x24;
+}
+
+/*
+ * Numbers that the guest computes with: where the FPU's parts lie, how wide an address is, whose
+ * CPU it is. All others describe, such as caches, and may differ.
+ */
 static int cpuid_check_numbers(const struct kvm_cpuid_entry2 *saved,
 			       const struct kvm_cpuid_entry2 *have)
 {
@@ -173,6 +198,12 @@ static int cpuid_check_numbers(const struct kvm_cpuid_entry2 *saved,
 			"the snapshot has part %u of the FPU state in %u bytes at %u, this host "
 			"in %u at %u; restore it on a host like its own",
 			saved->index, saved->eax, saved->ebx, have->eax, have->ebx);
+	if (cpuid_is_exact(saved->function) &&
+	    memcmp(&saved->ebx, &have->ebx, 3 * sizeof(saved->ebx)) != 0)
+		return failf(EINVAL,
+			     "the snapshot's CPU is another than this host's (CPUID 0x%x.%u); "
+			     "restore it on a host like its own",
+			     saved->function, saved->index);
 	if (saved->function == CPUID_LEAF_ADDRESSES && (saved->eax & 0xff) > (have->eax & 0xff))
 		return failf(EINVAL,
 			     "the snapshot's physical addresses have %u bits, this host's %u; "

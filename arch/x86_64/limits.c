@@ -101,14 +101,13 @@ bool limits_drops_write(uint32_t index)
 static const struct limits_cap {
 	uint32_t cap;
 	uint32_t flag;
-	const char *what;
 } limits_caps[] = {
 	/* The PMU: its MSRs are then none. */
-	{ KVM_CAP_PMU_CAPABILITY, KVM_PMU_CAP_DISABLE, "performance counters off" },
+	{ KVM_CAP_PMU_CAPABILITY, KVM_PMU_CAP_DISABLE },
 	/* A locked access across cache lines holds up every CPU; vcpu_brake(). */
-	{ KVM_CAP_X86_BUS_LOCK_EXIT, KVM_BUS_LOCK_DETECTION_EXIT, "exits for bus locks" },
+	{ KVM_CAP_X86_BUS_LOCK_EXIT, KVM_BUS_LOCK_DETECTION_EXIT },
 	/* A guest that lets no interrupt in, not even the host's, leaves all the same. */
-	{ KVM_CAP_X86_NOTIFY_VMEXIT, KVM_X86_NOTIFY_VMEXIT_ENABLED, "exits without an event" },
+	{ KVM_CAP_X86_NOTIFY_VMEXIT, KVM_X86_NOTIFY_VMEXIT_ENABLED },
 };
 
 int vcpu_limits(struct vm *vm, bool saved)
@@ -120,8 +119,8 @@ int vcpu_limits(struct vm *vm, bool saved)
 
 		if (offered < 0 ||
 		    ((uint32_t)offered & c->flag && ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0))
-			return failf(errno, "KVM refuses %s, which it offers: %s", c->what,
-				     strerror(errno));
+			return failf(errno, "KVM refuses capability %u, which it offers: %s",
+				     c->cap, strerror(errno));
 	}
 	return saved ? limits_set_filter(vm) : 0;
 }

@@ -103,7 +103,7 @@ uint64_t cpuid_host_key(void);
  * and those that it omits, the TSC deadline last. Without the TSC, which has a field of its own, and
  * what is among the system registers. Values are 0. 0 or -errno with a sentence.
  */
-int msr_list(const struct vm *vm, struct msr_table *table);
+int msr_list(const struct vm *vm, struct msr_table *table) __attribute__((cold));
 
 /* Reads those of them that the vCPU has. */
 int msr_read_all(const struct vcpu *vcpu, struct msr_table *table);

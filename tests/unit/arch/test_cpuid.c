@@ -41,6 +41,9 @@ static const struct bit forbidden[] = {
 	{ 7, 0, EDX, 19 },          /* architectural LBR */
 	{ 7, 0, EDX, 20 },          /* CET IBT */
 	{ 7, 1, EAX, 17 },          /* FRED */
+	{ 7, 1, EBX, 0 },           /* PPIN */
+	{ 7, 2, EAX, 0 },           /* nothing yet, */
+	{ 6, 0, ECX, 0 },           /* APERF and MPERF */
 	{ 0xd, 1, ECX, 8 },         /* IA32_XSS: PT, */
 	{ 0xd, 1, ECX, 11 },        /* CET */
 	{ 0x80000001, 0, ECX, 2 },  /* SVM */
@@ -88,9 +91,9 @@ static uint32_t *reg_of(struct kvm_cpuid_entry2 *e, uint32_t reg)
 /* A leaf of ones, and what is left of it. */
 static void test_allow_list(void **state)
 {
-	static const uint32_t empty[] = {
-		0xa, 0x12, 0x14, 0x1c, 0x8000000a, 0x8000001f, 0x80000022
-	};
+	static const uint32_t empty[] = { 0xa,        0x12,       0x14,       0x1c,
+					  0x29,       0x100,      0x40000100, 0x8000000a,
+					  0x8000001f, 0x80000022, 0x80000026, 0xc0000001 };
 	struct kvm_cpuid_entry2 e;
 
 	(void)state;
@@ -200,9 +203,10 @@ static void test_fits(void **state)
 	assert_int_equal(cpuid_check(&saved, &host), 0); /* OSPKE */
 }
 
-/* Where the FPU's parts lie, and how wide addresses are. */
+/* Where the FPU's parts lie, how wide addresses are, whose CPU it is. */
 static void test_numbers(void **state)
 {
+	static const uint32_t exact[] = { 0x1d, 0x1e, 0x24 };
 	struct cpuid_table saved = { .head.nent = 1 }, host = { .head.nent = 1 };
 
 	(void)state;
@@ -216,6 +220,25 @@ static void test_numbers(void **state)
 	assert_int_equal(cpuid_check(&saved, &host), -EINVAL);
 	saved.entries[0].eax = 0; /* the saved guest has no such part */
 	host.entries[0].eax = 256;
+	assert_int_equal(cpuid_check(&saved, &host), 0);
+	saved.entries[0] = entry(0, 0, 0x1c, 0x68747541, 0x444d4163, 0x69746e65);
+	host.entries[0] = entry(0, 0, 0x0d, 0x68747541, 0x444d4163, 0x69746e65);
+	assert_int_equal(cpuid_check(&saved, &host), 0);
+	host.entries[0] = entry(0, 0, 0x1c, 0x756e6547, 0x6c65746e, 0x49656e69);
+	assert_int_equal(cpuid_check(&saved, &host), -EINVAL);
+	assert_non_null(strstr(error_text(), "CPU is another than this host's (CPUID 0x0.0)"));
+	for (size_t i = 0; i < COUNT(exact); i++) {
+		saved.entries[0] = host.entries[0] = entry(exact[i], 1, 1, 2, 3, 4);
+		assert_int_equal(cpuid_check(&saved, &host), 0);
+		for (uint32_t reg = EBX; reg <= EDX; reg++) {
+			*reg_of(&host.entries[0], reg) += 1;
+			assert_int_equal(cpuid_check(&saved, &host), -EINVAL);
+			*reg_of(&host.entries[0], reg) -= 1;
+		}
+	}
+	/* Caches. */
+	saved.entries[0] = entry(4, 1, 1, 2, 3, 4);
+	host.entries[0] = entry(4, 1, 5, 6, 7, 8);
 	assert_int_equal(cpuid_check(&saved, &host), 0);
 	saved.entries[0] = entry(0x80000008, 0, 0x3030, 0, 0, 0);
 	host.entries[0] = entry(0x80000008, 0, 0x3034, 0, 0, 0);
