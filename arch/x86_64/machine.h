@@ -100,8 +100,8 @@ uint64_t cpuid_host_key(void);
 
 /*
  * The MSRs that are a guest's state, in the order in which they are saved and loaded: KVM's index list
- * and those that it omits, the TSC deadline last. Without the TSC, which has a field of its own, and
- * what is among the system registers. Values are 0. 0 or -errno with a sentence.
+ * and those that it omits, the TSC deadline last. Without the TSC, which has a field of its own, what
+ * is among the system registers, and Hyper-V's. Values are 0. 0 or -errno with a sentence.
  */
 int msr_list(const struct vm *vm, struct msr_table *table) __attribute__((cold));
 
