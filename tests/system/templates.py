@@ -107,6 +107,15 @@ class Killer:
         return done
 
 
+def mount_namespace():
+    """The words before a command that may mount without anybody seeing it, where there can be one."""
+    words = ["unshare", "--mount"]
+    done = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
+    if done.returncode:  # not permitted, or / is no mount point, as in a plain chroot
+        pytest.skip(f"no mount namespace: {done.stderr.strip()}")
+    return words
+
+
 @contextlib.contextmanager
 def small_disk(folder, size):
     """A file system in memory of that size, where one may be mounted."""

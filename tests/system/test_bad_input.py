@@ -19,7 +19,15 @@ import pytest
 
 from helpers import ROOT, Running, elf32, guest, run, wait_for
 from states import make_reseal, sections  # pylint: disable=unused-import
-from templates import children, invoke, make_template, take_snapshot, verify
+from templates import (
+    children,
+    invoke,
+    make_template,
+    mount_namespace,
+    small_disk,
+    take_snapshot,
+    verify,
+)
 
 pytestmark = pytest.mark.system
 
@@ -616,16 +624,6 @@ def machine(virga, tmp_path):
         assert running.stop() == 0
 
 
-@contextlib.contextmanager
-def small_disk(path, size):
-    path.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], check=True)
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)
-
-
 @pytest.mark.parametrize("size", ["8k", "16k", "512k"])
 def test_disk_is_full(virga, machine, tmp_path, size):
     with small_disk(tmp_path / "disk", size) as disk:
@@ -830,7 +828,7 @@ def test_writer_killed_at_random_moments(virga, tmp_path, victim):
 def in_namespace(script, *words):
     """Runs a command where /dev is not what it is here."""
     return subprocess.run(
-        ["unshare", "--mount", "sh", "-ec", f'{script}\nexec "$@"', "sh", *map(str, words)],
+        [*mount_namespace(), "sh", "-ec", f'{script}\nexec "$@"', "sh", *map(str, words)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
