@@ -35,7 +35,7 @@ class OneShell(Host):
 
     def __init__(self, virga, template):
         function = {"template": str(template), "policy": "reset", "concurrency": 1,
-                    "pool": {"min": 1, "max": 1}}
+                    "timeout": 60, "pool": {"min": 1, "max": 1}}
         super().__init__(virga, {"f": function}, {"bare": 0, "builtin": False, "shells": 1})
         self.resets = 0
 
