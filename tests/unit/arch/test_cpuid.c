@@ -131,15 +131,51 @@ static void boot(struct vm *vm, unsigned cpus)
 	host_cpuid_free(host);
 }
 
+/* The leaves that old guests count CPUs by; supported: that leaf as KVM has it. */
+static void check_topology(const struct kvm_cpuid_entry2 *e,
+			   const struct kvm_cpuid_entry2 *supported, unsigned cpu, unsigned count)
+{
+	if (e->function == 1) {
+		assert_int_equal(e->ebx >> 16, count | cpu << 8);
+		assert_true(count == 1 || e->edx >> 28 & 1);
+	} else if (e->function == 4 && e->eax & 0x1f) {
+		assert_int_equal(e->eax >> 14, (count - 1) << 12);
+	} else if (e->function == 0x80000008) {
+		assert_int_equal(e->ecx & 0xff, count - 1);
+		assert_true(1u << (e->ecx >> 12 & 0xf) >= count);
+		assert_int_equal(e->ecx & ~0xf0ffu & ~supported->ecx, 0);
+	} else if (e->function == 0x8000001d) {
+		assert_int_equal(e->eax >> 14, 0);
+	} else if (e->function == 0x8000001e) {
+		assert_int_equal(e->eax, cpu);
+		assert_int_equal(e->ebx, cpu);
+		assert_int_equal(e->ecx, 0);
+	}
+}
+
+static const struct kvm_cpuid_entry2 *find(const struct cpuid_table *table,
+					   const struct kvm_cpuid_entry2 *e)
+{
+	for (uint32_t i = 0; i < table->head.nent; i++)
+		if (table->entries[i].function == e->function &&
+		    table->entries[i].index == e->index)
+			return &table->entries[i];
+	fail_msg("leaf 0x%x is not KVM's", e->function);
+	return NULL;
+}
+
 /* A real machine's vCPUs: nothing forbidden, and N cores of one thread in one package. */
 static void test_booted(void **state)
 {
 	static const unsigned counts[] = { 1, 2, 5 };
+	struct cpuid_table supported = { .head.nent = CPUID_ENTRIES_MAX };
 	struct vm vm;
 
 	(void)state;
 	for (size_t n = 0; n < COUNT(counts); n++) {
 		boot(&vm, counts[n]);
+		supported.head.nent = CPUID_ENTRIES_MAX;
+		assert_return_code(ioctl(vm.kvm_fd, KVM_GET_SUPPORTED_CPUID, &supported.head), 0);
 		for (unsigned cpu = 0; cpu < counts[n]; cpu++) {
 			struct cpuid_table table = { .head.nent = CPUID_ENTRIES_MAX };
 			unsigned levels = 0;
@@ -154,6 +190,10 @@ static void test_booted(void **state)
 
 				if (e->function == 0)
 					assert_true(e->eax >= 0xb);
+				if (e->function == 0x80000008)
+					check_topology(e, find(&supported, e), cpu, counts[n]);
+				else
+					check_topology(e, NULL, cpu, counts[n]);
 				if (e->function != 0xb)
 					continue;
 				levels |= 1u << e->index;

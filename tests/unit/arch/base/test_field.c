@@ -323,6 +323,39 @@ static void test_note_text(void **state)
 	assert_int_equal(wide, 600);
 }
 
+static void say_escapes(void)
+{
+	static const char *const who[] = { "g", "gu", "gue", "gues" };
+	char bytes[200];
+
+	memset(bytes, 1, sizeof(bytes));
+	for (unsigned i = 0; i < 4; i++) {
+		struct note_rate rate = { 0 };
+
+		note_text(&rate, 5, who[i], bytes, sizeof(bytes));
+	}
+}
+
+/* What one byte becomes is never cut, and never goes beyond the longest line. */
+static void test_note_text_escapes(void **state)
+{
+	char text[8192], *line = text, *end;
+	unsigned count = 0;
+
+	(void)state;
+	capture(text, sizeof(text), say_escapes);
+	while ((end = strchr(line, '\n'))) {
+		assert_true(end - line < 512);
+		*end = '\0';
+		for (line = strchr(line + strlen("virga: "), ':') + 2; *line; line += 4) {
+			assert_memory_equal(line, "\\x01", 4);
+			count++;
+		}
+		line = end + 1;
+	}
+	assert_int_equal(count, 4 * 200);
+}
+
 static void say_flood(void)
 {
 	struct note_rate rate = { 0 };
@@ -373,6 +406,7 @@ int main(void)
 		cmocka_unit_test(test_notef),
 		cmocka_unit_test(test_notef_cleans),
 		cmocka_unit_test(test_note_text),
+		cmocka_unit_test(test_note_text_escapes),
 		cmocka_unit_test(test_note_text_flood),
 		cmocka_unit_test(test_notef_full_pipe),
 	};
