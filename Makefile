@@ -210,6 +210,7 @@ distclean:
 #: make format      clang-format all sources
 #: make asan        address and undefined-behaviour sanitizers: unit tests, and a virga from boot to clone
 #: make unit        build and run the unit tests
+#: make mutants     change the code at MUTANTS=40 places that SEED=1 chooses; lists what no test notices
 #: make bench       measure; BENCH="clone_100 --quick" are arguments of bench/run
 #: make size        what each part of ./virga costs
 #: make install     into DESTDIR/PREFIX (/usr/local); clean; distclean removes fetched things too

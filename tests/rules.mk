@@ -89,7 +89,7 @@ $B/tests/guest/ring0.elf: $(ring0_sources) guest/builtin/guest.ld $(wildcard tes
 
 # --- targets
 
-.PHONY: tests unit asan check check-long check-packages lint format bench demo demo-linux
+.PHONY: tests unit asan check check-long check-packages mutants lint format bench demo demo-linux
 tests: virga $B/agent $(unit_tests) $(guest_tests) $B/tests/guest/ring0.elf
 
 unit: $(unit_tests)
@@ -111,6 +111,11 @@ check-long:
 	$(Q)tests/setup long
 	$(Q)$(MAKE) --no-print-directory tests
 	$(Q)PYTHONPYCACHEPREFIX=$B/pycache $B/venv/bin/python -m pytest tests/long -v $(PYTEST)
+
+# Which changes of the code that a VM process runs no test notices.
+mutants:
+	$(Q)tests/setup check
+	$(Q)tests/mutants/run $(MUTANTS:%=--count %) $(SEED:%=--seed %)
 
 lint: objects tests/lint
 	$(Q)CFLAGS='$(filter-out -g -Werror,$(common_flags)) $(kernel_headers)' tests/lint
