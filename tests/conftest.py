@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI") == "true"
 ORDER = ["unit", "guest", "system", "nested"]
-UNIT_TIMEOUT_S = 60
+UNIT_TIMEOUT_S = 300
 KVM_GET_API_VERSION = 0xAE00
 
 TAP_LINE = re.compile(r"^\s*(not ok|ok) \d+ (-|# SKIP) (\S+)")
@@ -71,7 +71,7 @@ class UnitCase(pytest.Item):
 
     def runtest(self):
         if self.skipped:
-            pytest.skip("skipped by the test")
+            pytest.skip(self.skipped)
         if self.failure:
             raise UnitFailure(self.failure)
 
@@ -100,13 +100,13 @@ class UnitFile(pytest.File):
             yield self.case(
                 name,
                 failure=detail or "failed" if verdict == "failed" else None,
-                skipped=verdict == "skipped",
+                skipped=detail or "does not say why" if verdict == "skipped" else None,
             )
         passed = all(verdict == "passed" for _, verdict, _ in cases)
         if len(cases) < max(planned, 1) or (status != 0 and passed):
             yield self.case("exit", failure=f"ended with {status}:\n{output}")
 
-    def case(self, name, failure=None, skipped=False):
+    def case(self, name, failure=None, skipped=None):
         return UnitCase.from_parent(self, name=name, failure=failure, skipped=skipped)
 
 
@@ -133,8 +133,9 @@ def run_unit(program):
 
 
 def parse_tap(output):
-    """(number of cases planned, [(name, verdict, detail)])."""
-    planned, cases = 0, []
+    """(number of cases planned, [(name, verdict, detail)]): what follows a failure, and the last
+    line before a skip, which is printed by print_message()."""
+    planned, cases, last = 0, [], ""
     for line in output.splitlines():
         plan, match = TAP_PLAN.match(line), TAP_LINE.match(line)
         if plan:
@@ -143,10 +144,13 @@ def parse_tap(output):
             verdict = "passed" if match.group(1) == "ok" else "failed"
             if match.group(2) == "# SKIP":
                 verdict = "skipped"
-            cases.append((match.group(3), verdict, ""))
-        elif cases and cases[-1][1] == "failed":
-            name, verdict, detail = cases[-1]
-            cases[-1] = (name, verdict, detail + line.strip() + "\n")
+            cases.append((match.group(3), verdict, last if verdict == "skipped" else ""))
+            last = ""
+        else:
+            last = line.strip()
+            if cases and cases[-1][1] == "failed":
+                name, verdict, detail = cases[-1]
+                cases[-1] = (name, verdict, detail + last + "\n")
     return planned, cases
 
 

@@ -112,7 +112,8 @@ def mount_namespace():
     words = ["unshare", "--mount"]
     done = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
     if done.returncode:  # not permitted, or / is no mount point, as in a plain chroot
-        pytest.skip(f"no mount namespace: {done.stderr.strip()}")
+        pytest.skip(f"needs mounts of its own ({done.stderr.strip()}): run as root, in a chroot "
+                    "with its root a mount point (mount --bind ROOT ROOT)")
     return words
 
 

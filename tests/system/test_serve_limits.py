@@ -36,7 +36,8 @@ class Group:
                 (parent / "cgroup.subtree_control").write_text(f"+{controller}")
             self.folder.mkdir()
         except OSError as error:
-            pytest.skip(f"needs control groups: {error}")
+            pytest.skip(f"needs root and control groups in {CGROUPS}, of version 2 or with "
+                        f"{controller} of version 1: {error}")
         # For a program: into the group, then on.
         self.command = ["sh", "-c", f'echo $$ >{self.folder}/cgroup.procs && exec "$@"', "sh"]
 

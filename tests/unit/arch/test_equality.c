@@ -128,7 +128,8 @@ static void test_avx(void **state)
 	fd = m->vm.vcpus[0].fd;
 	if (ioctl(fd, KVM_SET_XCRS, &xcrs) < 0) {
 		live_end(m);
-		skip(); /* a CPU without AVX */
+		print_message("needs a CPU with AVX\n");
+		skip();
 	}
 	assert_int_equal(ioctl(fd, KVM_GET_XSAVE, &set), 0);
 	for (unsigned i = 160; i < 416; i++) /* xmm0-15 */
