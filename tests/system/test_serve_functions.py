@@ -113,7 +113,7 @@ def test_secrets_of_others(virga, template):
     """What is in a function's environment and requests is in no process of another's."""
     functions = {"f": {"template": str(template)},
                  "g": {"template": str(template), "environment": {"A": "a-secret-of-g"},
-                       "policy": "keep", "pool": {"min": 0, "max": 0}}}
+                       "policy": "keep", "concurrency": 1, "pool": {"min": 0, "max": 0}}}
     with Host(virga, functions, {"bare": 2, "builtin": False}) as host:
         assert host.invoke(b"env A", "g").body == b"a-secret-of-g"
         assert host.invoke(b"echo another-secret", "g").body == b"another-secret"
