@@ -204,7 +204,7 @@ distclean:
 #: make             build ./virga (DEVICES="serial park ..." chooses the devices, V=1 shows commands)
 #: make deps        build the static libraries into build/deps (make does it when they are missing)
 #: make check       install what the tests need, run them all; last line: N passed, N failed, N skipped
-#: make check-long what takes too long for every change: older templates, other clients, a minute's stop
+#: make check-long what takes too long: old templates, other clients, a minute's stop, a fresh Debian
 #: make demo        boot, snapshot, clone and serve the embedded guest; demo-linux: a Debian kernel
 #: make lint        clang-tidy, cppcheck, shellcheck, layering, headers alone, no globals, formatting
 #: make format      clang-format all sources

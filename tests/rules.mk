@@ -105,8 +105,9 @@ check:
 	$(Q)$(MAKE) --no-print-directory tests
 	$(Q)PYTHONPYCACHEPREFIX=$B/pycache $B/venv/bin/python -m pytest tests -v $(PYTEST)
 
-# What takes too long for every change: templates of older versions, built from their commits, and
-# clients whose libraries take minutes to build, and machines that stand still for a minute.
+# What takes too long for every change: templates of older versions, built from their commits,
+# clients whose libraries take minutes to build, machines that stand still for a minute, and the
+# tests in a Debian that has nothing else.
 check-long:
 	$(Q)tests/setup long
 	$(Q)$(MAKE) --no-print-directory tests
