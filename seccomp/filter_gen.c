@@ -45,10 +45,10 @@ struct rule {
 #define IS(arg, mask, wanted)			 { arg, SCMP_CMP_MASKED_EQ, mask, wanted }
 #define ALLOW(name, reason)			 { SCMP_SYS(name), reason, 0, { { 0 } } }
 #define WHEN(name, arg, mask, wanted, reason)	 { SCMP_SYS(name), reason, 1, { IS(arg, mask, wanted) } }
-/* Never executable; of these flags, which say what is mapped and where, those. */
-#define MAP(mask, flags, reason)		 { SCMP_SYS(mmap), reason, 2, { \
-	IS(2, PROT_EXEC, 0), IS(3, mask, flags) } }
 #define MAP_KIND				 (MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED)
+/* Never executable, and of that kind. */
+#define MAP(kind, reason)			 { SCMP_SYS(mmap), reason, 2, { \
+	IS(2, PROT_EXEC, 0), IS(3, MAP_KIND, kind) } }
 /* The C libraries differ in how they extend an ioctl's number: only its low half counts. */
 #define IOCTL(request, reason)			 WHEN(ioctl, 1, LOW32, request, reason)
 
@@ -78,7 +78,7 @@ static const struct rule vm_process[] = {
 	IOCTL(TIOCGWINSZ,		"the first output by stdio (musl)"),
 
 	/* Memory: never executable, and no file is mapped any more */
-	MAP(MAP_ANONYMOUS | MAP_PRIVATE, MAP_ANONYMOUS | MAP_PRIVATE, "memory allocation"),
+	MAP(MAP_ANONYMOUS | MAP_PRIVATE, "memory allocation"),
 	WHEN(mprotect, 2, PROT_EXEC, 0,	"memory allocation"),
 	ALLOW(munmap,			"memory allocation"),
 	ALLOW(mremap,			"memory allocation"),
@@ -153,7 +153,7 @@ static const struct rule shell[] = {
 	ALLOW(getrandom,		"generation ids"),
 	ALLOW(pread64,			"long requests; a template's bytes"),
 	ALLOW(fstat,			"sizes of what was passed"),
-	MAP(MAP_KIND, MAP_PRIVATE,	"a template's memory, over reserved addresses or to copy from"),
+	MAP(MAP_PRIVATE,		"a template's memory, over reserved addresses or to copy from"),
 	IOCTL(FILTER_PAGEMAP_SCAN,	"a clone's own pages"),
 	IOCTL(FILTER_PRE_FAULT,		"second-level tables"),
 	IOCTL(KVM_CHECK_EXTENSION,	"size of the FPU state"),
