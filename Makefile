@@ -52,9 +52,9 @@ fast := $(filter \
 	$(addprefix arch/base/,blob.c clock.c digest.c histogram.c json_text.c loop.c timers.c) \
 	$(addprefix arch/,bus.c memory.c prefault.c vm.c) \
 	$(addprefix arch/x86_64/,exit.c ioapic.c msr.c state.c sync.c time.c vcpu.c) \
-	boot/pages/% \
+	$(addprefix boot/pages/,private.c read_ahead.c rewind.c) \
 	devices/channel/% devices/virtio/% devices/vsock/% devices/park.c devices/virtio_% \
-	serve/http/% serve/machine/shell.c \
+	$(addprefix serve/http/,conn.c framing.c http.c request.c) serve/machine/shell.c \
 	,$(sources))
 
 # --- flags
