@@ -29,6 +29,7 @@
 #include "vmm.h"
 
 #define FRONT_DRAIN_LOOK_MS  100
+#define FRONT_GRACE_US       5000000u
 #define FRONT_DRAIN_EXTRA_US 5000000u /* for answers that are not read; beyond all time-outs */
 
 struct front {
@@ -43,7 +44,8 @@ struct front {
 	struct log log;
 	struct catalog catalog;
 	int signal_fd;
-	bool ready; /* it listens */
+	bool ready;         /* it listens */
+	struct timer grace; /* until it does without all templates, when there was another front */
 	bool draining;
 	bool over;
 	uint64_t drain_until_us;
@@ -79,13 +81,14 @@ static void front_end(struct front *f, int status)
 	f->over = true;
 }
 
-/* The first template is there, or none can be: clients are heard from here on. */
-static void front_ready(void *opaque)
+/* Clients are heard from here on. */
+static void front_listen(void *opaque)
 {
 	struct front *f = opaque;
 	const struct front_options *o = f->options;
 	int ret = 0;
 
+	timer_clear(&f->timers, &f->grace);
 	if (f->ready)
 		return;
 	f->ready = true;
@@ -95,6 +98,17 @@ static void front_ready(void *opaque)
 		front_end(f, STATUS_HOST);
 	else if (!o->again)
 		front_banner(f);
+}
+
+/* The first template is there. Another front's clients were served a moment ago: they wait for the others. */
+static void front_ready(void *opaque)
+{
+	struct front *f = opaque;
+
+	if (!f->options->again)
+		front_listen(f);
+	else if (!f->ready && !f->grace.place)
+		timer_set(&f->timers, &f->grace, monotonic_us() + FRONT_GRACE_US);
 }
 
 /* All templates have been loaded, or could not be. */
@@ -107,7 +121,7 @@ static void front_loaded(void *opaque, const char *error)
 		front_end(f, STATUS_BAD_INPUT);
 		return;
 	}
-	front_ready(f);
+	front_listen(f);
 }
 
 /* --- Signals --- */
@@ -138,6 +152,7 @@ static void front_drain(struct front *f)
 	notef("draining: %u requests run, %u wait", f->pool.active, f->pool.waiting);
 	f->draining = true;
 	catalog_stop(&f->catalog);
+	timer_clear(&f->timers, &f->grace);
 	http_drain(&f->http);
 	/* Whoever comes now is refused, not left waiting. */
 	for (unsigned i = 0; i < f->options->listen_count; i++)
@@ -192,6 +207,7 @@ static int front_init(struct front *f)
 
 	pthread_mutex_init(&f->lock, NULL);
 	loop_init(&f->loop);
+	f->grace = (struct timer){ .expired = front_listen, .opaque = f };
 	f->handler = (struct http_handler){ .request = lambda_request,
 					    .gone = lambda_gone,
 					    .opaque = &f->lambda };

@@ -294,6 +294,13 @@ def test_serves_while_others_load(virga, tmp_path):
             os.kill(disk, signal.SIGCONT)
             host.loaded()
             host.echo("f")
+            # Another front waits for it a while, but not for ever.
+            os.kill(disk, signal.SIGSTOP)
+            os.kill(host.pid("virga-front"), signal.SIGKILL)
+            host.echo()
+            os.kill(disk, signal.SIGCONT)
+            host.loaded()
+            host.echo("f")
 
 
 # --- Files of a template ---
