@@ -57,14 +57,14 @@ def open_in(pid):
     return kinds
 
 
-@pytest.fixture(name="inherited")
-def of_the_caller(tmp_path):
+@pytest.fixture(name="inherited", params=[(8, 9, 300), range(3, 301)], ids=["few", "many"])
+def of_the_caller(request, tmp_path):
     """Arguments for a command whose caller has left descriptors open."""
     (tmp_path / "secret").write_text("secret")
 
     def started():
         file = os.open(tmp_path / "secret", os.O_RDWR)
-        for number in (8, 9, 300):
+        for number in request.param:
             os.dup2(file, number)
     return {"preexec_fn": started, "close_fds": False}
 
