@@ -62,6 +62,9 @@ static void read_all(const struct live *m, uint64_t *values)
 /* So many more in KVM's index list, as other hosts have: one of Hyper-V's, copies of the first. */
 static unsigned more;
 
+/* So long is a vCPU kept from this CPU after MSRs were read. */
+static unsigned late_us;
+
 int __real_ioctl(int fd, unsigned long request, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...)
@@ -75,6 +78,8 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	list = arg = va_arg(args, void *);
 	va_end(args);
 	ret = __real_ioctl(fd, request, arg);
+	if (request == KVM_GET_MSRS && late_us)
+		usleep(late_us);
 	for (unsigned i = 0; request == KVM_GET_MSR_INDEX_LIST && i < more; i++)
 		list->indices[list->nmsrs++] = i ? list->indices[0] : HYPERV_COUNT;
 	return ret;
@@ -174,10 +179,37 @@ static void test_list(void **state)
 	live_destroy(m);
 }
 
+/* The TSC that is saved does not depend on who else wants the CPU. */
+static void test_tsc_of_a_busy_host(void **state)
+{
+	struct live *m = live_boot(NULL, "");
+	struct vcpu *vcpu = &m->vm.vcpus[0];
+	uint64_t ns, soon, late, offset = 1ull << 40;
+	const struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uintptr_t)&offset,
+	};
+
+	(void)state;
+	assert_int_equal(vm_clock_get(&m->vm, &ns), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(vcpu_tsc_at_clock(vcpu, &soon), 0);
+		late_us = 20000;
+		assert_int_equal(vcpu_tsc_at_clock(vcpu, &late), 0);
+		late_us = 0;
+		assert_int_equal(late - soon, 0);
+		/* Again with one of ours, which KVM may take without applying it. */
+		assert_int_equal(ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr), 0);
+	}
+	live_destroy(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_list),
+		cmocka_unit_test(test_tsc_of_a_busy_host),
 		cmocka_unit_test(test_nothing_is_left),
 		cmocka_unit_test(test_nothing_is_left_of_many),
 	};
