@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 JOBS = {"boot-pvh": 600, "boot-bzimage": 480, "answer": 480, "busy": 240, "soft-lockup": 240,
-        "template": 240, "rng": 240, "reset": 240, "power-button": 240}
+        "template": 240, "rng": 240, "reset": 240, "state": 240, "power-button": 240}
 WORKERS = min(2, os.cpu_count())
 
 
