@@ -225,6 +225,30 @@ static void test_full_pipe(void **state)
 	test.stream.dropped = 0; /* close would say so */
 }
 
+/* A pipe takes a few bytes and no more: what is short does not overtake what waits. */
+static void test_nearly_full_pipe(void **state)
+{
+	static char text[256 * 1024];
+	int fds[2];
+	size_t size, room = 96;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	size = (size_t)fcntl(fds[1], F_GETPIPE_SZ);
+	memset(text, 'x', size);
+	assert_int_equal(write(fds[1], text, size - room), size - room);
+	start_stdio(-1, fds[1]);
+	memset(text, 'a', 2 * room);
+	stream_write(&test.stream, text, 2 * room); /* whole or not at all */
+	put("short");
+	assert_int_equal(drain(fds[0], text, sizeof(text)), size - room);
+	stop();
+	close(fds[1]);
+	assert_int_equal(drain(fds[0], text, sizeof(text)), 2 * room + 5);
+	assert_memory_equal(text + 2 * room, "short", 5);
+	close(fds[0]);
+}
+
 /* Without a loop thread what waits goes out with the next byte, and at the end. */
 static void test_full_pipe_without_loop(void **state)
 {
@@ -398,6 +422,7 @@ int main(void)
 		TEST(test_bad_spec),
 		TEST(test_file),
 		TEST(test_full_pipe),
+		TEST(test_nearly_full_pipe),
 		TEST(test_full_pipe_without_loop),
 		TEST(test_socket),
 		TEST(test_pipe_input),
