@@ -116,7 +116,7 @@ check-long:
 # Which changes of the code that a VM process runs no test notices.
 mutants:
 	$(Q)tests/setup check
-	$(Q)tests/mutants/run $(MUTANTS:%=--count %) $(SEED:%=--seed %)
+	$(Q)PYTHONPYCACHEPREFIX=$B/pycache tests/mutants/run $(MUTANTS:%=--count %) $(SEED:%=--seed %)
 
 lint: objects tests/lint
 	$(Q)CFLAGS='$(filter-out -g -Werror,$(common_flags)) $(kernel_headers)' tests/lint

@@ -16,6 +16,7 @@ TRUTH = re.compile(r"\b(true|false)\b")
 NEGATION = re.compile(r"!(?=[\w(])")
 STATEMENT = re.compile(r"^\t+(?P<what>(?!(return|if|for|while)\b)[\w>.\[\]-]+"
                        r"(\(| [-+|&^]?= | <<= | >>= |\+\+;|--;).*;)$")
+FUNCTION = re.compile(r"(?:[A-Za-z_]\w*[ *]+)+(\w+)\(")
 # Comments, literals, directives.
 IGNORED = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'"
                      r"|^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", re.S | re.M)
@@ -27,6 +28,7 @@ class Mutant:
 
     path: Path
     line: int  # from 1
+    function: str
     kind: str
     before: str
     after: str
@@ -37,7 +39,7 @@ class Mutant:
 
     def key(self, root):
         """What the file of equivalent mutants knows it by: no line number, which moves."""
-        return f"{self.path.relative_to(root)}: {self.change()}"
+        return f"{self.path.relative_to(root)} {self.function}(): {self.change()}"
 
 
 def masked(text):
@@ -46,15 +48,20 @@ def masked(text):
 
 
 def bodies(lines):
-    """Indices of lines within functions: the formatter puts their braces into the first column."""
-    inside = False
+    """
+    Indices of lines within functions, and the function's name: the formatter puts it and the braces
+    into the first column.
+    """
+    inside, name = False, ""
     for index, line in enumerate(lines):
         if line == "{":
             inside = True
         elif line.startswith("}"):
             inside = False
         elif inside:
-            yield index
+            yield index, name
+        elif match := FUNCTION.match(line):
+            name = match.group(1)
 
 
 def whole(code, index):
@@ -83,15 +90,16 @@ def mutants(path):
     """All of a file."""
     text = path.read_text()
     lines, code = text.split("\n"), masked(text).split("\n")
-    for index in bodies(lines):
+    for index, function in bodies(lines):
         if re.match(r"\t+(case|static|const)\b", code[index]):
             continue
         for kind, changed in changes(code[index], lines[index]):
-            yield Mutant(path, index + 1, kind, lines[index], changed)
+            yield Mutant(path, index + 1, function, kind, lines[index], changed)
         match = STATEMENT.match(code[index].rstrip())
         if match and whole(code, index):
             indent = len(match.group()) - len(match.group("what"))
-            yield Mutant(path, index + 1, "dropped", lines[index], "\t" * indent + ";")
+            yield Mutant(path, index + 1, function, "dropped", lines[index],
+                         "\t" * indent + ";")
 
 
 def apply(mutant, path):
