@@ -16,10 +16,10 @@ TSC = ["tsc", "tsc-msr"]
 # What `set` must have changed, or the test shows nothing. There are KVMs that refuse other things.
 SURE = {"memory", "kvm-pages", "mapped", "cr0", "cr2", "cr3", "cr4", "cr8", "db0", "db1", "db2",
         "db3", "db6", "db7", "efer", "gdt-limit", "idt-limit", "msr-00000174", "msr-00000175",
-        "msr-00000176", "msr-00000277", "msr-000002ff", "msr-c0000081", "msr-c0000082",
-        "msr-c0000084", "msr-c0000100", "msr-c0000101", "msr-c0000102", "lapic-080", "lapic-0d0",
-        "lapic-0e0", "lapic-0f0", "lapic-220", "lapic-300", "lapic-320", "lapic-350", "lapic-370",
-        "lapic-3e0"}
+        "msr-00000176", "msr-00000277", "msr-000002ff", "msr-00000402", "msr-0000047f",
+        "msr-c0000081", "msr-c0000082", "msr-c0000084", "msr-c0000100", "msr-c0000101",
+        "msr-c0000102", "lapic-080", "lapic-0d0", "lapic-0e0", "lapic-0f0", "lapic-220",
+        "lapic-300", "lapic-320", "lapic-350", "lapic-370", "lapic-3e0"}
 TIMERS = {1: {"lapic-380", "lapic-230"}, 2: {"deadline"}}  # periodic; by the TSC
 
 

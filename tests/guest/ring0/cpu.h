@@ -39,7 +39,7 @@ struct msr_range {
 };
 
 /* set.c: the MSRs that `set` sets and `look` reads; pages that some of them have KVM write to. */
-#define RING0_MSRS     36u
+#define RING0_MSRS     37u
 #define RING0_PV_PAGES 4u
 extern const struct msr_range ring0_msrs[RING0_MSRS];
 extern uint8_t ring0_pv_pages[RING0_PV_PAGES][PAGE_SIZE];

@@ -48,6 +48,7 @@ const struct msr_range ring0_msrs[RING0_MSRS] = {
 	{ 0x4b564d04, 1, PAGED | 1 },
 	{ 0x4b564d05, 1, 0 },
 	{ 0x4b564d08, 1, 1 },
+	{ 0x400, 0x80, MARK }, /* machine-check banks: CTL, STATUS, ADDR, MISC of each */
 };
 
 static bool xcr0_set(uint32_t value)
@@ -82,7 +83,8 @@ static void set_msrs(void)
 		if (value & PAGED)
 			value = (value & 0xff) | (uint64_t)ring0_pv_pages[i % RING0_PV_PAGES];
 		for (uint32_t n = 0; n < ring0_msrs[i].count; n++)
-			msr_write(ring0_msrs[i].first + n, value);
+			if (!msr_write(ring0_msrs[i].first + n, value))
+				msr_write(ring0_msrs[i].first + n, ~0ull); /* CTL of a bank */
 	}
 }
 
