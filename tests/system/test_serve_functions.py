@@ -116,6 +116,7 @@ def test_secrets_of_others(virga, template):
                        "policy": "keep", "concurrency": 1, "pool": {"min": 0, "max": 0}}}
     with Host(virga, functions, {"bare": 2, "builtin": False}) as host:
         assert host.invoke(b"env A", "g").body == b"a-secret-of-g"
+        wait_for(lambda: host.function("g")["kept"] == 1)  # and not a second one for the next
         assert host.invoke(b"echo another-secret", "g").body == b"another-secret"
         host.echo("f")  # the place of the shell that served f is filled anew
         host.steady()
@@ -259,6 +260,7 @@ def test_tenants(virga, template):
             tier = answer["ResponseMetadata"]["HTTPHeaders"]["x-virga-tier"]
             assert (tier == "kept") == (tenant in seen), tenant
             seen.add(tenant)
+            wait_for(lambda: host.function("f")["kept"] == len(seen))
             wait_for(lambda: host.function("f")["kept"] == len(seen))
         for bad in ("", 257 * "x", "a,b", "\u00e9", "a\tb"):
             answer = host.invoke(b"echo x", "f", {"X-Amz-Tenant-Id": bad})
