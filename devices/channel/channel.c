@@ -115,6 +115,12 @@ bool channel_grow(uint8_t **buffer, size_t *size, size_t need, size_t used)
 
 /* --- To the guest --- */
 
+/* Its first byte; NULL before there was any. */
+static const uint8_t *channel_out(const struct channel *c)
+{
+	return c->out ? c->out + c->out_first : NULL;
+}
+
 /* Makes room for len more bytes at the end of the queue. */
 static int channel_reserve(struct channel *c, size_t len)
 {
@@ -260,7 +266,7 @@ void channel_restored(struct channel *c, const uint8_t *generation_id)
 
 size_t channel_pending(const struct channel *c, const void **data)
 {
-	*data = c->out + c->out_first;
+	*data = channel_out(c);
 	return c->state.out_len;
 }
 
@@ -320,7 +326,7 @@ void channel_save(const struct channel *c, struct blob *out)
 	fields_save(channel_fields, &c->state, out);
 	blob_put(out, c->answer, c->state.answer_len);
 	blob_put(out, c->log, c->state.log_len);
-	blob_put(out, c->out + c->out_first, c->state.out_len);
+	blob_put(out, channel_out(c), c->state.out_len);
 }
 
 /* Whether a state can be one that channel_save() wrote. */
