@@ -209,6 +209,7 @@ distclean:
 #: make lint        clang-tidy, cppcheck, shellcheck, layering, headers alone, no globals, formatting
 #: make format      clang-format all sources
 #: make asan        address and undefined-behaviour sanitizers: unit tests, and a virga from boot to clone
+#: make fuzz        fuzz targets, FUZZ_SECONDS=60 each; fuzz-coverage: the lines that they reach
 #: make unit        build and run the unit tests
 #: make mutants     change the code at MUTANTS=40 places that SEED=1 chooses; lists what no test notices
 #: make bench       measure; BENCH="clone_100 --quick" are arguments of bench/run

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI") == "true"
-ORDER = ["unit", "guest", "system", "nested"]
+ORDER = ["unit", "fuzz", "guest", "system", "nested"]
 UNIT_TIMEOUT_S = 300
 KVM_GET_API_VERSION = 0xAE00
 

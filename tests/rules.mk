@@ -16,17 +16,17 @@ comma := ,
 wrap_flags = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n \
 	's|^[ /*]*wrap: *\([a-z_A-Z0-9 ]*\).*|\1|p' $1))
 
-# $(call flavour,DIR,FLAGS): DIR/test-obj/*.o, all of them but vmm.o in DIR/test-obj/libvirga.a, what
+# $(call flavour,DIR,FLAGS,COMPILER): DIR/test-obj/*.o, all of them but vmm.o in DIR/test-obj/libvirga.a, what
 # several unit tests use in DIR/test-obj/libunit.a, and DIR/tests/unit/test_*.
 define flavour
 $1/test-obj/%.o: %.c $B/flags | $(DEPS)/stamp
 	$$(call say,CC,$$@)
 	@mkdir -p $$(@D)
-	$$(Q)$(HOSTCC) $(test_flags) $2 -MMD -MP -c -o $$@ $$<
+	$$(Q)$3 $(test_flags) $2 -MMD -MP -c -o $$@ $$<
 
 $1/test-obj/devices_table.o: $B/devices_table.c $B/flags | $(DEPS)/stamp
 	@mkdir -p $$(@D)
-	$$(Q)$(HOSTCC) $(test_flags) $2 -c -o $$@ $$<
+	$$(Q)$3 $(test_flags) $2 -c -o $$@ $$<
 
 $1/test-obj/libvirga.a: $(sources:%.c=$1/test-obj/%.o) $1/test-obj/devices_table.o $B/obj/builtin.o
 	$$(call say,AR,$$@)
@@ -38,15 +38,15 @@ $1/test-obj/libunit.a: $(unit_helpers:%.c=$1/test-obj/%.o)
 $1/tests/unit/%: $1/test-obj/tests/unit/%.o $1/test-obj/libunit.a $1/test-obj/libvirga.a
 	$$(call say,TEST,$$@)
 	@mkdir -p $$(@D)
-	$$(Q)$(HOSTCC) $2 $$(call wrap_flags,tests/unit/$$*.c) -o $$@ $$< -Wl,--start-group \
+	$$(Q)$3 $2 $$(call wrap_flags,tests/unit/$$*.c) -o $$@ $$< -Wl,--start-group \
 		$1/test-obj/libunit.a $1/test-obj/libvirga.a -Wl,--end-group -lcmocka $(test_libraries)
 
 $(patsubst %.c,$1/test-obj/%.o,$(filter seccomp/%,$(sources))): | $B/filter.h
 -include $$(wildcard $(addprefix $1/test-obj/,*.d */*.d */*/*.d */*/*/*.d */*/*/*/*.d))
 endef
 
-$(eval $(call flavour,$B,))
-$(eval $(call flavour,$B/asan,$(asan_flags)))
+$(eval $(call flavour,$B,,$(HOSTCC)))
+$(eval $(call flavour,$B/asan,$(asan_flags),$(HOSTCC)))
 
 unit_tests := $(unit_sources:%.c=$B/%)
 asan_tests := $(unit_sources:%.c=$B/asan/%)
@@ -90,7 +90,7 @@ $B/tests/guest/ring0.elf: $(ring0_sources) guest/builtin/guest.ld $(wildcard tes
 # --- targets
 
 .PHONY: tests unit asan check check-long check-packages mutants lint format bench demo demo-linux
-tests: virga $B/agent $(unit_tests) $(guest_tests) $B/tests/guest/ring0.elf
+tests: virga $B/agent $(unit_tests) $(guest_tests) $B/tests/guest/ring0.elf fuzz-targets
 
 unit: $(unit_tests)
 	$(Q)for test in $^; do echo "  RUN     $$test"; $$test || exit 1; done
@@ -136,3 +136,5 @@ demo-linux:
 	$(Q)tests/setup demo
 	$(Q)$(MAKE) --no-print-directory virga $B/agent
 	$(Q)tests/demo linux
+
+include tests/fuzz/rules.mk
