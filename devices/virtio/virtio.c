@@ -218,7 +218,7 @@ int virtio_init(struct virtio *v, struct vm *vm, unsigned gsi)
 
 void virtio_fini(struct virtio *v)
 {
-	if (!v->class)
+	if (!v->vm)
 		return;
 	loop_remove(&v->vm->loop, v->again);
 	v->again = NULL;

@@ -89,7 +89,8 @@ struct virtio {
 
 /*
  * A reset device on pin gsi that vm_poll() looks at; v has its class, features and queues. 0 or
- * -errno with a sentence; on failure virtio_fini is still to be called.
+ * -errno with a sentence; on failure virtio_fini is still to be called. That does nothing to one that
+ * is zero, or was undone before.
  */
 int virtio_init(struct virtio *v, struct vm *vm, unsigned gsi);
 void virtio_fini(struct virtio *v);

@@ -9,10 +9,14 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <string.h>
 
 #include "arch/layout.h"
+#include "devices/channel/channel.h"
+#include "devices/device.h"
 #include "tests/unit/arch/vm_calls.h"
+#include "tests/unit/descriptors.h"
 #include "tests/unit/devices/virtio/virtio_toy.h"
 
 static void test_identity(void **state)
@@ -38,16 +42,37 @@ static void test_identity(void **state)
 	assert_int_equal(vm_calls.wanted, LAYOUT_VIRTIO_GSI + 3);
 }
 
+/* A device that finds no slot leaves nothing behind, and takes nothing that was there before. */
 static void test_slots_run_out(void **state)
 {
-	static struct virtio other;
-	static struct virtio_mmio front;
+	const struct device_host host = { .channel = channel_new() };
+	unsigned before, refused = 0;
 
 	(void)state;
 	toy.vm.virtio_slots = LAYOUT_VIRTIO_SLOTS;
-	toy_equip(&other, toy.queues);
-	assert_true(virtio_mmio_create(&front, &other, &toy.vm) < 0);
-	assert_non_null(strstr(error_text(), "toy"));
+	loop_init(&toy.vm.loop);
+	before = descriptors_open();
+	for (unsigned i = 0; device_classes[i]; i++) {
+		struct device_list list = { 0 };
+		struct devices devices;
+		int ret;
+
+		assert_int_equal(device_list_add(&list, device_classes[i], NULL), 0);
+		ret = devices_create(&devices, &toy.vm, &list, &host);
+		if (ret == 0) {
+			devices_destroy(&devices);
+		} else {
+			assert_int_equal(ret, -ENOSPC);
+			assert_non_null(strstr(error_text(), device_classes[i]->name));
+			refused++;
+		}
+		device_list_fini(&list);
+		assert_int_equal(descriptors_open(), before);
+		assert_int_equal(toy.vm.loop.count, 0);
+	}
+	assert_true(refused > 1);
+	loop_fini(&toy.vm.loop);
+	channel_free(host.channel);
 }
 
 static void test_register_width(void **state)
