@@ -278,6 +278,34 @@ void config_forget(struct config *config, const char *key)
 
 /* --- Whole configurations --- */
 
+static void config_drop_options(json_t *device)
+{
+	const char *word = json_string_value(json_object_get(device, "type"));
+	const struct device_class *class = word ? device_class_find(word) : NULL;
+
+	for (const struct device_option *o = class ? class->options : NULL; o && o->key.name; o++)
+		if (o->anew)
+			json_object_del(device, o->key.name);
+}
+
+/* What is of the host, in the long form or the short one, goes from the JSON of a configuration. */
+static json_t *config_drop_host(json_t *object)
+{
+	json_t *device;
+	size_t i;
+
+	json_object_del(object, "control");
+	for (const struct config_short *s = config_shorts; s->key; s++) {
+		const struct device_option *option = config_short_option(s->key);
+
+		if (option && option->anew)
+			json_object_del(object, s->key);
+	}
+	json_array_foreach(json_object_get(object, "devices"), i, device)
+		config_drop_options(device);
+	return object;
+}
+
 /* What was read, or could not be; object is released. */
 static int config_take(struct config *config, const char *where, int ret, json_t *object)
 {
@@ -297,17 +325,16 @@ int config_load(struct config *config, const char *path)
 	return config_take(config, path, ret, object);
 }
 
-int config_parse(struct config *config, const char *text, const char *where)
+int config_parse_saved(struct config *config, const char *text, const char *where)
 {
-	json_t *object;
+	json_t *object = NULL;
 	int ret = keys_parse(text, where, &object);
 
-	return config_take(config, where, ret, object);
+	return config_take(config, where, ret, config_drop_host(object));
 }
 
-char *config_print(const struct config *config)
+static char *config_print_json(json_t *object)
 {
-	json_t *object = keys_print(config_keys, config);
 	char *json = object ? json_dumps(object, JSON_INDENT(2)) : NULL, *text = NULL;
 
 	json_decref(object);
@@ -315,4 +342,14 @@ char *config_print(const struct config *config)
 		text = NULL;
 	free(json);
 	return text;
+}
+
+char *config_print(const struct config *config)
+{
+	return config_print_json(keys_print(config_keys, config));
+}
+
+char *config_print_saved(const struct config *config)
+{
+	return config_print_json(config_drop_host(keys_print(config_keys, config)));
 }

@@ -59,7 +59,7 @@ const struct device_option *config_short_option(const char *key);
 /* The text that a short key has in the list of devices, until it is set again; NULL: none. */
 const char *config_short(const struct config *config, const char *key);
 
-/* It is not said any more. */
+/* It is not said any more, though the device stays. */
 void config_forget(struct config *config, const char *key);
 
 /*
@@ -68,10 +68,16 @@ void config_forget(struct config *config, const char *key);
  */
 int config_load(struct config *config, const char *path);
 
-/* The same of its text; where is for the sentence. */
-int config_parse(struct config *config, const char *text, const char *where);
+/*
+ * The same of the text that a snapshot has; where is for the sentence. What was the host's of then is
+ * passed over: some virga has saved it.
+ */
+int config_parse_saved(struct config *config, const char *text, const char *where);
 
 /* The configuration as indented JSON with a final newline, keys in fixed order. Free it. */
 char *config_print(const struct config *config);
+
+/* The same for a snapshot: without the control socket, and the options that are said anew. */
+char *config_print_saved(const struct config *config);
 
 #endif

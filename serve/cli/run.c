@@ -72,13 +72,8 @@ static int supervised_config(const struct machine_options *machine, struct confi
 
 	/* What was opened and checked: the path may be another snapshot's by now. */
 	snprintf(where, sizeof(where), "%s/config", s->path);
-	ret = config_parse(config, (const char *)s->config.data, where);
-	if (ret < 0)
-		return ret;
-	free(config->control);
-	config->control = NULL;
-	config_forget(config, "vsock");
-	return run_override(config, machine->config);
+	ret = config_parse_saved(config, (const char *)s->config.data, where);
+	return ret < 0 ? ret : run_override(config, machine->config);
 }
 
 int run_supervised(const struct machine_options *machine)

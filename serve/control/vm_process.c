@@ -295,7 +295,7 @@ static int vm_process_ask(struct vm_process *p, enum message_type type, uint64_t
 
 static int vm_process_snapshot(struct vm_process *p, const char *uri)
 {
-	char *text = config_print(p->config);
+	char *text = config_print_saved(p->config);
 	struct snapshot_config config;
 	struct message m;
 	int ret;

@@ -153,8 +153,8 @@ static int template_config(struct template_build *b)
 	ret = device_list_merge(&b->config.devices, &b->order->config->devices);
 	if (ret < 0)
 		return ret;
-	config_forget(&b->config, "vsock");
-	b->config_text = config_print(&b->config);
+	config_forget(&b->config, "vsock"); /* nobody is there who could connect */
+	b->config_text = config_print_saved(&b->config);
 	if (!b->config_text)
 		return failf(ENOMEM, "out of memory");
 	return 0;

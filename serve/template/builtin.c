@@ -42,7 +42,7 @@ static int builtin_memfd(const char *name)
 /* Boots the machine and saves it once it is warm and idle. */
 static int builtin_save(struct builtin *b)
 {
-	char *text = config_print(&b->config);
+	char *text = config_print_saved(&b->config);
 	int ret =
 		text ? template_guest_start(&b->guest, &b->config) : failf(ENOMEM, "out of memory");
 

@@ -51,6 +51,32 @@ def test_snapshot_of_a_restored_machine_has_it_too(virga, tmp_path):
         assert run(virga, "invoke", snapshot, "--data", "echo on").stdout == "on"
 
 
+def hosts(snapshot):
+    """The keys in a snapshot's configuration that are of the host it was made on."""
+    config = json.loads((snapshot / "config").read_text())
+    keys = {"control", "vsock", "serial"} & set(config)
+    for device in config.get("devices", []):
+        keys |= set(device) - {"type", "name"}
+    return keys
+
+
+def test_no_snapshot_has_what_is_the_hosts(virga, tmp_path):
+    output = tmp_path / "serial"
+    template = tmp_path / "template"
+    words = ["--device", f"serial,to=file:{output}"]
+    done = run(virga, "template", "build", template, *SMALL, *words)
+    assert done.returncode == 0, done.stderr
+    assert output.exists()
+    words += ["--control", tmp_path / "a", "--vsock", tmp_path / "v"]
+    with Running(virga, "run", *SMALL, *words) as machine:
+        first = take_snapshot(virga, tmp_path / "a", tmp_path / "first")
+        assert machine.stop() == 0
+    with Running(virga, "restore", first, *words) as machine:
+        second = take_snapshot(virga, tmp_path / "a", tmp_path / "second")
+        assert machine.stop() == 0
+    assert [hosts(path) for path in (template, first, second)] == [set()] * 3
+
+
 REFUSED = [
     (["run", "--device", "wheel"], "there is no device 'wheel'; 'virga devices' lists"),
     (["run", "--device", "serial,speed=9600"], "device serial: it has no key 'speed'"),

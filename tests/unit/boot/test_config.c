@@ -241,9 +241,12 @@ static void test_no_file(void **state)
 	(void)state;
 	config_init(&config);
 	expect(config_load(&config, "/nonexistent/c.json"), ENOENT, "/nonexistent/c.json");
-	expect(config_parse(&config, "{\n\"memory\": }", "D/config"), EINVAL, "D/config: line 2: ");
-	expect(config_parse(&config, "[]", "D/config"), EINVAL, "D/config: must hold one JSON");
-	expect(config_parse(&config, "{\"cpus\": 0}", "D/config"), EINVAL, "D/config: key 'cpus'");
+	expect(config_parse_saved(&config, "{\n\"memory\": }", "D/config"), EINVAL,
+	       "D/config: line 2: ");
+	expect(config_parse_saved(&config, "[]", "D/config"), EINVAL,
+	       "D/config: must hold one JSON");
+	expect(config_parse_saved(&config, "{\"cpus\": 0}", "D/config"), EINVAL,
+	       "D/config: key 'cpus'");
 	expect(config_load(&config, "/tmp"), EIO, "/tmp: cannot be read");
 	config_fini(&config);
 }
@@ -350,6 +353,49 @@ static void test_short_forms(void **state)
 	config_fini(&config);
 }
 
+/* What each start says anew is in no snapshot; where it is, it was another start's. */
+static void test_saved(void **state)
+{
+	static const char json[] =
+		"{\"control\": \"/c\", \"name\": \"n\", \"devices\": [{\"type\": \"virtio_vsock\","
+		" \"path\": \"/v\"}, {\"type\": \"serial\", \"to\": \"file:/s\"}]}";
+	static const char older[] =
+		"{\"control\": \"/c\", \"name\": \"n\", \"serial\": \"file:/s\", \"vsock\": \"/v\","
+		" \"devices\": [{\"type\": \"serial\", \"to\": \"pty\"}, {\"type\": "
+		"\"virtio_vsock\"}]}";
+	static const char *const said[] = {
+		"control", "/c", "path", "/v", "to\":", "file:/s", NULL
+	};
+	struct config config, again;
+	char *saved, *text;
+
+	(void)state;
+	config_init(&config);
+	assert_int_equal(read_text(&config, json), 0);
+	text = config_print(&config);
+	saved = config_print_saved(&config);
+	for (unsigned i = 0; said[i]; i++) {
+		assert_non_null(strstr(text, said[i]));
+		assert_null(strstr(saved, said[i]));
+	}
+	assert_non_null(strstr(saved, "\"name\": \"n\""));
+	assert_non_null(strstr(saved, "\"type\": \"serial\""));
+	assert_string_equal(config_short(&config, "vsock"), "/v");
+	for (unsigned i = 0; i < 2; i++) {
+		config_init(&again);
+		assert_int_equal(config_parse_saved(&again, i ? older : text, "D/config"), 0);
+		assert_null(again.control);
+		assert_string_equal(again.name, "n");
+		assert_int_equal(again.devices.count, 2);
+		assert_null(config_short(&again, "serial"));
+		assert_null(config_short(&again, "vsock"));
+		config_fini(&again);
+	}
+	free(saved);
+	free(text);
+	config_fini(&config);
+}
+
 static void test_devices_json_errors(void **state)
 {
 	static const char *const wrong[][2] = {
@@ -390,6 +436,7 @@ int main(void)
 		cmocka_unit_test(test_no_file),
 		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_short_forms),
+		cmocka_unit_test(test_saved),
 		cmocka_unit_test(test_devices_json_errors),
 		cmocka_unit_test(test_odd_sizes_print_exactly),
 	};
