@@ -74,17 +74,23 @@ static int config_find_device(struct config *config, const char *word, const jso
 			      struct device_spec **spec)
 {
 	const struct device_class *class = device_class_find(word);
-	const json_t *name = json_object_get(keys, "name");
+	const json_t *given = json_object_get(keys, "name");
+	const char *name = json_string_value(given);
 	int ret;
 
 	if (!class)
 		return -ENODEV;
-	if (name && !json_is_string(name))
+	if (given && !name)
 		return failf(EINVAL, "device %s: key 'name' must be a text", word);
-	*spec = device_list_same(&config->devices, class, json_string_value(name));
+	if (name && strcmp(name, word) != 0 && (class->single || device_class_find(name)))
+		return failf(EINVAL, "device %s: '%.40s' cannot be its name: %s", word, name,
+			     class->single
+				     ? "a machine has one at most, which is called by its word"
+				     : "another device is called so");
+	*spec = device_list_same(&config->devices, class, name);
 	if (*spec)
 		return 0;
-	ret = device_list_add(&config->devices, class, json_string_value(name));
+	ret = device_list_add(&config->devices, class, name);
 	if (ret == 0)
 		*spec = &config->devices.list[config->devices.count - 1];
 	return ret;

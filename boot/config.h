@@ -39,8 +39,8 @@ int config_set(struct config *config, const char *key, const char *value);
 
 /*
  * Names a device: WORD[,KEY=VALUE...], `,,` is a comma in a value; KEY name says how this one is
- * called. Another device, or options for the one of that name, or of its class when a machine has one
- * at most. "none": no device that is not named. -EINVAL or -ENODEV with a sentence.
+ * called, which is its word where a machine has one at most, and no other's word. Another device, or
+ * options for the one of that name, or of such a class. "none": no device that is not named. -EINVAL or -ENODEV with a sentence.
  */
 int config_add_device(struct config *config, const char *text);
 

@@ -85,6 +85,12 @@ REFUSED = [
     (["run", "--device", "serial,to=none,to=pty"], "key 'to': given twice"),
     (["run", "--device", "none"], "needs device virtio_vsock"),
     (["run", *("--device", "virtio_rng") * 32], "virtio_rng: all 32 virtio slots are taken"),
+    (["run", "--serial", "stdio", "--device", "serial,name=con"],
+     "device serial: 'con' cannot be its name: a machine has one at most"),
+    (["run", "--print-config", "--device", "virtio_rng,name=serial"],
+     "device virtio_rng: 'serial' cannot be its name: another device is called so"),
+    (["clone", "TEMPLATE", "--device", "serial,name=zzz"],
+     "device serial: 'zzz' cannot be its name"),
     (["clone", "TEMPLATE", "--device", "virtio_rng"], "device virtio_rng: a snapshot's machine has"),
     (["invoke", "TEMPLATE", "--device", "none"], "device none: a snapshot's machine has"),
 ]

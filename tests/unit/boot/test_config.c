@@ -287,12 +287,17 @@ static void test_devices(void **state)
 		{ "serial,type=park", EINVAL, "device serial: it has no key 'type'" },
 		{ "serial,to=file:\xff", EINVAL, "device serial: key 'to': UTF-8 is all" },
 		{ "none,to=x", EINVAL, "device none: takes no keys, and not 'to'" },
-		{ "park,name=a b", EINVAL, "device park: 'a b' is no name" },
-		{ "park,name=123456789012345678901234", EINVAL, "is no name: up to 23 letters" },
+		{ "virtio_rng,name=a b", EINVAL, "device virtio_rng: 'a b' is no name" },
+		{ "virtio_rng,name=123456789012345678901234", EINVAL,
+		  "is no name: up to 23 letters" },
+		{ "park,name=p", EINVAL,
+		  "device park: 'p' cannot be its name: a machine has one at most" },
+		{ "virtio_rng,name=serial", EINVAL,
+		  "device virtio_rng: 'serial' cannot be its name: another device" },
 	};
 	static const char json[] = "{\"devices\": [{\"type\": \"none\"}, {\"type\": \"serial\", "
-				   "\"to\": \"file:/a,b\"}, {\"type\": \"park\", \"name\": "
-				   "\"p\"}]}";
+				   "\"to\": \"file:/a,b\"}, {\"type\": \"virtio_rng\", "
+				   "\"name\": \"p\"}]}";
 	struct config config, again;
 	char *text, *twice;
 
@@ -307,7 +312,7 @@ static void test_devices(void **state)
 	assert_int_equal(read_text(&config, json), 0);
 	assert_int_equal(config_add_device(&again, "none"), 0);
 	assert_int_equal(config_add_device(&again, "serial,to=file:/a,,b"), 0);
-	assert_int_equal(config_add_device(&again, "park,name=p"), 0);
+	assert_int_equal(config_add_device(&again, "virtio_rng,name=p"), 0);
 	assert_true(config.devices_only);
 	assert_string_equal(config_short(&config, "serial"), "file:/a,b");
 	assert_int_equal(config.devices.count, 2);
@@ -338,7 +343,7 @@ static void test_short_forms(void **state)
 	(void)state;
 	config_init(&config);
 	assert_int_equal(read_text(&config, "{\"vsock\": \"/v\", \"serial\": \"none\"}"), 0);
-	assert_int_equal(config_add_device(&config, "serial,to=pty,name=console"), 0);
+	assert_int_equal(config_add_device(&config, "serial,to=pty,name=serial"), 0);
 	assert_string_equal(config_short(&config, "serial"), "pty");
 	assert_int_equal(config_set(&config, "serial", "stdio"), 0);
 	assert_string_equal(config_short(&config, "serial"), "stdio");
@@ -404,6 +409,9 @@ static void test_devices_json_errors(void **state)
 		{ "{\"devices\": [{\"name\": \"a\"}]}", "objects with a 'type'" },
 		{ "{\"devices\": [{\"type\": \"park\", \"name\": 1}]}",
 		  "key 'name' must be a text" },
+		{ "{\"devices\": [{\"type\": \"serial\"}, {\"type\": \"serial\", \"name\": "
+		  "\"con\"}]}",
+		  "device serial: 'con' cannot be its name" },
 		{ "{\"devices\": [{\"type\": \"wheel\"}]}", "there is no device 'wheel'" },
 		{ "{\"devices\": [{\"type\": \"none\", \"to\": 1}]}", "and not 'to'" },
 		{ "{\"devices\": [{\"type\": \"serial\", \"to\": 1}]}",
