@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "arch/base/blob.h"
+#include "arch/base/field.h"
 
 struct vm;
 struct irqchip;
@@ -21,6 +22,8 @@ struct irqchip;
 #define IRQCHIP_VERSION 2u
 #define IRQCHIP_OLDEST  1u
 #endif
+
+extern const struct field irqchip_fields[]; /* an entry for each pin follows */
 
 /*
  * Makes vm->irqchip, reset, with KVM's half of it; after the memory slots, before any vCPU. 0 or

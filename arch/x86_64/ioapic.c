@@ -38,7 +38,7 @@
 
 #define MSI_ADDRESS_BASE     0xfee00000u
 
-const struct field ioapic_fields[] = {
+const struct field irqchip_fields[] = {
 	FIELD(struct ioapic_state, id),
 	FIELD(struct ioapic_state, select),
 	FIELD(struct ioapic_state, level[0]),
@@ -283,7 +283,7 @@ int irqchip_settle(struct irqchip *io)
 
 void irqchip_save(const struct irqchip *io, struct blob *out)
 {
-	fields_save(ioapic_fields, &io->state, out);
+	fields_save(irqchip_fields, &io->state, out);
 	blob_put(out, io->state.redirect, io->state.pins * sizeof(io->state.redirect[0]));
 }
 
@@ -300,9 +300,9 @@ static int ioapic_parse(const struct irqchip *io, const char *path, uint32_t ver
 {
 	struct blob in = blob_reader(data, len);
 	const size_t entries = io->state.pins * sizeof(state->redirect[0]);
-	size_t expected = fields_size(ioapic_fields, version) + entries;
+	size_t expected = fields_size(irqchip_fields, version) + entries;
 
-	fields_load(ioapic_fields, version, state, &in);
+	fields_load(irqchip_fields, version, state, &in);
 	if (!in.failed && state->pins != io->state.pins)
 		return failf(EINVAL,
 			     "%s: section " IRQCHIP_SECTION " has %u pins; this machine has %u",

@@ -10,7 +10,6 @@
 
 #include <stdint.h>
 
-#include "arch/base/field.h"
 #include "arch/irqchip.h"
 
 #define IOAPIC_PINS     24 /* at least, as on the chip */
@@ -30,7 +29,5 @@ struct irqchip {
 	struct ioapic_state state;
 	unsigned routed; /* level pins that have a GSI route */
 };
-
-extern const struct field ioapic_fields[]; /* redirect follows */
 
 #endif

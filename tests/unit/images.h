@@ -10,7 +10,8 @@
 #include <elf.h>
 
 #include "boot/boot.h"
-#include "boot/x86_64/linux.h"
+
+struct linux_header;
 
 #define IMAGE_MAX           0xa000u
 
@@ -54,6 +55,7 @@ Elf64_Ehdr *elf_of(struct test_image *t);
 Elf64_Phdr *segment_of(struct test_image *t, unsigned i);
 Elf64_Nhdr *note_of(struct test_image *t);
 
+/* In tests/unit/boot/x86_64/; a header is changed by those that include boot/x86_64/linux.h. */
 void make_bzimage(struct test_image *t);
 struct linux_header *header_of(struct test_image *t);
 

@@ -2,7 +2,7 @@
 /*
  * What a guest is kept from where the KVM here cannot do it: performance counters off, exits for bus
  * locks and for a guest that lets nothing interrupt it. This KVM's part in it is played; tests/unit/
- * arch/test_msr.c has the filter of MSRs, which every KVM can.
+ * arch/x86_64/test_msr.c has the filter of MSRs, which every KVM can.
  *
  * wrap: ioctl
  */

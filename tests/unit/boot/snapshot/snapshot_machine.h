@@ -6,7 +6,7 @@
 #ifndef VIRGA_TESTS_UNIT_SNAPSHOT_MACHINE_H
 #define VIRGA_TESTS_UNIT_SNAPSHOT_MACHINE_H
 
-#include "arch/x86_64/ioapic.h"
+#include "arch/vm.h"
 #include "devices/device.h"
 
 struct fake_state {
@@ -16,7 +16,6 @@ struct fake_state {
 
 struct machine {
 	struct vm vm;
-	struct irqchip irqchip;
 	struct devices devices;
 	struct device list[2];
 	struct fake_state a, b;

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "arch/x86_64/ioapic.h"
+#include "arch/irqchip.h"
 #include "boot/snapshot/format.h"
 #include "devices/device.h"
 
@@ -90,7 +90,7 @@ static void golden_each(void (*visit)(const struct golden *g, void *opaque), voi
 	golden_line(&g, "then bytes of its own");
 	visit(&g, opaque);
 	golden_begin(&g, IRQCHIP_SECTION, IRQCHIP_VERSION);
-	golden_fields(&g, ioapic_fields);
+	golden_fields(&g, irqchip_fields);
 	golden_line(&g, "then pins times:");
 	golden_line(&g, "redirect u64");
 	visit(&g, opaque);

@@ -28,6 +28,7 @@
 #include "boot/snapshot/format.h"
 #include "boot/snapshot/snapshot.h"
 #include "serve/cli/inspect.h"
+#include "tests/unit/arch/known_irqchip.h"
 #include "tests/unit/boot/snapshot/snapshot_machine.h"
 
 #define SIZE (8u << 20)
@@ -53,8 +54,7 @@ static int setup(void **state)
 	m = machine_make(&memory);
 	m->a.number = 100;
 	m->b.number = 200;
-	m->vm.irqchip->state.id = 7;
-	m->vm.irqchip->state.redirect[3] = 0x1234563890ull;
+	known_irqchip_set(m->vm.irqchip);
 	assert_int_equal(snapshot_dir_create(&dir, path, config_text, strlen(config_text)), 0);
 	config = snapshot_config_of(config_text, strlen(config_text));
 	assert_int_equal(snapshot_save(&m->vm, &m->devices, &config, dir.state_fd, dir.memory_fd),

@@ -15,6 +15,7 @@
 
 #include "arch/base/error.h"
 #include "arch/layout.h"
+#include "boot/x86_64/linux.h"
 #include "tests/unit/images.h"
 
 #define MIB (1ull << 20)

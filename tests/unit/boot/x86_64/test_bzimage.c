@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "arch/base/error.h"
+#include "boot/x86_64/linux.h"
 #include "tests/unit/images.h"
 
 #define MEMORY_SIZE (32u << 20)
