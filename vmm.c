@@ -19,7 +19,6 @@
 #include "arch/base/error.h"
 #include "arch/base/sigbus.h"
 #include "arch/base/signals.h"
-#include "boot/devices.h"
 #include "seccomp/relro.h"
 #include "serve/cli/command.h"
 #include "serve/pool/spawner_process.h"
@@ -30,13 +29,6 @@ static int command_version(const struct options *options)
 	(void)options;
 	puts("virga " VIRGA_VERSION);
 	return 0;
-}
-
-/* Whether the command speaks to the guest's function. */
-static bool command_needs_channel(const struct command *command, const struct options *options)
-{
-	return (command->id & (COMMAND_INVOKE | COMMAND_TEMPLATE_BUILD | COMMAND_SERVE)) ||
-	       options->request;
 }
 
 static const struct command commands[] = {
@@ -209,8 +201,7 @@ int main(int argc, char **argv)
 	if (options.help) {
 		options_help(command, stdout);
 		status = 0;
-	} else if (command_needs_channel(command, &options) &&
-		   boot_devices_channel(command->name) < 0) {
+	} else if (options_check_build(&options, command) < 0) {
 		status = command_failed(command->name, command->bad_input);
 	} else {
 		status = command->run(&options);

@@ -12,6 +12,7 @@
 
 #include "arch/base/error.h"
 #include "arch/base/keys.h"
+#include "boot/devices.h"
 
 #define START_COMMANDS (COMMAND_RUN | COMMAND_RESTORE | COMMAND_CLONE | COMMAND_INVOKE)
 #define BOOT_COMMANDS  (COMMAND_RUN | COMMAND_TEMPLATE_BUILD)
@@ -266,6 +267,14 @@ void options_fini(struct options *options)
 
 		keys_fini(one, options);
 	}
+}
+
+int options_check_build(const struct options *options, const struct command *command)
+{
+	/* They speak to the guest's function. */
+	const enum command_id channel = COMMAND_INVOKE | COMMAND_TEMPLATE_BUILD | COMMAND_SERVE;
+
+	return command->id & channel || options->request ? boot_devices_channel(command->name) : 0;
 }
 
 static const char *option_help(const struct option_spec *spec)

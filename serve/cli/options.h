@@ -81,6 +81,9 @@ struct command {
 int options_parse(struct options *options, const struct command *command, int argc, char **argv);
 void options_fini(struct options *options);
 
+/* Whether this build has what the command needs: 0, or -ENODEV with a sentence. */
+int options_check_build(const struct options *options, const struct command *command);
+
 /* Prints usage, summary and the command's options: a screen at most. */
 void options_help(const struct command *command, FILE *out);
 
