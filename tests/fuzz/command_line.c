@@ -16,7 +16,7 @@ int __wrap_config_load(struct config *config, const char *path);
 int __wrap_config_load(struct config *config, const char *path)
 {
 	(void)path;
-	return config_parse(config, "{\"memory\": \"64M\", \"cpus\": 2}", "fuzz");
+	return config_parse_saved(config, "{\"memory\": \"64M\", \"cpus\": 2}", "fuzz");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
