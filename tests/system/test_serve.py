@@ -154,7 +154,9 @@ def test_localhost(virga):
 
 def test_without_ipv6(virga, tmp_path):
     """A network in which nothing has an address."""
-    command = ["unshare", "--map-root-user", "--net"]
+    command = ["unshare", "--net"]
+    if os.geteuid() != 0:  # in a chroot nobody may have a user namespace
+        command.append("--map-root-user")
     if subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
         pytest.skip("network namespaces are not allowed here")
     path = f"unix:{tmp_path}/s"
