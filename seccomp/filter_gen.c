@@ -8,6 +8,11 @@
  *     syscalls supervised: accept4 recvfrom - connections from the host
  *
  * in every role, or in the one named. So a smaller device set gives a narrower filter.
+ *
+ * Before the files: --glibc adds what a confined process needs in the unit tests, which are linked
+ * with another C library; --list prints the rules in place of the programs, a line each of role (or
+ * every), name and reason, with tabs between; --without ROLE NAME leaves that rule out, so that it
+ * can be seen who needs it (tests/long/test_filter_rules.py).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,17 +28,20 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define FILTER_INSNS_MAX    4096
+#define FILTER_INSNS_MAX 4096
 
-/* _IOWR('f', 16, struct pm_scan_arg) of Linux 6.7; older headers lack it. */
-#define FILTER_PAGEMAP_SCAN _IOC(_IOC_READ | _IOC_WRITE, 'f', 16, 96)
-
-/* KVM_PRE_FAULT_MEMORY of Linux 6.11 */
-#define FILTER_PRE_FAULT    _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0xd5, 64)
+/* Of Linux 6.7 and 6.11; older headers lack them. */
+#ifndef PAGEMAP_SCAN
+#define PAGEMAP_SCAN _IOC(_IOC_READ | _IOC_WRITE, 'f', 16, 96)
+#endif
+#ifndef KVM_PRE_FAULT_MEMORY
+#define KVM_PRE_FAULT_MEMORY _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0xd5, 64)
+#endif
 
 /* Allowed when (value & mask) == wanted for each argument that has a condition. */
 struct rule {
 	int syscall;
+	const char *name; /* the call's, or what of it */
 	const char *reason;
 	unsigned count;
 	struct scmp_arg_cmp cmp[2];
@@ -43,14 +51,15 @@ struct rule {
 
 /* clang-format off */
 #define IS(arg, mask, wanted)			 { arg, SCMP_CMP_MASKED_EQ, mask, wanted }
-#define ALLOW(name, reason)			 { SCMP_SYS(name), reason, 0, { { 0 } } }
-#define WHEN(name, arg, mask, wanted, reason)	 { SCMP_SYS(name), reason, 1, { IS(arg, mask, wanted) } }
+#define ALLOW(call, reason)			 { SCMP_SYS(call), #call, reason, 0, { { 0 } } }
+#define WHEN(call, name, arg, mask, wanted, reason) \
+	{ SCMP_SYS(call), name, reason, 1, { IS(arg, mask, wanted) } }
 #define MAP_KIND				 (MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED)
 /* Never executable, and of that kind. */
-#define MAP(kind, reason)			 { SCMP_SYS(mmap), reason, 2, { \
+#define MAP(kind, reason)			 { SCMP_SYS(mmap), "mmap " #kind, reason, 2, { \
 	IS(2, PROT_EXEC, 0), IS(3, MAP_KIND, kind) } }
 /* The C libraries differ in how they extend an ioctl's number: only its low half counts. */
-#define IOCTL(request, reason)			 WHEN(ioctl, 1, LOW32, request, reason)
+#define IOCTL(request, reason)			 WHEN(ioctl, #request, 1, LOW32, request, reason)
 
 /* The VM process: KVM, devices and guest memory, everything open already. */
 static const struct rule vm_process[] = {
@@ -64,22 +73,16 @@ static const struct rule vm_process[] = {
 	/* Descriptors that are open */
 	ALLOW(read,			"back ends, wake-ups"),
 	ALLOW(write,			"back ends, wake-ups, stderr"),
-	ALLOW(readv,			"back ends"),
-	ALLOW(writev,			"back ends, stdio"),
 	ALLOW(close,			"back ends"),
 	ALLOW(poll,			"back ends, stderr"),
-	ALLOW(ppoll,			"back ends, stderr"),
-	ALLOW(epoll_wait,		"loop thread"),
 	ALLOW(epoll_pwait,		"loop thread"),
 	ALLOW(epoll_ctl,		"loop thread"),
 	ALLOW(sendmsg,			"an answer on its way to the parent"),
 	ALLOW(memfd_create,		"the same, a long one"),
-	IOCTL(FIONREAD,			"back ends"),
-	IOCTL(TIOCGWINSZ,		"the first output by stdio (musl)"),
 
 	/* Memory: never executable, and no file is mapped any more */
 	MAP(MAP_ANONYMOUS | MAP_PRIVATE, "memory allocation"),
-	WHEN(mprotect, 2, PROT_EXEC, 0,	"memory allocation"),
+	WHEN(mprotect, "mprotect", 2, PROT_EXEC, 0, "memory allocation"),
 	ALLOW(munmap,			"memory allocation"),
 	ALLOW(mremap,			"memory allocation"),
 	ALLOW(brk,			"memory allocation"),
@@ -89,18 +92,11 @@ static const struct rule vm_process[] = {
 	ALLOW(futex,			"locks"),
 	ALLOW(sched_yield,		"locks"),
 	ALLOW(rt_sigprocmask,		"threads"),
-	ALLOW(rt_sigaction,		"abort()"),
 	ALLOW(rt_sigreturn,		"signal handlers"),
 	ALLOW(rt_sigtimedwait,		"a vCPU that waits"),
 	ALLOW(restart_syscall,		"after a stop signal"),
-	WHEN(tkill, 1, LOW32, SIGURG,	"kick a vCPU (musl)"),
-	WHEN(tgkill, 2, LOW32, SIGURG,	"kick a vCPU (glibc)"),
-	ALLOW(gettid,			"threads"),
-	ALLOW(rseq,			"first steps of a thread just made (glibc)"),
-	ALLOW(set_robust_list,		"first steps of a thread just made (glibc)"),
-	ALLOW(getpid,			"threads"),
+	WHEN(tkill, "tkill", 1, LOW32, SIGURG, "kick a vCPU"),
 	ALLOW(clock_gettime,		"time"),
-	ALLOW(clock_nanosleep,		"time"),
 	ALLOW(nanosleep,		"time"),
 	ALLOW(setitimer,		"time-outs"),
 	ALLOW(exit,			"threads"),
@@ -122,29 +118,16 @@ static const struct rule supervised[] = {
 	IOCTL(KVM_GET_CPUID2,		"state"),
 	IOCTL(KVM_GET_MSRS,		"state"),
 	IOCTL(KVM_GET_MSR_INDEX_LIST,	"state"),
-	IOCTL(KVM_GET_TSC_KHZ,		"state"),
 	IOCTL(KVM_GET_CLOCK,		"state"),
 	IOCTL(KVM_GET_DEVICE_ATTR,	"state: TSC offset"),
 	ALLOW(uname,			"the host that a snapshot was made on"),
-	IOCTL(FILTER_PAGEMAP_SCAN,	"a clone's own pages"),
+	IOCTL(PAGEMAP_SCAN,		"a clone's own pages"),
 	ALLOW(pread64,			"a clone's own pages, backing files"),
 	ALLOW(pwrite64,			"snapshot files"),
-	ALLOW(pwritev,			"snapshot files"),
 	ALLOW(lseek,			"holes in guest memory"),
 	ALLOW(ftruncate,		"snapshot files"),
-	ALLOW(fallocate,		"snapshot files, memory given back"),
-	ALLOW(copy_file_range,		"snapshot files"),
-	ALLOW(fsync,			"snapshot files"),
-	ALLOW(fdatasync,		"snapshot files"),
 	ALLOW(fstat,			"sizes of what was passed"),
 	ALLOW(recvmsg,			"supervisor"),
-	/* Only along a connection: without a destination address. */
-	WHEN(sendto, 4, ~0ull, 0,	"streams"),
-	WHEN(fcntl, 1, LOW32, F_GETFL,	"descriptors that were passed"),
-	WHEN(fcntl, 1, LOW32, F_SETFL,	"descriptors that were passed"),
-	ALLOW(timer_settime,		"time-outs"),
-	ALLOW(timerfd_settime,		"time-outs"),
-	ALLOW(getrandom,		"generation ids"),
 };
 
 /* What more a shell of the function host needs: it gets a template, and gets it again, confined. */
@@ -154,15 +137,14 @@ static const struct rule shell[] = {
 	ALLOW(pread64,			"long requests; a template's bytes"),
 	ALLOW(fstat,			"sizes of what was passed"),
 	MAP(MAP_PRIVATE,		"a template's memory, over reserved addresses or to copy from"),
-	IOCTL(FILTER_PAGEMAP_SCAN,	"a clone's own pages"),
-	IOCTL(FILTER_PRE_FAULT,		"second-level tables"),
+	IOCTL(PAGEMAP_SCAN,		"a clone's own pages"),
+	IOCTL(KVM_PRE_FAULT_MEMORY,	"second-level tables"),
 	IOCTL(KVM_CHECK_EXTENSION,	"size of the FPU state"),
 	IOCTL(KVM_KVMCLOCK_CTRL,	"tell the guest that it was paused"),
 	IOCTL(KVM_GET_MSRS,		"the guest's TSC; what a vCPU holds already"),
 	IOCTL(KVM_GET_MSR_INDEX_LIST,	"whether a template has all that a reset puts back"),
 	IOCTL(KVM_SET_USER_MEMORY_REGION, "RAM anew, after page tables were rewound"),
 	IOCTL(KVM_SET_CLOCK,		"loading"),
-	IOCTL(KVM_SET_SREGS,		"loading"),
 	IOCTL(KVM_SET_SREGS2,		"loading"),
 	IOCTL(KVM_SET_REGS,		"loading"),
 	IOCTL(KVM_SET_XSAVE,		"loading"),
@@ -174,6 +156,17 @@ static const struct rule shell[] = {
 	IOCTL(KVM_SET_MSRS,		"loading"),
 	IOCTL(KVM_SET_TSC_KHZ,		"loading"),
 	IOCTL(KVM_SET_DEVICE_ATTR,	"loading: TSC offset"),
+};
+
+/* What the C library of the unit tests calls where that of the product calls nothing or another. */
+static const struct rule glibc[] = {
+	ALLOW(epoll_wait,		"loop thread"),
+	WHEN(tgkill, "tgkill", 2, LOW32, SIGURG, "kick a vCPU"),
+	ALLOW(getpid,			"kick a vCPU"),
+	ALLOW(gettid,			"kick a vCPU"),
+	ALLOW(clock_nanosleep,		"time"),
+	ALLOW(rseq,			"first steps of a thread just made"),
+	ALLOW(set_robust_list,		"first steps of a thread just made"),
 };
 /* clang-format on */
 
@@ -203,14 +196,38 @@ static void filter_say(const char *file, const char *what, const char *text)
 	exit(1);
 }
 
-static void filter_add(scmp_filter_ctx ctx, const struct rule *rules, size_t count)
+/* What is to be done with the rules: added to a role's filter, but for one, or listed. */
+struct build {
+	const struct role *role; /* NULL: list all */
+	scmp_filter_ctx ctx;
+	bool glibc;
+	const char *without_role; /* NULL: add all */
+	const char *without_name;
+};
+
+#define EVERY_ROLE "every"
+
+static bool filter_leaves_out(const struct build *b, const char *name)
 {
-	for (size_t i = 0; i < count; i++) {
-		int ret = seccomp_rule_add_exact_array(ctx, SCMP_ACT_ALLOW, rules[i].syscall,
-						       rules[i].count, rules[i].cmp);
-		if (ret < 0)
-			filter_fail(rules[i].reason, ret);
+	return b->without_role && !strcmp(b->without_name, name) &&
+	       (!strcmp(b->without_role, EVERY_ROLE) || !strcmp(b->without_role, b->role->name));
+}
+
+/* A rule of that role; NULL: of every one. */
+static void filter_rule(const struct build *b, const char *role, const struct rule *rule)
+{
+	int ret;
+
+	if (!b->role) {
+		printf("%s\t%s\t%s\n", role ? role : EVERY_ROLE, rule->name, rule->reason);
+		return;
 	}
+	if ((role && strcmp(role, b->role->name) != 0) || filter_leaves_out(b, rule->name))
+		return;
+	ret = seccomp_rule_add_exact_array(b->ctx, SCMP_ACT_ALLOW, rule->syscall, rule->count,
+					   rule->cmp);
+	if (ret < 0)
+		filter_fail(rule->name, ret);
 }
 
 static bool filter_is_role(const char *name)
@@ -223,33 +240,34 @@ static bool filter_is_role(const char *name)
 }
 
 /* One `syscalls` comment, from behind that word: [ROLE]: NAME... - REASON. */
-static void filter_add_comment(scmp_filter_ctx ctx, const struct role *role, const char *file,
-			       char *text)
+static void filter_comment(const struct build *b, const char *file, char *text)
 {
 	char *names = strchr(text, ':'), *reason = strstr(text, " - ");
-	const char *name, *wanted;
-	int ret, number;
+	const char *role;
 
 	if (!names || !reason || names > reason)
 		filter_say(file, "not of the form 'syscalls [ROLE]: NAME... - REASON'", text);
 	*names++ = *reason = '\0';
-	wanted = strtok(text, " ");
-	if (wanted && !filter_is_role(wanted))
-		filter_say(file, "no role", wanted);
-	if (wanted && strcmp(wanted, role->name) != 0)
-		return;
-	for (name = strtok(names, " "); name; name = strtok(NULL, " ")) {
-		number = seccomp_syscall_resolve_name(name);
-		if (number == __NR_SCMP_ERROR)
+	reason += 3;
+	reason[strcspn(reason, "\n")] = '\0';
+	if (strstr(reason, " */"))
+		*strstr(reason, " */") = '\0';
+	role = strtok(text, " ");
+	if (role && !filter_is_role(role))
+		filter_say(file, "no role", role);
+	for (char *name = strtok(names, " "); name; name = strtok(NULL, " ")) {
+		const struct rule rule = {
+			seccomp_syscall_resolve_name(name), name, reason, 0, { { 0 } }
+		};
+
+		if (rule.syscall == __NR_SCMP_ERROR)
 			filter_say(file, "no system call", name);
-		ret = seccomp_rule_add_exact(ctx, SCMP_ACT_ALLOW, number, 0);
-		if (ret < 0)
-			filter_fail(name, ret);
+		filter_rule(b, role, &rule);
 	}
 }
 
 /* What the device in that file needs. */
-static void filter_add_device(scmp_filter_ctx ctx, const struct role *role, const char *file)
+static void filter_device(const struct build *b, const char *file)
 {
 	FILE *in = fopen(file, "r");
 	char line[256];
@@ -260,12 +278,26 @@ static void filter_add_device(scmp_filter_ctx ctx, const struct role *role, cons
 		char *text = line + strspn(line, " /*\t");
 
 		if (!strncmp(text, "syscalls", 8) && (text[8] == ' ' || text[8] == ':'))
-			filter_add_comment(ctx, role, file, text + 8);
+			filter_comment(b, file, text + 8);
 	}
 	fclose(in);
 }
 
-static scmp_filter_ctx filter_build(const struct role *role, char **devices)
+static void filter_rules(const struct build *b, char **devices)
+{
+	for (size_t i = 0; i < COUNT(vm_process); i++)
+		filter_rule(b, NULL, &vm_process[i]);
+	for (size_t i = 0; b->glibc && i < COUNT(glibc); i++)
+		filter_rule(b, NULL, &glibc[i]);
+	for (size_t r = 0; r < COUNT(roles); r++) {
+		for (size_t i = 0; i < roles[r].count; i++)
+			filter_rule(b, roles[r].name, &roles[r].rules[i]);
+	}
+	for (; *devices; devices++)
+		filter_device(b, *devices);
+}
+
+static scmp_filter_ctx filter_init(void)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int ret;
@@ -279,10 +311,6 @@ static scmp_filter_ctx filter_build(const struct role *role, char **devices)
 	ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (ret < 0)
 		filter_fail("binary tree", ret);
-	filter_add(ctx, vm_process, COUNT(vm_process));
-	filter_add(ctx, role->rules, role->count);
-	for (; *devices; devices++)
-		filter_add_device(ctx, role, *devices);
 	return ctx;
 }
 
@@ -308,13 +336,30 @@ static void filter_print(const char *name, scmp_filter_ctx ctx)
 
 int main(int argc, char **argv)
 {
-	(void)argc;
+	struct build b = { 0 };
+
+	argv++;
+	if (argc > 1 && !strcmp(*argv, "--list")) {
+		filter_rules(&b, argv + 1);
+		return fflush(stdout) == EOF;
+	}
+	if (argc > 1 && !strcmp(*argv, "--glibc")) {
+		b.glibc = true;
+		argv++;
+		argc--;
+	}
+	if (argc > 3 && !strcmp(*argv, "--without")) {
+		b.without_role = argv[1];
+		b.without_name = argv[2];
+		argv += 3;
+	}
 	printf("/* Generated by seccomp/filter_gen.c. */\n#include <linux/filter.h>\n\n");
 	for (size_t i = 0; i < COUNT(roles); i++) {
-		scmp_filter_ctx ctx = filter_build(&roles[i], argv + 1);
-
-		filter_print(roles[i].name, ctx);
-		seccomp_release(ctx);
+		b.role = &roles[i];
+		b.ctx = filter_init();
+		filter_rules(&b, argv);
+		filter_print(roles[i].name, b.ctx);
+		seccomp_release(b.ctx);
 	}
 	return fflush(stdout) == EOF;
 }

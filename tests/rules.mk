@@ -16,13 +16,19 @@ comma := ,
 wrap_flags = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n \
 	's|^[ /*]*wrap: *\([a-z_A-Z0-9 ]*\).*|\1|p' $1))
 
+# Of the product's, with what the tests' own C library calls beside.
+$B/glibc/filter.h: $B/filter.h
+	$(call say,GEN,$@)
+	@mkdir -p $(@D)
+	$(Q)$B/filter_gen --glibc $(devices:%=devices/%.c) >$@
+
 # $(call flavour,DIR,FLAGS,COMPILER): DIR/test-obj/*.o, all of them but vmm.o in DIR/test-obj/libvirga.a, what
 # several unit tests use in DIR/test-obj/libunit.a, and DIR/tests/unit/test_*.
 define flavour
 $1/test-obj/%.o: %.c $B/flags | $(DEPS)/stamp
 	$$(call say,CC,$$@)
 	@mkdir -p $$(@D)
-	$$(Q)$3 $(test_flags) $2 -MMD -MP -c -o $$@ $$<
+	$$(Q)$3 $$(test_flags) $2 -MMD -MP -c -o $$@ $$<
 
 $1/test-obj/devices_table.o: $B/devices_table.c $B/flags | $(DEPS)/stamp
 	@mkdir -p $$(@D)
@@ -41,7 +47,8 @@ $1/tests/unit/%: $1/test-obj/tests/unit/%.o $1/test-obj/libunit.a $1/test-obj/li
 	$$(Q)$3 $2 $$(call wrap_flags,tests/unit/$$*.c) -o $$@ $$< -Wl,--start-group \
 		$1/test-obj/libunit.a $1/test-obj/libvirga.a -Wl,--end-group -lcmocka $(test_libraries)
 
-$(patsubst %.c,$1/test-obj/%.o,$(filter seccomp/%,$(sources))): | $B/filter.h
+$1/test-obj/seccomp/confine.o: test_flags := -I$B/glibc $(test_flags)
+$1/test-obj/seccomp/confine.o: | $B/glibc/filter.h
 -include $$(wildcard $(addprefix $1/test-obj/,*.d */*.d */*/*.d */*/*/*.d */*/*/*/*.d))
 endef
 
