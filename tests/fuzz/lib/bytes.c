@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arch/base/error.h"
+
 const uint8_t *bytes_take(struct bytes *b, size_t len, size_t *got)
 {
 	const uint8_t *at = b->at;
@@ -109,6 +111,7 @@ void bytes_must(bool holds, const char *what, const char *file, int line)
 {
 	if (holds)
 		return;
-	fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, what);
+	fprintf(stderr, "%s:%d: does not hold: %s (last error: %s)\n", file, line, what,
+		error_text());
 	abort();
 }
