@@ -23,6 +23,9 @@ COVER = ROOT / "build" / "cover"
 # What is no error of the code under test is not shown: sentences for people.
 LIMITS = ["-timeout=20", "-rss_limit_mb=2048", "-close_fd_mask=2"]
 LATE_S = 300
+# What was freed is watched for a while, not for ever: fresh memory costs more than what is tested.
+SANITIZERS = {"ASAN_OPTIONS": "quarantine_size_mb=8:malloc_context_size=10",
+              "UBSAN_OPTIONS": "print_stacktrace=1"}
 STATUS = re.compile(r"^#\d+\s+(\S+)\s+cov: (\d+) ft: (\d+)")
 FINAL = re.compile(r"^stat::(\w+):\s+(\d+)")
 
@@ -32,10 +35,11 @@ def targets():
     return sorted(path.stem for path in SOURCES.glob("*.c"))
 
 
-def execute(program, *arguments, timeout, env=None):
+def execute(program, *arguments, timeout, **env):
     """(ended well, what it said); by libFuzzer's own words, whoever of the two is wrong."""
     try:
-        done = subprocess.run([program, *LIMITS, *arguments], cwd=ROOT, env=env, timeout=timeout,
+        done = subprocess.run([program, *LIMITS, *arguments], cwd=ROOT, timeout=timeout,
+                              env=dict(os.environ, **SANITIZERS, **env),
                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.PIPE, check=False)
     except subprocess.TimeoutExpired as late:
@@ -75,7 +79,7 @@ def fuzz(name, seconds):
     figures["executions"] = figures.get("number_of_executed_units", 0)
     figures["per_second"] = figures.get("average_exec_per_sec", 0)
     if not well:
-        figures["output"] = text
+        figures["output"] = "".join(line for line in text.splitlines(True) if line[0] != "#")
     return figures
 
 
@@ -121,7 +125,7 @@ def profile(name):
     raw = COVER / f"{name}.profraw"
     folders = [*corpus(name), *(path for path in [SOURCES / "findings" / name] if path.exists())]
     well, text = execute(COVER / name, "-runs=0", *folders, timeout=2 * LATE_S,
-                         env=dict(os.environ, LLVM_PROFILE_FILE=str(raw)))
+                         LLVM_PROFILE_FILE=str(raw))
     if not well:
         raise SystemExit(text)
     return raw

@@ -158,6 +158,7 @@ static void move(struct bed *b, bool damage)
 {
 	struct vsock_guest *from = guest(b), *to;
 	struct blob saved = { 0 };
+	struct memory memory;
 
 	if (b->count == GUESTS_MAX)
 		return;
@@ -165,7 +166,9 @@ static void move(struct bed *b, bool damage)
 	must(device_save(guest_device(from), &saved) == 0 && !saved.failed);
 	must(make(b));
 	to = guest(b);
-	memcpy(to->vm.memory.base, from->vm.memory.base, GUEST_RAM);
+	memory = to->vm.memory;
+	to->vm.memory = from->vm.memory;
+	from->vm.memory = memory;
 	to->rx = from->rx;
 	to->tx = from->tx;
 	to->rx.memory = to->tx.memory = &to->vm.memory;
@@ -173,10 +176,12 @@ static void move(struct bed *b, bool damage)
 	to->fwd_cnt = from->fwd_cnt;
 	if (damage)
 		bytes_damage(&b->in, saved.data, &saved.len);
-	if (device_load(guest_device(to), 1, saved.data, saved.len) == 0)
-		devices_start(&to->devices);
-	else
+	if (device_load(guest_device(to), 1, saved.data, saved.len) < 0) {
 		must(damage);
+		b->in.left = 0; /* no such machine is used */
+	} else {
+		devices_start(&to->devices);
+	}
 	blob_fini(&saved);
 }
 
