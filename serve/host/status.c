@@ -57,10 +57,11 @@ static const char *status_fallback(unsigned i)
 
 static json_t *status_version(const struct function_version *v)
 {
-	json_t *object = json_object();
+	json_t *object;
 
 	if (!v)
 		return json_null();
+	object = json_object();
 	json_object_set_new(object, "version", json_string(v->tag));
 	json_object_set_new(object, "template", json_string(v->name));
 	json_object_set_new(object, "memory_bytes", status_count(v->memory_size));
