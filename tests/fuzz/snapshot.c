@@ -126,8 +126,7 @@ static void put_section(struct bytes *in, struct state_writer *w, const struct s
 		bytes_damage(in, copy, &len);
 	if ((how & 0xf0) == 0x10)
 		name = &right_file.sections[bytes_below(in, right_file.count)];
-	out = state_section_add(w, name->name,
-				(how & 0xf0) == 0x20 ? bytes_u8(in) : from->instance,
+	out = state_section_add(w, name->name, (how & 0xf0) == 0x20 ? bytes_u8(in) : from->instance,
 				(how & 0xf0) == 0x30 ? bytes_below(in, 4) : from->version);
 	if (!out)
 		return;

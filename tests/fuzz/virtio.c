@@ -132,8 +132,9 @@ static void load(struct bed *b, bool damage)
 	dev = &b->devices.list[0];
 	ret = device_load(dev, b->class->version, saved.data, saved.len);
 	must(ret == 0 || damage);
-	if (ret < 0) {
+	if (ret < 0) { /* no such machine goes on: this is another */
 		unmake(b);
+		channel_wipe(b->channel);
 		make(b);
 	} else {
 		must(devices_start(&b->devices) == 0);

@@ -6,9 +6,11 @@
  */
 /* wrap: vm_irq vm_irq_want vm_wake vm_poll_add */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "tests/fuzz/lib/bytes.h"
@@ -23,6 +25,7 @@ struct bed {
 	struct bytes in;
 	int peers[PEERS_MAX]; /* the host's ends of connections; -1 */
 	uint64_t id;
+	char path[64]; /* where clients of the host connect; "": nowhere */
 };
 
 static struct vsock_guest *guest(struct bed *b)
@@ -34,7 +37,9 @@ static bool make(struct bed *b)
 {
 	struct vsock_guest *g = &b->guests[b->count++];
 
-	guest_create(g, NULL);
+	if (b->path[0])
+		unlink(b->path);
+	guest_create(g, b->path[0] ? b->path : NULL);
 	return guest_devices(g) == 0;
 }
 
@@ -124,6 +129,29 @@ static void answer(struct bed *b, uint8_t how)
 		*peer = pair[1];
 	}
 	devices_answered(&g->devices, id, how & 2 ? ECONNREFUSED : 0, pair[0]);
+}
+
+/* A client of the host, which says the port that it wants, or anything. */
+static void client(struct bed *b, uint8_t how)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int *peer = free_peer(b);
+	char text[64];
+	size_t len;
+	const uint8_t *data;
+
+	if (!b->path[0])
+		return;
+	strcpy(addr.sun_path, b->path);
+	*peer = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	must(*peer >= 0);
+	if (connect(*peer, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return; /* more of them wait than may */
+	len = (size_t)snprintf(text, sizeof(text), "CONNECT %u\n", how & 3);
+	data = (const uint8_t *)text;
+	if (how & 4)
+		data = bytes_take(&b->in, how >> 3, &len);
+	must(send(*peer, data, len, MSG_NOSIGNAL) >= -1);
 }
 
 static void peer_acts(struct bed *b, uint8_t how)
@@ -224,6 +252,8 @@ static void act(struct bed *b)
 	case 9:
 		if (arg == 0)
 			guest_put(g, 0x070, 0);
+		else
+			client(b, arg);
 		break;
 	default:
 		packet(b);
@@ -235,14 +265,19 @@ static void act(struct bed *b)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct bed b;
+	uint8_t how;
 
 	b.count = 0;
 	b.in = (struct bytes){ data, size };
 	for (unsigned i = 0; i < PEERS_MAX; i++)
 		b.peers[i] = -1;
+	how = bytes_u8(&b.in);
+	b.path[0] = 0;
+	if (how & 2)
+		snprintf(b.path, sizeof(b.path), "/dev/shm/virga-fuzz.%d.vsock", (int)getpid());
 	must(make(&b));
 	devices_start(&b.guests[0].devices);
-	guest_bring_up(&b.guests[0], bytes_u8(&b.in) & 1);
+	guest_bring_up(&b.guests[0], how & 1);
 	while (b.in.left)
 		act(&b);
 	for (unsigned i = 0; i < b.count; i++)
@@ -250,5 +285,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; i < PEERS_MAX; i++)
 		if (b.peers[i] >= 0)
 			close(b.peers[i]);
+	if (b.path[0])
+		unlink(b.path);
 	return 0;
 }
