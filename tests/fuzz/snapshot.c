@@ -5,6 +5,7 @@
  * is accepted becomes a machine, which runs its devices, is saved and loaded again.
  */
 /* wrap: ioctl */
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 
 #include "arch/layout.h"
 #include "boot/snapshot/format.h"
+#include "boot/snapshot/sealed.h"
 #include "boot/snapshot/snapshot.h"
 #include "devices/channel/channel.h"
 #include "tests/fuzz/lib/bytes.h"
@@ -112,6 +114,19 @@ static void make_right(void)
 
 /* --- One of the fuzzer's --- */
 
+/* The last device of the list gets options. */
+static void put_settings(struct bytes *in, struct blob *out)
+{
+	size_t len;
+	const uint8_t *text = bytes_take(in, bytes_u8(in), &len);
+	uint32_t said = (uint32_t)len;
+
+	if (out->failed || out->len < sizeof(said))
+		return;
+	memcpy(out->data + out->len - sizeof(said), &said, sizeof(said));
+	blob_put(out, text, len);
+}
+
 static void put_section(struct bytes *in, struct state_writer *w, const struct state_section *from,
 			uint8_t how)
 {
@@ -133,6 +148,8 @@ static void put_section(struct bytes *in, struct state_writer *w, const struct s
 	blob_put(out, copy, len);
 	if ((how & 0xf0) == 0x40)
 		blob_put(out, in->at, in->left < 64 ? in->left : 64);
+	if ((how & 0xf0) == 0x70 && strcmp(from->name, SNAPSHOT_DEVICES) == 0)
+		put_settings(in, out);
 }
 
 static struct blob make_state(struct bytes *in)
@@ -183,6 +200,21 @@ static void put_optional(struct bytes *in, const char *name, bool there)
 	put_file(name, data ? data : (const uint8_t *)"", len);
 }
 
+/* As the front has it for its shells. */
+static int seal(struct snapshot *s)
+{
+	struct sealed sealed;
+	int ret = s->memory_size <= RAM ? sealed_make(&sealed, s) : -EBADMSG;
+
+	snapshot_close(s);
+	if (ret < 0)
+		return ret;
+	ret = sealed_open(&sealed, "sealed", s);
+	must(ret == 0);
+	sealed_close(&sealed);
+	return 0;
+}
+
 static int open_dir(struct bytes *in, struct blob *state, struct snapshot *s)
 {
 	struct template_facts facts;
@@ -199,7 +231,7 @@ static int open_dir(struct bytes *in, struct blob *state, struct snapshot *s)
 	ret = snapshot_open_template(s, &facts, dir);
 	if (ret == 0 && how & 16)
 		snapshot_verify(s);
-	return ret;
+	return ret == 0 && how & 32 ? seal(s) : ret;
 }
 
 static int open_memory(struct blob *state, struct snapshot *s)
@@ -215,6 +247,11 @@ static int open_memory(struct blob *state, struct snapshot *s)
 
 static void use_devices(struct machine *m, struct bytes *in)
 {
+	static const uint16_t ports[] = { LAYOUT_PORT_KEYBOARD,       LAYOUT_PORT_DEBUG_EXIT,
+					  LAYOUT_PORT_DEBUG_EXIT + 1, LAYOUT_PORT_PARK,
+					  LAYOUT_PORT_POWER,          LAYOUT_PORT_POWER + 1,
+					  LAYOUT_PORT_POWER + 2 };
+
 	for (unsigned i = 0; i < 16 && in->left; i++) {
 		uint8_t how = bytes_u8(in), at = bytes_u8(in);
 		uint64_t value = bytes_u8(in);
@@ -227,9 +264,10 @@ static void use_devices(struct machine *m, struct bytes *in)
 		else if (how & 8)
 			bus_io(&m->vm.pio, LAYOUT_PORT_SERIAL + (at & 7), &value, 1, how & 2);
 		else
-			bus_io(&m->vm.pio, at * 8u, &value, 1, how & 2);
+			bus_io(&m->vm.pio, ports[at % 7], &value, 1u << (how >> 4 & 3), how & 2);
 	}
 	vm_poll(&m->vm);
+	devices_press(&m->devices);
 }
 
 /* What runs now is saved, and is a state that is read. */
@@ -252,6 +290,15 @@ static void save(struct machine *m)
 	close(ram);
 }
 
+/* Whether its guest may be given to another tenant, or anew to the same. */
+static void check_whole(const struct snapshot *s, const struct vcpu *vcpu)
+{
+	const struct state_section *section = state_find(&s->state, "vcpu", 0);
+
+	if (section && vcpu_check_whole(section->data, section->len) == 0)
+		vcpu_check_whole_here(vcpu, section->data, section->len);
+}
+
 static void run(struct snapshot *s, struct bytes *in)
 {
 	static struct machine m;
@@ -265,6 +312,10 @@ static void run(struct snapshot *s, struct bytes *in)
 	must(snapshot_map_memory(s, &memory) == 0);
 	vm_fake_create(&m.vm, &memory, s->vcpu_count);
 	kvm_refused_msr = how & 1 ? 0x277 : 0;
+	if (how & 16)
+		working_set_populate(&s->working_set, &m.vm.memory);
+	if (how & 32)
+		check_whole(s, &m.vm.vcpus[0]);
 	if (machine_devices(&m, &list) && snapshot_load(s, &m.vm, &m.devices) == 0) {
 		channel_restored(m.channel, how & 2 ? (const uint8_t *)"0123456789abcdef" : NULL);
 		must(devices_start(&m.devices) == 0);
