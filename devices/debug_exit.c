@@ -34,5 +34,6 @@ const struct device_class debug_exit_class = {
 	.habit = DEVICE_USUAL,
 	.single = true,
 	.version = 1,
+	.oldest = 1,
 	.create = debug_exit_create,
 };

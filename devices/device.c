@@ -67,12 +67,6 @@ const struct device_class *device_class_find(const char *word)
 	return NULL;
 }
 
-bool device_class_reads(const struct device_class *class, uint32_t version)
-{
-	return version == class->version ||
-	       (class->oldest && version >= class->oldest && version < class->version);
-}
-
 /* A name as a section, an option and a sentence can hold it. */
 static bool device_name_valid(const char *name)
 {

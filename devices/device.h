@@ -76,7 +76,7 @@ struct device_class {
 	enum device_habit habit;
 	bool single;      /* a machine has one at most */
 	uint32_t version; /* of the saved fields and of what save() appends */
-	uint32_t oldest;  /* version that is read too, by the fields' defaults; 0: none */
+	uint32_t oldest;  /* version that is read, by the fields' defaults */
 	uint32_t size;    /* bytes of the instance, whose first member is the saved struct */
 	const struct field *fields; /* of the saved struct; NULL when nothing is saved */
 
@@ -208,9 +208,6 @@ void devices_answered(struct devices *devices, uint64_t id, int error, int fd);
 
 /* Presses the power button of the device that has one. 0 or -errno with a sentence. VM lock held. */
 int devices_press(struct devices *devices);
-
-/* Whether the class reads that version of its state. */
-bool device_class_reads(const struct device_class *class, uint32_t version);
 
 /*
  * Appends fields and extra state of one device / loads one saved in a version that its class reads;

@@ -35,5 +35,6 @@ const struct device_class park_class = {
 	.habit = DEVICE_USUAL,
 	.single = true,
 	.version = 1,
+	.oldest = 1,
 	.create = park_create,
 };

@@ -112,6 +112,7 @@ const struct device_class power_class = {
 	.habit = DEVICE_USUAL,
 	.single = true,
 	.version = 1,
+	.oldest = 1,
 	.create = power_create,
 	.describe = power_describe,
 	.press = power_press,

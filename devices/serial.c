@@ -448,6 +448,7 @@ const struct device_class serial_class = {
 	.habit = DEVICE_USUAL,
 	.single = true,
 	.version = 1,
+	.oldest = 1,
 	.size = sizeof(struct serial),
 	.fields = serial_fields,
 	.create = serial_create,

@@ -78,6 +78,7 @@ const struct device_class virtio_rng_class = {
 	.description = "entropy for the guest, from the host; a Linux has it unless --device none",
 	.habit = DEVICE_FOR_LINUX,
 	.version = 1,
+	.oldest = 1,
 	.size = sizeof(struct virtio_rng),
 	.fields = virtio_rng_fields,
 	.create = virtio_rng_create,

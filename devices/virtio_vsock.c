@@ -412,6 +412,7 @@ const struct device_class virtio_vsock_class = {
 	.habit = DEVICE_USUAL,
 	.single = true,
 	.version = 1,
+	.oldest = 1,
 	.size = sizeof(struct virtio_vsock),
 	.fields = virtio_vsock_fields,
 	.create = virtio_vsock_create,

@@ -15,13 +15,13 @@
 /* --- Phase 1: nothing of the machine changes --- */
 
 static int snapshot_check_version(const struct snapshot *s, const struct state_section *section,
-				  bool read, uint32_t oldest, uint32_t version)
+				  uint32_t oldest, uint32_t version)
 {
 	char range[32];
 
-	if (read)
+	if (section->version >= oldest && section->version <= version)
 		return 0;
-	if (oldest && oldest < version)
+	if (oldest < version)
 		snprintf(range, sizeof(range), "s %u to %u", oldest, version);
 	else
 		snprintf(range, sizeof(range), " %u", version);
@@ -37,26 +37,20 @@ static int snapshot_check_known(const struct snapshot *s, const struct state_sec
 {
 	const struct snapshot_own *own = snapshot_own(section->name);
 	const unsigned count = strcmp(section->name, "vcpu") == 0 ? vm->vcpu_count : 1;
-	const struct device_class *class;
 	struct device *dev;
 
 	if (own && section->instance >= count)
 		return failf(EINVAL, "%s: has a section %s (%u), which this machine has not",
 			     s->path, section->name, section->instance);
 	if (own)
-		return snapshot_check_version(s, section,
-					      section->version >= own->oldest &&
-						      section->version <= own->version,
-					      own->oldest, own->version);
+		return snapshot_check_version(s, section, own->oldest, own->version);
 	dev = devices_find(devices, section->name, section->instance);
 	if (!dev && device_class_find(section->name))
 		return failf(EINVAL, "%s: has device %s (%u), which this machine has not", s->path,
 			     section->name, section->instance);
 	if (!dev)
 		return snapshot_lacks_class(s, section->name, section->instance);
-	class = dev->class;
-	return snapshot_check_version(s, section, device_class_reads(class, section->version),
-				      class->oldest, class->version);
+	return snapshot_check_version(s, section, dev->class->oldest, dev->class->version);
 }
 
 /* The device's section is there, behind that of the device before, and not too short. */

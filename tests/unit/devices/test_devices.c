@@ -273,19 +273,6 @@ static void test_words(void **state)
 			    "there is no device 'd'; 'virga devices' lists those there are");
 }
 
-/* A machine of several instances, in any order, saved and loaded each by its own version. */
-static void test_versions(void **state)
-{
-	const struct device_class three = { .name = "three", .version = 3, .oldest = 2 };
-	const struct device_class only = { .name = "only", .version = 3 };
-
-	(void)state;
-	for (uint32_t version = 0; version < 6; version++) {
-		assert_int_equal(device_class_reads(&three, version), version == 2 || version == 3);
-		assert_int_equal(device_class_reads(&only, version), version == 3);
-	}
-}
-
 static struct {
 	uint64_t id;
 	int error, fd;
@@ -421,7 +408,7 @@ int main(void)
 		TEST(test_order), TEST(test_create_fails),  TEST(test_start_fails),
 		TEST(test_find),  TEST(test_save_and_load), TEST(test_debug_exit),
 		TEST(test_power), TEST(test_park),          TEST(test_list),
-		TEST(test_words), TEST(test_versions),      TEST(test_ask),
+		TEST(test_words), TEST(test_ask),
 	};
 
 	return cmocka_run_group_tests_name("devices", tests, NULL, NULL);
