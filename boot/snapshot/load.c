@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "arch/base/error.h"
@@ -33,10 +34,10 @@ static int snapshot_check_version(const struct snapshot *s, const struct state_s
 
 /* A section is the machine's own, or of one of its devices, in a version that is read. */
 static int snapshot_check_known(const struct snapshot *s, const struct state_section *section,
-				const struct vm *vm, struct devices *devices)
+				struct devices *devices)
 {
 	const struct snapshot_own *own = snapshot_own(section->name);
-	const unsigned count = strcmp(section->name, "vcpu") == 0 ? vm->vcpu_count : 1;
+	const unsigned count = strcmp(section->name, "vcpu") == 0 ? s->vcpu_count : 1;
 	struct device *dev;
 
 	if (own && section->instance >= count)
@@ -75,23 +76,34 @@ static int snapshot_check_device(const struct snapshot *s, const struct device *
 	return 0;
 }
 
-/* Every section that this machine needs is there, and long enough for what is in it. */
-static int snapshot_check_complete(const struct snapshot *s, struct vm *vm, struct devices *devices)
+/* No section is unknown, and none that is needed is missing. */
+static int snapshot_check_sections(const struct snapshot *s, struct devices *devices)
 {
-	const struct state_section *irqchip = state_find(&s->state, IRQCHIP_SECTION, 0);
 	const struct state_section *last = NULL;
-	int ret;
+	int ret = 0;
 
-	if (!irqchip)
-		return failf(EINVAL, "%s: its state has no section " IRQCHIP_SECTION, s->path);
-	ret = irqchip_check(vm->irqchip, s->path, irqchip->version, irqchip->data, irqchip->len);
+	for (unsigned i = 0; ret == 0 && i < s->state.count; i++)
+		ret = snapshot_check_known(s, &s->state.sections[i], devices);
+	if (ret == 0 && !state_find(&s->state, IRQCHIP_SECTION, 0))
+		ret = failf(EINVAL, "%s: its state has no section " IRQCHIP_SECTION, s->path);
+	for (unsigned i = 0; ret == 0 && i < s->vcpu_count; i++)
+		if (!state_find(&s->state, "vcpu", i))
+			ret = failf(EINVAL, "%s: its state has no section vcpu %u", s->path, i);
 	for (unsigned i = 0; ret == 0 && i < devices->count; i++)
 		ret = snapshot_check_device(s, &devices->list[i], &last);
+	return ret;
+}
+
+/* What is of no device fits this host. */
+static int snapshot_check_host(const struct snapshot *s, struct vm *vm)
+{
+	const struct state_section *irqchip = state_find(&s->state, IRQCHIP_SECTION, 0);
+	int ret =
+		irqchip_check(vm->irqchip, s->path, irqchip->version, irqchip->data, irqchip->len);
+
 	for (unsigned i = 0; ret == 0 && i < vm->vcpu_count; i++) {
 		const struct state_section *section = state_find(&s->state, "vcpu", i);
 
-		if (!section)
-			return failf(EINVAL, "%s: its state has no section vcpu %u", s->path, i);
 		ret = vcpu_check(&vm->vcpus[i], section->data, section->len);
 	}
 	return ret;
@@ -112,15 +124,37 @@ static int snapshot_check(const struct snapshot *s, struct vm *vm, struct device
 			s->path, (unsigned long long)(machine->memory_size >> 20),
 			machine->vcpu_count, (unsigned long long)(vm->memory.size >> 20),
 			vm->vcpu_count);
-	for (unsigned i = 0; i < s->state.count; i++) {
-		ret = snapshot_check_known(s, &s->state.sections[i], vm, devices);
-		if (ret < 0)
-			return ret;
-	}
+	ret = snapshot_check_sections(s, devices);
+	if (ret < 0)
+		return ret;
 	if (machine->virtio_slots != vm->virtio_slots)
 		return failf(EINVAL, "%s: was a machine with %u virtio slots; this one has %u",
 			     s->path, machine->virtio_slots, vm->virtio_slots);
-	return snapshot_check_complete(s, vm, devices);
+	return snapshot_check_host(s, vm);
+}
+
+int snapshot_check_devices(const struct snapshot *s)
+{
+	struct device_list list;
+	struct devices devices = { 0 };
+	int ret = snapshot_devices(s, &list);
+
+	if (ret < 0)
+		return ret;
+	devices.list = calloc(list.count, sizeof(*devices.list));
+	if (!devices.list && list.count)
+		ret = failf(ENOMEM, "out of memory");
+	for (; ret == 0 && devices.count < list.count; devices.count++) {
+		const struct device_spec *spec = &list.list[devices.count];
+
+		devices.list[devices.count] =
+			(struct device){ .class = spec->class, .instance = spec->instance };
+	}
+	if (ret == 0)
+		ret = snapshot_check_sections(s, &devices);
+	free(devices.list);
+	device_list_fini(&list);
+	return ret;
 }
 
 /* --- Phase 2 --- */

@@ -378,8 +378,10 @@ int snapshot_verify(struct snapshot *s)
 {
 	uint8_t digest[DIGEST_LEN];
 	char name[PATH_MAX];
-	int ret;
+	int ret = snapshot_check_devices(s);
 
+	if (ret < 0)
+		return ret;
 	snprintf(name, sizeof(name), "%s/memory", s->path);
 	ret = snapshot_memory_digest(s->memory_fd, s->memory_size, name, digest);
 	if (ret < 0)

@@ -86,6 +86,12 @@ int snapshot_map_memory(struct snapshot *s, struct memory *memory);
 int snapshot_devices(const struct snapshot *s, struct device_list *list);
 
 /*
+ * Whether a start would make those devices and find a section for each, and none beside: all of it
+ * that can be said without a machine. -EINVAL with a sentence, which is that of the start; -ENOMEM.
+ */
+int snapshot_check_devices(const struct snapshot *s);
+
+/*
  * Loads vCPUs, interrupt controller, clock and devices into a machine made with
  * snapshot_map_memory()'s memory: checks every section against `devices` and the host first.
  * Skipped MSRs are said once.
@@ -108,8 +114,8 @@ bool snapshot_keeps_time(const struct snapshot *s);
 int snapshot_load_time(struct snapshot *s, struct vm *vm);
 
 /*
- * Reads `memory` and compares its digest. -EBADMSG with a sentence when it differs. Before
- * snapshot_map_memory().
+ * Checks the devices, reads `memory` and compares its digest. -EBADMSG with a sentence when that
+ * differs. Before snapshot_map_memory().
  */
 int snapshot_verify(struct snapshot *s);
 

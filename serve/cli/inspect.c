@@ -128,15 +128,34 @@ static void inspect_touched(const struct snapshot *s, const struct template_fact
 	fputc('\n', out);
 }
 
+/* As --device has them; where a start would refuse the list, what has a section. */
+static void inspect_devices(const struct snapshot *s, FILE *out)
+{
+	struct device_list list;
+	char words[512];
+
+	if (snapshot_devices(s, &list) < 0) {
+		snapshot_device_words(s, words, sizeof(words));
+		text_clean(words);
+		fprintf(out, " %s", words);
+	}
+	for (unsigned i = 0; i < list.count; i++) {
+		const struct device_spec *spec = &list.list[i];
+		const bool same = strcmp(spec->name, spec->class->name) == 0;
+
+		fprintf(out, " %s%s%s", spec->class->name,
+			same ? "" : ",name=", same ? "" : spec->name);
+	}
+	device_list_fini(&list);
+}
+
 static void inspect_lists(const struct snapshot *s, FILE *out)
 {
 	fputs("anew      in each clone:", out);
 	for (size_t i = 0; i < INSPECT_ANEW; i++)
 		fprintf(out, "%s %s", i ? "," : "", inspect_anew[i]);
 	fputs("\ndevices  ", out);
-	for (unsigned i = 0; i < s->state.count; i++)
-		if (!snapshot_own(s->state.sections[i].name))
-			fprintf(out, " %s", inspect_clean(s->state.sections[i].name).text);
+	inspect_devices(s, out);
 	fprintf(out, "\n\n%-24s %8s %8s %10s\n", "section", "instance", "version", "bytes");
 	for (unsigned i = 0; i < s->state.count; i++) {
 		const struct state_section *section = &s->state.sections[i];
@@ -167,25 +186,39 @@ static void inspect_text(const struct snapshot *s, const struct inspect_facts *f
 
 /* --- For machines --- */
 
-static json_t *inspect_sections(const struct snapshot *s, bool devices)
+static json_t *inspect_sections(const struct snapshot *s)
 {
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < s->state.count; i++) {
 		const struct state_section *section = &s->state.sections[i];
 
-		if (devices && !snapshot_own(section->name))
-			json_array_append_new(list,
-					      json_pack("{s:s, s:I}", "name", section->name,
-							"version", (json_int_t)section->version));
-		else if (!devices)
-			json_array_append_new(
-				list, json_pack("{s:s, s:I, s:I, s:I}", "name", section->name,
-						"instance", (json_int_t)section->instance,
-						"version", (json_int_t)section->version, "bytes",
-						(json_int_t)section->len));
+		json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I}", "name", section->name,
+						      "instance", (json_int_t)section->instance,
+						      "version", (json_int_t)section->version,
+						      "bytes", (json_int_t)section->len));
 	}
 	return list;
+}
+
+/* The list, or null when a start would refuse it. */
+static json_t *inspect_devices_json(const struct snapshot *s)
+{
+	struct device_list list;
+	json_t *devices;
+
+	if (snapshot_devices(s, &list) < 0)
+		return json_null();
+	devices = json_array();
+	for (unsigned i = 0; i < list.count; i++) {
+		const struct device_spec *spec = &list.list[i];
+
+		json_array_append_new(devices,
+				      json_pack("{s:s, s:s, s:O?}", "type", spec->class->name,
+						"name", spec->name, "options", spec->settings));
+	}
+	device_list_fini(&list);
+	return devices;
 }
 
 /* Its numbers, or null when there is none. */
@@ -229,7 +262,7 @@ static int inspect_json(const struct snapshot *s, const struct inspect_facts *fa
 		(json_int_t)s->vcpu_count, "memory_bytes", (json_int_t)s->memory_size,
 		"memory_data_bytes", (json_int_t)facts->data_size, "virtio_slots",
 		(json_int_t)s->virtio_slots, "memory_digest", facts->digest, "devices",
-		inspect_sections(s, true), "sections", inspect_sections(s, false), "working_set",
+		inspect_devices_json(s), "sections", inspect_sections(s), "working_set",
 		inspect_working_set(&s->working_set), "template",
 		inspect_template_json(facts->template), "anew", inspect_anew_json(), "config",
 		facts->config);

@@ -34,7 +34,9 @@ static int loader_read(const char *path, struct sealed *sealed)
 	if (ret < 0)
 		return ret;
 	loader_say_size(&snapshot);
-	ret = sealed_make(sealed, &snapshot);
+	ret = snapshot_check_devices(&snapshot);
+	if (ret == 0)
+		ret = sealed_make(sealed, &snapshot);
 	snapshot_close(&snapshot);
 	return ret;
 }

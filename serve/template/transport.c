@@ -82,7 +82,7 @@ int template_export_file(const char *path, const char *name, bool *began)
 
 /* --- import --- */
 
-/* Everything that a start, `inspect` and `template check` would look at. */
+/* All that a start would look at before it has a machine, and the digest. */
 static int import_verify(const char *name, const struct snapshot_dir *dir)
 {
 	struct template_facts facts;

@@ -110,11 +110,11 @@ static int fake_save(struct device *dev, struct blob *out)
 }
 
 /* clang-format off */
-static const struct device_class fake_a = {
+const struct device_class fake_a = {
 	.name = "fake_a", .version = 1, .oldest = 1, .size = sizeof(struct fake_state),
 	.fields = fake_fields, .save = fake_save, .restore = fake_restore,
 };
-static const struct device_class fake_b = {
+const struct device_class fake_b = {
 	.name = "fake_b", .version = 2, .oldest = 2, .size = sizeof(struct fake_state),
 	.fields = fake_fields, .save = fake_save, .restore = fake_restore,
 };

@@ -21,6 +21,9 @@ struct machine {
 	struct fake_state a, b;
 };
 
+/* The classes of the devices, for the test's device_classes[]. */
+extern const struct device_class fake_a, fake_b;
+
 /* What was done to the machine, in order: c clock, 0 1 vCPUs, i I/O APIC, a b devices. */
 extern char machine_done[32];
 
