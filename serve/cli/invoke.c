@@ -43,6 +43,18 @@ static int invoke_run(const struct options *options, const struct machine_option
 	return status;
 }
 
+/* To the running host, whose machines have the devices of their templates. */
+static int invoke_host(int fd, const struct options *options)
+{
+	const struct config *config = &options->config;
+
+	if (!config->devices_only && !config->devices.count)
+		return host_invoke(fd, options);
+	failf(EINVAL, "--device and --serial are not for a function of the running host, but for a "
+		      "template: name it by its DIR, or with --store");
+	return command_failed("invoke", STATUS_VIRGA);
+}
+
 /* A name is a function of the running host; without a host, a template of the store. */
 int invoke_command(const struct options *options)
 {
@@ -54,7 +66,7 @@ int invoke_command(const struct options *options)
 	if (!options->store || options->host)
 		fd = host_connect(options->host);
 	if (fd >= 0) {
-		status = host_invoke(fd, options);
+		status = invoke_host(fd, options);
 		close(fd);
 		return status;
 	}

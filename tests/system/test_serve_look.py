@@ -343,13 +343,23 @@ def test_invoke_fails(host, name, text, status, sentence):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [["--serial", "none"], ["--device", "serial,to=none"],
+                                   ["--device", "none"]])
+def test_invoke_with_a_machine_of_ones_own(host, words):
+    done = host.command_line("invoke", "f", "--data", "echo x", *words)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "--device and --serial are not for a function of the running host" in done.stderr
+    assert done.stderr.startswith("virga: invoke: ") and done.stderr.count("\n") == 1
+
+
 def test_invoke_without_a_host(virga, template, tmp_path):
     """A NAME is then a template of the store; a DIR, with its slash, is a template always."""
     env = dict(os.environ, XDG_RUNTIME_DIR=str(tmp_path), XDG_DATA_HOME=str(tmp_path))
     (tmp_path / "virga").mkdir()
     os.symlink(template, tmp_path / "virga/mine")
-    done = run(virga, "invoke", "mine", "--data", "echo x", env=env)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "x", "")
+    for more in ([], ["--serial", "none"]):
+        done = run(virga, "invoke", "mine", "--data", "echo x", *more, env=env)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "x", "")
     os.symlink(template, tmp_path / "dir")
     done = run(virga, "invoke", "./dir", "--data", "echo x", env=env, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "x", "")
