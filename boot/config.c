@@ -132,6 +132,9 @@ static int config_put_word(void *opaque, const char *key, const char *value)
 	if (!value)
 		return failf(EINVAL, "device %s: '%s' is not of the form KEY=VALUE", words->word,
 			     key);
+	if (json_object_get(words->keys, key))
+		return failf(EINVAL, "device %s: key '%.64s': given twice; give it once",
+			     words->word, key);
 	if (json_object_set_new(words->keys, key, json_string(value)) < 0)
 		return failf(EINVAL, "device %s: key '%.64s': UTF-8 is all that is allowed",
 			     words->word, key);

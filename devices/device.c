@@ -48,23 +48,27 @@ static const struct device_class *device_class_built(const char *word)
 	return NULL;
 }
 
+bool device_class_known(const char *word)
+{
+	unsigned i = 0;
+
+	while (device_words[i] && strcmp(device_words[i], word) != 0)
+		i++;
+	return device_words[i] != NULL;
+}
+
 const struct device_class *device_class_find(const char *word)
 {
 	const struct device_class *class = device_class_built(word);
 
-	if (class)
-		return class;
-	for (unsigned i = 0; device_words[i]; i++) {
-		if (!strcmp(device_words[i], word)) {
-			failf(ENODEV,
-			      "device %s: this virga was built without it; build with %s in "
-			      "DEVICES",
-			      word, word);
-			return NULL;
-		}
-	}
-	failf(EINVAL, "there is no device '%s'; 'virga devices' lists those there are", word);
-	return NULL;
+	if (!class && device_class_known(word))
+		failf(ENODEV,
+		      "device %s: this virga was built without it; build with %s in DEVICES", word,
+		      word);
+	else if (!class)
+		failf(EINVAL, "there is no device '%s'; 'virga devices' lists those there are",
+		      word);
+	return class;
 }
 
 /* A name as a section, an option and a sentence can hold it. */
@@ -94,8 +98,8 @@ static int device_list_name(const struct device_list *list, struct device_spec *
 	for (unsigned i = 0; i < list->count; i++) {
 		if (!strcmp(list->list[i].name, name))
 			return failf(EINVAL,
-				     "device %s: there is a device %s already; give this "
-				     "one another name with name=",
+				     "device %s: there is a device %s already; each has a "
+				     "name of its own",
 				     spec->class->name, name);
 	}
 	memcpy(spec->name, name, strlen(name) + 1);

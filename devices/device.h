@@ -113,6 +113,9 @@ extern const char *const device_words[];
 /* The class of a word of DEVICES, or NULL with a sentence: no such device, or not built in. */
 const struct device_class *device_class_find(const char *word);
 
+/* Whether it is a word of DEVICES, built in or not. */
+bool device_class_known(const char *word);
+
 /* Its option of that name, or NULL. */
 const struct device_option *device_option_find(const struct device_class *class, const char *key);
 

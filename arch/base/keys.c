@@ -387,36 +387,22 @@ static const char *words_take(const char *at, char *word)
 	return *at ? at + 1 : NULL;
 }
 
-/* Adds a name behind those that end at *end. Not one that is there already. */
-static int words_note(const char *names, char **end, const char *name)
-{
-	for (; names < *end; names += strlen(names) + 1)
-		if (strcmp(names, name) == 0)
-			return failf(EINVAL, "key '%s': given twice; give it once", name);
-	*end = stpcpy(*end, name) + 1;
-	return 0;
-}
-
 int keys_each_word(const char *words, int (*set)(void *opaque, const char *key, const char *value),
 		   void *opaque)
 {
-	size_t size = strlen(words) + 1;
-	char *names = malloc(2 * size), *end = names, *word, *value;
+	char *word = malloc(strlen(words) + 1), *value;
 	int ret = 0;
 
-	if (!names)
+	if (!word)
 		return failf(ENOMEM, "out of memory");
-	word = names + size;
 	while (ret == 0 && words) {
 		words = words_take(words, word);
 		value = strchr(word, '=');
 		if (value)
 			*value++ = 0;
-		ret = words_note(names, &end, word);
-		if (ret == 0)
-			ret = set(opaque, word, value);
+		ret = set(opaque, word, value);
 	}
-	free(names);
+	free(word);
 	return ret;
 }
 

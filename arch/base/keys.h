@@ -96,8 +96,8 @@ int keys_set_json(const struct key *keys, void *object, const char *where,
 
 /*
  * Calls set for each word of "key=value,key=value": `,,` is a comma in a value, and the value of a key
- * alone is NULL; both are there for the call. What is not 0 ends it and is returned. -EINVAL for a key
- * that comes twice, before its second call, -ENOMEM; both with a sentence.
+ * alone is NULL; both are there for the call. What is not 0 ends it and is returned. -ENOMEM with a
+ * sentence.
  */
 int keys_each_word(const char *words, int (*set)(void *opaque, const char *key, const char *value),
 		   void *opaque);

@@ -47,6 +47,9 @@ int snapshot_lacks_class(const struct snapshot *s, const char *word, uint32_t in
 {
 	char words[512];
 
+	if (!device_class_known(word) || !state_find(&s->state, word, instance))
+		return failf(EINVAL, "%s: has device '%s' (%u): %s", s->path, word, instance,
+			     error_text());
 	return failf(EINVAL,
 		     "%s: has device %s (%u), this virga was built without it; "
 		     "build with DEVICES=\"%s\"",
@@ -142,10 +145,8 @@ static int snapshot_devices_by_list(const struct snapshot *s, struct device_list
 {
 	uint32_t count;
 	struct blob in;
-	int ret = snapshot_section(&s->state, s->path, SNAPSHOT_DEVICES,
-				   version == SNAPSHOT_DEVICES_OLDEST ? version
-								      : SNAPSHOT_DEVICES_VERSION,
-				   snapshot_devices_fields, &count, &in);
+	int ret = snapshot_section(&s->state, s->path, SNAPSHOT_DEVICES, snapshot_devices_fields,
+				   &count, &in);
 
 	for (uint32_t i = 0; ret == 0 && i < count; i++)
 		ret = snapshot_take_device(s, list, version, &in);

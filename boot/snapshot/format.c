@@ -5,6 +5,7 @@
 #include "boot/snapshot/format.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "arch/base/error.h"
@@ -68,22 +69,41 @@ const struct snapshot_own *snapshot_own(const char *name)
 	return NULL;
 }
 
+int snapshot_check_version(const char *path, const struct state_section *section, uint32_t oldest,
+			   uint32_t version)
+{
+	char range[32];
+
+	if (section->version >= oldest && section->version <= version)
+		return 0;
+	if (oldest < version)
+		snprintf(range, sizeof(range), "s %u to %u", oldest, version);
+	else
+		snprintf(range, sizeof(range), " %u", version);
+	return failf(EINVAL,
+		     "%s: section %s has version %u; this virga reads version%s; use the virga "
+		     "that made it",
+		     path, section->name, section->version, range);
+}
+
 int snapshot_section(const struct state_file *state, const char *path, const char *name,
-		     uint32_t version, const struct field *list, void *object, struct blob *rest)
+		     const struct field *list, void *object, struct blob *rest)
 {
 	const struct state_section *section = state_find(state, name, 0);
+	const struct snapshot_own *own = snapshot_own(name);
 	struct blob in;
+	int ret;
 
 	if (!section)
 		return failf(EINVAL, "%s: its state has no section %s", path, name);
-	if (section->version != version)
-		return failf(EINVAL, "%s: section %s has version %u; this virga reads version %u",
-			     path, name, section->version, version);
+	ret = snapshot_check_version(path, section, own->oldest, own->version);
+	if (ret < 0)
+		return ret;
 	in = blob_reader(section->data, section->len);
-	fields_load(list, version, object, &in);
+	fields_load(list, section->version, object, &in);
 	if (in.failed || (!rest && in.pos != in.len))
 		return failf(EINVAL, "%s: section %s has %zu bytes, expected %zu", path, name,
-			     section->len, fields_size(list, version));
+			     section->len, fields_size(list, section->version));
 	if (rest)
 		*rest = in;
 	return 0;

@@ -84,15 +84,19 @@ void snapshot_save_devices(const struct devices *devices, struct blob *out);
 /* The words for make DEVICES="..." that give the devices of this snapshot; fills and returns words. */
 const char *snapshot_device_words(const struct snapshot *s, char *words, size_t size);
 
-/* Fails with the sentence for a device whose class this build lacks. */
+/* Fails with the sentence for a device that device_class_find() has just not found. */
 int snapshot_lacks_class(const struct snapshot *s, const char *word, uint32_t instance);
 
+/* Whether a section's version is one of those that are read. -EINVAL with a sentence. */
+int snapshot_check_version(const char *path, const struct state_section *section, uint32_t oldest,
+			   uint32_t version);
+
 /*
- * The section `name` 0, read through `list` into *object, which may be followed by more in *rest
- * (NULL: nothing may follow). -EINVAL with a sentence when it is missing, of another version
- * or length.
+ * The section `name` 0 of the snapshot's own, read through `list` into *object, which may be followed
+ * by more in *rest (NULL: nothing may follow). -EINVAL with a sentence when it is missing, of a version
+ * that is not read or of another length.
  */
 int snapshot_section(const struct state_file *state, const char *path, const char *name,
-		     uint32_t version, const struct field *list, void *object, struct blob *rest);
+		     const struct field *list, void *object, struct blob *rest);
 
 #endif

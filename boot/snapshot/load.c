@@ -15,23 +15,6 @@
 
 /* --- Phase 1: nothing of the machine changes --- */
 
-static int snapshot_check_version(const struct snapshot *s, const struct state_section *section,
-				  uint32_t oldest, uint32_t version)
-{
-	char range[32];
-
-	if (section->version >= oldest && section->version <= version)
-		return 0;
-	if (oldest < version)
-		snprintf(range, sizeof(range), "s %u to %u", oldest, version);
-	else
-		snprintf(range, sizeof(range), " %u", version);
-	return failf(EINVAL,
-		     "%s: section %s has version %u; this virga reads version%s; use the virga "
-		     "that made it",
-		     s->path, section->name, section->version, range);
-}
-
 /* A section is the machine's own, or of one of its devices, in a version that is read. */
 static int snapshot_check_known(const struct snapshot *s, const struct state_section *section,
 				struct devices *devices)
@@ -44,14 +27,14 @@ static int snapshot_check_known(const struct snapshot *s, const struct state_sec
 		return failf(EINVAL, "%s: has a section %s (%u), which this machine has not",
 			     s->path, section->name, section->instance);
 	if (own)
-		return snapshot_check_version(s, section, own->oldest, own->version);
+		return snapshot_check_version(s->path, section, own->oldest, own->version);
 	dev = devices_find(devices, section->name, section->instance);
 	if (!dev && device_class_find(section->name))
 		return failf(EINVAL, "%s: has device %s (%u), which this machine has not", s->path,
 			     section->name, section->instance);
 	if (!dev)
 		return snapshot_lacks_class(s, section->name, section->instance);
-	return snapshot_check_version(s, section, dev->class->oldest, dev->class->version);
+	return snapshot_check_version(s->path, section, dev->class->oldest, dev->class->version);
 }
 
 /* The device's section is there, behind that of the device before, and not too short. */
@@ -112,8 +95,8 @@ static int snapshot_check_host(const struct snapshot *s, struct vm *vm)
 static int snapshot_check(const struct snapshot *s, struct vm *vm, struct devices *devices,
 			  struct snapshot_machine *machine)
 {
-	int ret = snapshot_section(&s->state, s->path, "machine", SNAPSHOT_MACHINE_VERSION,
-				   snapshot_machine_fields, machine, NULL);
+	int ret = snapshot_section(&s->state, s->path, "machine", snapshot_machine_fields, machine,
+				   NULL);
 
 	if (ret < 0)
 		return ret;
@@ -219,8 +202,8 @@ bool snapshot_keeps_time(const struct snapshot *s)
 int snapshot_reload(struct snapshot *s, struct vm *vm, struct devices *devices)
 {
 	struct snapshot_machine machine;
-	int ret = snapshot_section(&s->state, s->path, "machine", SNAPSHOT_MACHINE_VERSION,
-				   snapshot_machine_fields, &machine, NULL);
+	int ret = snapshot_section(&s->state, s->path, "machine", snapshot_machine_fields, &machine,
+				   NULL);
 
 	if (ret < 0)
 		return ret;
@@ -232,8 +215,8 @@ int snapshot_reload(struct snapshot *s, struct vm *vm, struct devices *devices)
 int snapshot_load_time(struct snapshot *s, struct vm *vm)
 {
 	struct snapshot_machine machine;
-	int ret = snapshot_section(&s->state, s->path, "machine", SNAPSHOT_MACHINE_VERSION,
-				   snapshot_machine_fields, &machine, NULL);
+	int ret = snapshot_section(&s->state, s->path, "machine", snapshot_machine_fields, &machine,
+				   NULL);
 
 	if (ret == 0)
 		ret = vm_clock_set(vm, machine.clock_ns);

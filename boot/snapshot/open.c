@@ -184,8 +184,8 @@ static int snapshot_check_extents(const struct snapshot *s, uint32_t count, stru
 static int snapshot_check_machine(struct snapshot *s)
 {
 	struct snapshot_machine machine;
-	int ret = snapshot_section(&s->state, s->path, "machine", SNAPSHOT_MACHINE_VERSION,
-				   snapshot_machine_fields, &machine, NULL);
+	int ret = snapshot_section(&s->state, s->path, "machine", snapshot_machine_fields, &machine,
+				   NULL);
 
 	if (ret < 0)
 		return ret;
@@ -208,8 +208,8 @@ static int snapshot_check_memory(struct snapshot *s, uint64_t memory_len)
 {
 	struct snapshot_memory memory;
 	struct blob rest;
-	int ret = snapshot_section(&s->state, s->path, "memory", SNAPSHOT_MEMORY_VERSION,
-				   snapshot_memory_fields, &memory, &rest);
+	int ret = snapshot_section(&s->state, s->path, "memory", snapshot_memory_fields, &memory,
+				   &rest);
 
 	if (ret == 0)
 		ret = snapshot_check_extents(s, memory.extent_count, &rest);
@@ -228,8 +228,8 @@ static int snapshot_check_memory(struct snapshot *s, uint64_t memory_len)
 static int snapshot_check_config(const struct snapshot *s)
 {
 	struct snapshot_config config, found;
-	int ret = snapshot_section(&s->state, s->path, "config", SNAPSHOT_CONFIG_VERSION,
-				   snapshot_config_fields, &config, NULL);
+	int ret = snapshot_section(&s->state, s->path, "config", snapshot_config_fields, &config,
+				   NULL);
 
 	if (ret)
 		return ret;

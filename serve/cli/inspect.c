@@ -51,8 +51,8 @@ static struct inspect_word inspect_clean(const char *text)
 static int inspect_gather(const struct snapshot *s, struct inspect_facts *facts)
 {
 	struct stat st;
-	int ret = snapshot_section(&s->state, s->path, "machine", SNAPSHOT_MACHINE_VERSION,
-				   snapshot_machine_fields, &facts->machine, NULL);
+	int ret = snapshot_section(&s->state, s->path, "machine", snapshot_machine_fields,
+				   &facts->machine, NULL);
 
 	if (ret < 0)
 		return ret;

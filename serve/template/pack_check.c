@@ -216,8 +216,8 @@ static int pack_read_state(struct pack_check *c)
 	ret = c->state.failed ? failf(ENOMEM, "out of memory")
 			      : state_parse(&file, name, c->state.data, c->state.len);
 	if (ret == 0)
-		ret = snapshot_section(&file, name, "machine", SNAPSHOT_MACHINE_VERSION,
-				       snapshot_machine_fields, &machine, NULL);
+		ret = snapshot_section(&file, name, "machine", snapshot_machine_fields, &machine,
+				       NULL);
 	if (ret == 0 && (machine.memory_size == 0 || machine.memory_size > MEMORY_MAX))
 		ret = failf(EINVAL, "%s: section machine: %llu bytes of memory", name,
 			    (unsigned long long)machine.memory_size);

@@ -80,7 +80,8 @@ ENTRY = 24 + 24 + 4 + 4  # of the list: word, name, instance, length of the opti
 # what is wrong with section "devices" (its place in the state), and what is said of it
 FORGED = {
     "no device": (lambda state, at: struct.pack_into("<I", state, at, 0), "bytes too many"),
-    "unknown": (lambda state, at: struct.pack_into("24s", state, at + 4, b"foo"), "foo"),
+    "unknown": (lambda state, at: struct.pack_into("24s", state, at + 4, b"foo"),
+                "has device 'foo' (0): there is no device 'foo'"),
     "two": (lambda state, at: struct.pack_into("24s", state, at + 4 + ENTRY, b"serial"),
             "device serial: a machine has one at most"),
     "options": (lambda state, at: struct.pack_into("<I", state, at + ENTRY, 8),
@@ -153,7 +154,7 @@ REFUSED = [
     (["run", "--device", "serial,speed=9600"], "device serial: it has no key 'speed'"),
     (["run", "--device", "serial,to=wheel"], "device serial: key 'to': stdio, none"),
     (["run", "--device", "virtio_rng,to=none"], "device virtio_rng: it has no key 'to'"),
-    (["run", "--device", "serial,to=none,to=pty"], "key 'to': given twice"),
+    (["run", "--device", "serial,to=none,to=pty"], "device serial: key 'to': given twice; give"),
     (["run", "--device", "none"], "needs device virtio_vsock"),
     (["run", *("--device", "virtio_rng") * 32], "virtio_rng: all 32 virtio slots are taken"),
     (["run", "--serial", "stdio", "--device", "serial,name=con"],

@@ -289,7 +289,7 @@ static void test_refused_options(void **state)
 		{ "disk,path=/a,speed=1", "device disk: it has no key 'speed'; 'virga devices'" },
 		{ "disk,path=/a,to=/b", "device disk: it has no key 'to'" }, /* of serial */
 		{ "serial,path=/a", "device serial: it has no key 'path'" },
-		{ "disk,path=/a,path=/b", "key 'path': given twice; give it once" },
+		{ "disk,path=/a,path=/b", "device disk: key 'path': given twice; give it once" },
 		{ "disk,path=/a,rate=0",
 		  "device disk: key 'rate': a whole number from 1 to 100 is allowed, not '0'" },
 		{ "disk,sync=sometimes", "device disk: key 'sync': always and never are allowed" },

@@ -245,8 +245,8 @@ static void test_list(void **state)
 	assert_int_equal(device_list_add(&list, &fake_b, NULL), 0);
 	assert_int_equal(device_list_add(&list, &fake_a, "b1"), 0);
 	assert_int_equal(device_list_add(&list, &fake_b, NULL), -EINVAL);
-	assert_string_equal(error_text(), "device b: there is a device b1 already; give this one "
-					  "another name with name=");
+	assert_string_equal(error_text(), "device b: there is a device b1 already; each has a name "
+					  "of its own");
 	assert_int_equal(device_list_add(&list, &fake_b, "x"), 0);
 	assert_int_equal(device_list_add(&list, &fake_b, NULL), 0);
 	assert_int_equal(list.count, 4);

@@ -293,7 +293,6 @@ static void test_words(void **state)
 		{ "a,", "[a|NULL][|NULL]" },
 		{ "=x", "[|x]" },
 	};
-	static const char *const twice[] = { "a=1,ab=2,a=1", "a=1,ab=2,a,b=3", "a=1,ab=2,a=" };
 	char got[80];
 
 	(void)state;
@@ -305,12 +304,6 @@ static void test_words(void **state)
 	got[0] = 0;
 	assert_int_equal(keys_each_word("a=1,stop,b=2", write_word, got), -EDOM);
 	assert_string_equal(got, "[a|1]");
-	for (size_t i = 0; i < sizeof(twice) / sizeof(twice[0]); i++) {
-		got[0] = 0;
-		assert_int_equal(keys_each_word(twice[i], write_word, got), -EINVAL);
-		assert_string_equal(got, "[a|1][ab|2]");
-		assert_string_equal(error_text(), "key 'a': given twice; give it once");
-	}
 }
 
 static void test_file(void **state)

@@ -197,7 +197,7 @@ static void test_version_1(void **state)
 	device_list_fini(&list);
 	version = 3;
 	s = snapshot(sections, &saved);
-	expect(&s, "section devices has version 3");
+	expect(&s, "section devices has version 3; this virga reads versions 1 to 2; use");
 	blob_fini(&saved);
 }
 
@@ -270,12 +270,21 @@ static void test_wrong(void **state)
 		const char *words;
 	} cases[] = {
 		{ { { "one", "one", 0, 0 }, { "one", "two", 1, 0 } }, 2, 0, "at most" },
-		{ { { "many", "a", 0, 0 }, { "many", "a", 1, 0 } }, 2, 0, "a device a already" },
+		{ { { "many", "a", 0, 0 }, { "many", "a", 1, 0 } },
+		  2,
+		  0,
+		  "device a already; each has" },
 		{ { { "many", "a", 0, 0 }, { "many", "b", 0, 0 } }, 2, 0, "out of its order" },
 		{ { { "many", "a", 0, 0 }, { "many", "b", 7, 0 } }, 2, 0, "out of its order" },
 		{ { { "many", "a b", 0, 0 } }, 1, 0, "is no name" },
 		{ { { "many", "", 0, 0 } }, 1, 0, "is no name" },
-		{ { { "", "a", 0, 0 } }, 1, 0, "has device  (0)" },
+		{ { { "", "a", 0, 0 } }, 1, 0, "has device '' (0): there is no device ''" },
+		{ { { "foo", "a", 0, 0 } }, 1, 0, "has device 'foo' (0): there is no device" },
+		{ { { "other", "a", 0, 0 } },
+		  1,
+		  0,
+		  "has device 'other' (0): device other: this virga was built without it; build "
+		  "with other in DEVICES" },
 		{ { { "123456789012345678901234", "a", 0, 0 } }, 1, 0, "device 0 is none" },
 		{ { { "many", "123456789012345678901234", 0, 0 } }, 1, 0, "device 0 is none" },
 		{ { { "many", "a", 0, 0 } }, 3, 0, "device 1 is none" },
