@@ -184,5 +184,15 @@ def test_options_by_the_long_form(virga, template, tmp_path):
 def test_devices_lists_keys(virga):
     shown = run(virga, "devices").stdout
     assert "virtio_rng" in shown and "to=WHERE" in shown and "path=PATH" in shown
-    lines = run(virga, "devices", "--json").stdout.splitlines()
-    assert [json.loads(line)["name"] for line in lines] == [*USUAL.split(), "virtio_rng"]
+    devices = {device["name"]: device for device in map(
+        json.loads, run(virga, "devices", "--json").stdout.splitlines())}
+    assert list(devices) == [*USUAL.split(), "virtio_rng"]
+    keys = {name: [(o["key"], o["value"], o["required"], o["saved"], o["short"])
+                   for o in device["options"]] for name, device in devices.items()}
+    assert keys == dict.fromkeys(devices, []) | {
+        "serial": [("to", "WHERE", False, False, "serial")],
+        "virtio_vsock": [("path", "PATH", False, False, "vsock")]}
+    for device in devices.values():
+        assert device["description"] in shown
+        for option in device["options"]:
+            assert f"{option['key']}={option['value']}: {option['help']}" in shown
