@@ -22,6 +22,7 @@
 #include "arch/base/error.h"
 #include "boot/snapshot/format.h"
 #include "tests/unit/arch/known_irqchip.h"
+#include "tests/unit/arch/old_vcpu.h"
 #include "tests/unit/live_machine.h"
 
 #define GOLDEN "tests/golden/no-device-list"
@@ -75,7 +76,7 @@ static void write_state(void)
 			state_section_add(&w, section->name, section->instance, section->version);
 
 		if (strcmp(section->name, "vcpu") == 0)
-			assert_int_equal(vcpu_save(&m->vm.vcpus[0], out), 0);
+			old_vcpu_save(&m->vm.vcpus[0], out);
 		else
 			blob_put(out, section->data, section->len);
 	}
@@ -122,6 +123,7 @@ static void expect_usual(const char *path, bool list)
 		fail_msg("%s", error_text());
 	assert_int_equal(state_find(&s.state, SNAPSHOT_DEVICES, 0) != NULL, list);
 	assert_int_equal(state_find(&s.state, "ioapic", 0)->version, list ? 2 : 1);
+	assert_int_equal(state_find(&s.state, "vcpu", 0)->version, list ? 2 : 1);
 	if (snapshot_devices(&s, &devices) < 0)
 		fail_msg("%s", error_text());
 	assert_int_equal(devices.count, 5);
@@ -136,7 +138,7 @@ static void expect_usual(const char *path, bool list)
 /* It is the machine that it was, in this virga's form when it is saved again. */
 static void test_old_is_read(void **state)
 {
-	struct live *m;
+	struct live *m, *fresh = live_boot(NULL, "");
 
 	(void)state;
 	expect_usual(old, false);
@@ -145,6 +147,8 @@ static void test_old_is_read(void **state)
 	assert_int_equal(m->vm.virtio_slots, 1);
 	assert_int_equal(known_irqchip_pins(m->vm.irqchip), 24);
 	assert_true(channel_ready(m->channel));
+	old_vcpu_expect_later(&m->vm.vcpus[0], &fresh->vm.vcpus[0]);
+	live_destroy(fresh);
 	live_save(m, new);
 	live_destroy(m);
 	expect_usual(new, true);
