@@ -18,6 +18,7 @@
 #include "arch/irqchip.h"
 #include "boot/snapshot/format.h"
 #include "devices/device.h"
+#include "tests/unit/live_machine.h"
 
 #define GOLDEN_PATH "tests/golden/state-fields.txt"
 
@@ -64,9 +65,31 @@ static void golden_fields(struct golden *g, const struct field *list)
 	}
 }
 
+/* What the class's save() appends, of a new machine: how long that is. */
+static void golden_own(struct golden *g, const struct live *m, const struct device_class *class)
+{
+	for (unsigned i = 0; class->save && i < m->devices.count; i++) {
+		struct device *dev = &m->devices.list[i];
+		struct blob own = { 0 };
+		char line[64];
+
+		if (dev->class != class)
+			continue;
+		assert_int_equal(class->save(dev, &own), 0);
+		snprintf(line, sizeof(line), "then %zu bytes of its own, in a new machine",
+			 own.len);
+		golden_line(g, line);
+		blob_fini(&own);
+		return;
+	}
+	if (class->save)
+		fail_msg("%s saves what this test does not see", class->name);
+}
+
 /* Calls visit for each section that this program knows. */
 static void golden_each(void (*visit)(const struct golden *g, void *opaque), void *opaque)
 {
+	struct live *m = live_boot(NULL, "");
 	struct golden g;
 
 	golden_begin(&g, "machine", SNAPSHOT_MACHINE_VERSION);
@@ -99,10 +122,10 @@ static void golden_each(void (*visit)(const struct golden *g, void *opaque), voi
 
 		golden_begin(&g, class->name, class->version);
 		golden_fields(&g, class->fields);
-		if (class->save)
-			golden_line(&g, "then bytes of its own");
+		golden_own(&g, m, class);
 		visit(&g, opaque);
 	}
+	live_destroy(m);
 }
 
 /* The section's text in the file (to be freed), or NULL; *at: where it is. */
@@ -134,7 +157,7 @@ static char *golden_read(void)
 
 struct check {
 	const char *file;
-	unsigned wrong;
+	unsigned wrong, seen;
 };
 
 static void golden_check(const struct golden *g, void *opaque)
@@ -157,6 +180,30 @@ static void golden_check(const struct golden *g, void *opaque)
 		check->wrong++;
 	}
 	free(section);
+	check->seen++;
+}
+
+/* Devices that this build is without: their sections stand in the file all the same. */
+static unsigned golden_without(void)
+{
+	unsigned without = 0;
+
+	for (unsigned i = 0; device_words[i]; i++)
+		without += !device_class_find(device_words[i]);
+	return without;
+}
+
+/* 1 when the file has more sections than those that are known. */
+static unsigned golden_gone(const char *file, unsigned known)
+{
+	unsigned sections = 0;
+
+	for (const char *at = file; (at = strstr(at, "\nsection ")) != NULL; at++)
+		sections++;
+	if (sections > known)
+		print_error("%s has %u sections, this program %u: take out those that are gone\n",
+			    GOLDEN_PATH, sections, known);
+	return sections > known;
 }
 
 /* Puts the section in its place in the text, or at its end. */
@@ -194,6 +241,7 @@ static void test_golden(void **state)
 		assert_int_equal(fclose(file), 0);
 	}
 	golden_each(golden_check, &check);
+	check.wrong += golden_gone(text, check.seen + golden_without());
 	free(text);
 	assert_int_equal(check.wrong, 0);
 }
@@ -227,11 +275,22 @@ static void test_golden_notices(void **state)
 	assert_int_equal(check.wrong, 3);
 }
 
+/* And a section that the program has no more. */
+static void test_golden_notices_what_is_gone(void **state)
+{
+	static const char file[] = "# head\nsection a version 1\n\tx u32\nsection b version 1\n";
+
+	(void)state;
+	assert_int_equal(golden_gone(file, 2), 0);
+	assert_int_equal(golden_gone(file, 1), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_golden),
 		cmocka_unit_test(test_golden_notices),
+		cmocka_unit_test(test_golden_notices_what_is_gone),
 	};
 
 	return cmocka_run_group_tests_name("golden", tests, NULL, NULL);
