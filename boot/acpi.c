@@ -2,7 +2,7 @@
 /*
  * ACPI tables of a hardware-reduced machine (ACPI 6.4, chapter 5): RSDP at
  * LAYOUT_ACPI, behind it DSDT, FADT, MADT and XSDT. They say what is there (vCPUs, I/O
- * APIC, virtio-mmio, COM1, power registers and button) and what no guest should search for.
+ * APIC, and the devices, which describe themselves) and what no guest should search for.
  */
 #include <errno.h>
 #include <string.h>
@@ -183,14 +183,11 @@ static uint64_t acpi_end_table(struct aml *a, size_t start)
 
 static uint64_t acpi_add_dsdt(struct aml *a, const struct boot_source *source)
 {
-	const uint32_t s5[] = { LAYOUT_POWER_SLEEP_TYPE_S5, 0, 0, 0 };
 	struct acpi_header header = acpi_header("DSDT", ACPI_DSDT_REVISION);
 	size_t start = acpi_start_table(a);
 	size_t scope;
 
 	aml_bytes(a, &header, sizeof(header));
-	aml_name(a, "_S5_");
-	aml_package(a, s5, 4);
 	scope = aml_open_scope(a, "\\_SB_");
 	if (source->devices)
 		devices_describe(source->devices, a);
@@ -198,33 +195,37 @@ static uint64_t acpi_add_dsdt(struct aml *a, const struct boot_source *source)
 	return acpi_end_table(a, start);
 }
 
-static struct acpi_register acpi_power_register(unsigned offset)
+static struct acpi_register acpi_port(uint16_t port)
 {
 	return (struct acpi_register){
 		.space = ACPI_SPACE_IO,
 		.bit_width = 8,
 		.access_size = ACPI_ACCESS_BYTE,
-		.address = LAYOUT_PORT_POWER + offset,
+		.address = port,
 	};
 }
 
-static uint64_t acpi_add_fadt(struct aml *a, uint64_t dsdt)
+/* All registers of a hardware-reduced machine are optional: without the device there are none. */
+static uint64_t acpi_add_fadt(struct aml *a, uint64_t dsdt, const struct device_power *power)
 {
 	struct acpi_fadt fadt = {
 		.header = acpi_header("FACP", ACPI_FADT_REVISION),
 		.dsdt = (uint32_t)dsdt,
 		.iapc_boot_arch = ACPI_BOOT_NO_VGA | ACPI_BOOT_NO_CMOS_RTC,
 		.flags = ACPI_FADT_WBINVD | ACPI_FADT_NO_POWER_KEY | ACPI_FADT_NO_SLEEP_KEY |
-			 ACPI_FADT_RESET_REGISTER | ACPI_FADT_HW_REDUCED,
-		.reset = acpi_power_register(LAYOUT_POWER_RESET),
-		.reset_value = LAYOUT_POWER_RESET_VALUE,
+			 ACPI_FADT_HW_REDUCED,
 		.minor_version = ACPI_FADT_MINOR,
 		.x_dsdt = dsdt,
-		.sleep_control = acpi_power_register(LAYOUT_POWER_SLEEP_CONTROL),
-		.sleep_status = acpi_power_register(LAYOUT_POWER_SLEEP_STATUS),
 	};
 	size_t start = acpi_start_table(a);
 
+	if (power) {
+		fadt.flags |= ACPI_FADT_RESET_REGISTER;
+		fadt.reset = acpi_port(power->reset);
+		fadt.reset_value = power->reset_value;
+		fadt.sleep_control = acpi_port(power->sleep_control);
+		fadt.sleep_status = acpi_port(power->sleep_status);
+	}
 	memcpy(&fadt.hypervisor_id, "virga\0\0", sizeof(fadt.hypervisor_id));
 	aml_bytes(a, &fadt, sizeof(fadt));
 	return acpi_end_table(a, start);
@@ -301,7 +302,7 @@ int acpi_write(const struct memory *memory, const struct boot_source *source)
 		return failf(ENOMEM, "guest memory ends below the ACPI tables at 0x%x",
 			     LAYOUT_ACPI);
 	dsdt = acpi_add_dsdt(&a, source);
-	fadt = acpi_add_fadt(&a, dsdt);
+	fadt = acpi_add_fadt(&a, dsdt, devices_power(source->devices));
 	madt = acpi_add_madt(&a, source->vcpu_count);
 	xsdt = acpi_add_xsdt(&a, fadt, madt);
 	if (a.full)

@@ -88,7 +88,7 @@ int boot_load(const struct memory *memory, const struct boot_source *source, str
 	if (ret == 0)
 		ret = acpi_write(memory, source);
 	if (ret == 0)
-		ret = boot_write_reset_vector(memory);
+		ret = boot_write_reset_vector(memory, source);
 	if (ret < 0)
 		return ret;
 	if (kind == IMAGE_ELF_PVH)

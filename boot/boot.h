@@ -125,8 +125,8 @@ struct memory_map_entry {
 #define MEMORY_MAP_MAX 8
 unsigned boot_memory_map(const struct memory *memory, struct memory_map_entry map[MEMORY_MAP_MAX]);
 
-/* Writes what lies at the reset vector: a use of the reset register. 0 or -errno. */
-int boot_write_reset_vector(const struct memory *memory);
+/* Writes what lies at the reset vector: a use of the reset register, where there is one. 0 or -errno. */
+int boot_write_reset_vector(const struct memory *memory, const struct boot_source *source);
 
 /* Writes RSDP, XSDT, FADT, MADT and DSDT at LAYOUT_ACPI. 0 or -errno. */
 int acpi_write(const struct memory *memory, const struct boot_source *source);

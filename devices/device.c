@@ -406,6 +406,14 @@ void devices_describe(const struct devices *devices, struct aml *a)
 	}
 }
 
+const struct device_power *devices_power(const struct devices *devices)
+{
+	for (unsigned i = 0; devices && i < devices->count; i++)
+		if (devices->list[i].class->power)
+			return devices->list[i].class->power;
+	return NULL;
+}
+
 void devices_answered(struct devices *devices, uint64_t id, int error, int fd)
 {
 	const uint64_t number = id >> DEVICE_ASK_BITS;

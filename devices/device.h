@@ -69,6 +69,12 @@ struct device_option {
 	bool anew;           /* of the host: a snapshot does not hold it, each start says it anew */
 };
 
+/* Ports of a device by which a guest powers off and resets (ACPI 6.4, 4.8.3.6 and 4.8.3.7). */
+struct device_power {
+	uint16_t sleep_control, sleep_status, reset;
+	uint8_t reset_value;
+};
+
 struct device_class {
 	const char *name;
 	const char *description;             /* one line for `virga devices` */
@@ -93,6 +99,7 @@ struct device_class {
 
 	/* Says to the guest's ACPI where the device is. Optional. */
 	void (*describe)(const struct device *dev, struct aml *a);
+	const struct device_power *power; /* what the FADT says of it; NULL: nothing */
 
 	/* The answer to device_ask(): an errno or 0; fd, owned from here on, or -1. Optional. */
 	void (*answered)(struct device *dev, uint64_t id, int error, int fd);
@@ -193,6 +200,9 @@ void devices_clear(struct devices *devices);
 
 /* Calls describe of each. */
 void devices_describe(const struct devices *devices, struct aml *a);
+
+/* Those of the device that has such ports, or NULL; devices may be NULL, too. */
+const struct device_power *devices_power(const struct devices *devices);
 
 /*
  * Asks the supervisor; id, the question's number, is below 2^48 and comes back in class->answered.

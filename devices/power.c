@@ -13,7 +13,7 @@
 #include "arch/layout.h"
 #include "devices/device.h"
 
-/* Registers at LAYOUT_PORT_POWER; boot/ describes them to the guest in the FADT. */
+/* Registers at LAYOUT_PORT_POWER. */
 #define POWER_SIZE                 3u
 
 #define POWER_SLP_EN               0x20u
@@ -71,13 +71,23 @@ static int power_press(struct device *dev)
 	return 0;
 }
 
-/* The button, and the generic event device that says when it is pressed. */
+static const struct device_power power_registers = {
+	.sleep_control = LAYOUT_PORT_POWER + LAYOUT_POWER_SLEEP_CONTROL,
+	.sleep_status = LAYOUT_PORT_POWER + LAYOUT_POWER_SLEEP_STATUS,
+	.reset = LAYOUT_PORT_POWER + LAYOUT_POWER_RESET,
+	.reset_value = LAYOUT_POWER_RESET_VALUE,
+};
+
+/* What to write to power off, the button, and the generic event device that says when it is pressed. */
 static void power_describe(const struct device *dev, struct aml *a)
 {
-	size_t device = aml_open_device(a, "PWRB");
-	size_t part;
+	const uint32_t s5[] = { LAYOUT_POWER_SLEEP_TYPE_S5, 0, 0, 0 };
+	size_t device, part;
 
 	(void)dev;
+	aml_name(a, "\\_S5_");
+	aml_package(a, s5, 4);
+	device = aml_open_device(a, "PWRB");
 	aml_name(a, "_HID");
 	aml_eisa_id(a, "PNP0C0C");
 	aml_close(a, device);
@@ -115,5 +125,6 @@ const struct device_class power_class = {
 	.oldest = 1,
 	.create = power_create,
 	.describe = power_describe,
+	.power = &power_registers,
 	.press = power_press,
 };

@@ -118,10 +118,10 @@ void aml_notify(struct aml *a, const char object[4], uint8_t value)
 	aml_integer(a, value);
 }
 
-void aml_name(struct aml *a, const char name[4])
+void aml_name(struct aml *a, const char *path)
 {
 	aml_u8(a, AML_NAME);
-	aml_bytes(a, name, 4);
+	aml_bytes(a, path, strlen(path));
 }
 
 void aml_integer(struct aml *a, uint32_t value)

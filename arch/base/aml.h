@@ -27,8 +27,8 @@ size_t aml_open_device(struct aml *a, const char name[4]);
 size_t aml_open_method(struct aml *a, const char name[4], uint8_t arguments);
 void aml_close(struct aml *a, size_t mark);
 
-/* Name(name, ...): the object follows. */
-void aml_name(struct aml *a, const char name[4]);
+/* Name(path, ...), four letters, or \ and four for one of the root: the object follows. */
+void aml_name(struct aml *a, const char *path);
 void aml_integer(struct aml *a, uint32_t value);
 void aml_string(struct aml *a, const char *text);
 /* EisaId("PNP0501"): three capital letters and four hex digits. */

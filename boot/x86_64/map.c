@@ -25,16 +25,20 @@ unsigned boot_memory_map(const struct memory *memory, struct memory_map_entry ma
 
 /*
  * Linux never uses the reset register of a hardware-reduced machine: it asks EFI, and without EFI
- * jumps to the firmware's reset vector in real mode. There lies the register's use.
+ * jumps to the firmware's reset vector in real mode. There lies the register's use, or without one
+ * only the end: it stands still with interrupts off.
  */
-int boot_write_reset_vector(const struct memory *memory)
+int boot_write_reset_vector(const struct memory *memory, const struct boot_source *source)
 {
-	const uint16_t port = LAYOUT_PORT_POWER + LAYOUT_POWER_RESET;
-	/* mov al, value; mov dx, port; out dx, al; hlt */
-	const uint8_t code[] = {
-		0xb0, LAYOUT_POWER_RESET_VALUE, 0xba, (uint8_t)port, (uint8_t)(port >> 8), 0xee,
-		0xf4,
-	};
+	const struct device_power *power = devices_power(source->devices);
+	/* mov al, value; mov dx, port; out dx, al; cli; hlt */
+	uint8_t code[] = { 0xb0, 0, 0xba, 0, 0, 0xee, 0xfa, 0xf4 };
+	const unsigned skipped = power ? 0 : 6;
 
-	return memory_write(memory, LAYOUT_RESET_VECTOR, code, sizeof(code));
+	if (power) {
+		code[1] = power->reset_value;
+		code[3] = (uint8_t)power->reset;
+		code[4] = (uint8_t)(power->reset >> 8);
+	}
+	return memory_write(memory, LAYOUT_RESET_VECTOR, code + skipped, sizeof(code) - skipped);
 }

@@ -181,6 +181,25 @@ static void fadt_power_registers(void **state)
 	assert_int_equal(find_fadt()[128], LAYOUT_POWER_RESET_VALUE);
 }
 
+/* A machine without the device is not told of any register. */
+static void fadt_without_power(void **state)
+{
+	const struct devices serial = { .count = 1, .list = all + 1 };
+	struct boot_source source = full;
+	const uint8_t *fadt;
+
+	(void)state;
+	source.devices = &serial;
+	write_tables(&source);
+	fadt = find_fadt();
+	assert_int_equal(number(fadt + 112, 4) & 1 << 10, 0);
+	assert_true(number(fadt + 112, 4) & 1 << 20);
+	for (size_t at = 116; at < 129; at++)
+		assert_int_equal(fadt[at], 0);
+	for (size_t at = 244; at < 268; at++)
+		assert_int_equal(fadt[at], 0);
+}
+
 static void madt_of(unsigned vcpu_count)
 {
 	struct boot_source source = full;
@@ -247,11 +266,12 @@ static void dsdt_devices(void **state)
 		dsdt = find_dsdt();
 		assert_int_equal(count_bytes(dsdt, "LNRO0005", 9), slots);
 		assert_int_equal(count_bytes(dsdt, "\x41\xd0\x05\x01", 4), serial);
-		assert_int_equal(count_bytes(dsdt, "_S5_", 4), 1);
+		assert_int_equal(count_bytes(dsdt, "_S5_", 4), 0);
 		assert_int_equal(count_bytes(dsdt, "ACPI0013", 9), 0);
 	}
 	write_tables(&full);
 	assert_int_equal(count_bytes(find_dsdt(), "ACPI0013", 9), 1);
+	assert_int_equal(count_bytes(find_dsdt(), "\\_S5_", 5), 1);
 }
 
 static void too_many(void **state)
@@ -356,6 +376,7 @@ int main(int argc, char **argv)
 		CASE(tables_do_not_overlap),
 		CASE(fadt_tells_a_reduced_machine),
 		CASE(fadt_power_registers),
+		CASE(fadt_without_power),
 		CASE(madt_names_each_vcpu),
 		CASE(dsdt_devices),
 		CASE(too_many),

@@ -166,13 +166,22 @@ static void pvh_without_anything(void **state)
 	assert_int_equal(touched_bytes(&memory), 5 * LAYOUT_PAGE_SIZE);
 }
 
-/* What Linux jumps to when it restarts a hardware-reduced machine. */
+/* What Linux jumps to when it restarts a hardware-reduced machine: it uses the device there is. */
 static void reset_vector(void **state)
 {
+	static const struct device_power power = { .reset = 0x1234, .reset_value = 0x5a };
+	static const struct device_class class = { .name = "any", .power = &power };
+	struct device list[] = { { .class = &class } };
+	const struct devices devices = { .count = 1, .list = list };
+
 	(void)state;
 	make_elf(&t, true);
 	boots();
-	assert_memory_equal(memory_at(&memory, 0xffff0, 7), "\xb0\x01\xba\x02\x06\xee\xf4", 7);
+	assert_memory_equal(memory_at(&memory, 0xffff0, 8), "\xfa\xf4\0\0\0\0\0\0", 8);
+	source.devices = &devices;
+	resize(128 * MIB);
+	boots();
+	assert_memory_equal(memory_at(&memory, 0xffff0, 8), "\xb0\x5a\xba\x34\x12\xee\xfa\xf4", 8);
 }
 
 static const struct linux_zero_page *zero_page(void)
