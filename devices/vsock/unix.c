@@ -306,24 +306,22 @@ static void vsock_unix_handshake_drop(struct vsock_unix_handshake *h)
 	vsock_unix_close_fd(h->owner, h->fd);
 }
 
-/* "CONNECT port\n" and nothing else; the word in any case, digits only. */
-static bool vsock_unix_parse(const char *line, size_t len, uint32_t *port)
+/*
+ * "CONNECT port\n" and nothing else, as Firecracker takes it: the word in any case, white space around
+ * the number. The line's end is overwritten.
+ */
+static bool vsock_unix_parse(char *line, size_t len, uint32_t *port)
 {
 	static const char word[] = "CONNECT ";
-	const size_t skip = sizeof(word) - 1;
-	uint64_t value = 0;
+	unsigned long value;
+	char *end;
 
-	if (len <= skip + 1 || strncasecmp(line, word, skip) != 0)
+	line[--len] = '\0';
+	if (strncasecmp(line, word, sizeof(word) - 1) != 0 || memchr(line, '-', len))
 		return false;
-	for (size_t i = skip; i < len - 1; i++) {
-		if (line[i] < '0' || line[i] > '9')
-			return false;
-		value = value * 10 + (uint64_t)(line[i] - '0');
-		if (value > UINT32_MAX)
-			return false;
-	}
+	value = strtoul(line + sizeof(word) - 1, &end, 10);
 	*port = (uint32_t)value;
-	return true;
+	return value <= UINT32_MAX && end + strspn(end, " \t\r") == line + len;
 }
 
 /* Takes the line and hands the socket over to the connection that it asks for. */

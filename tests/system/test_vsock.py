@@ -126,11 +126,11 @@ def test_both_ways_at_once(machine):
         b"CONNECT 99999999999999999999999999\n",
         b"CONNECT\n",
         b"CONNECT \n",
-        b"CONNECT 7 \n",
-        b"CONNECT  7\n",
         b"CONNECT -7\n",
         b"CONNECT 0x7\n",
-        b"CONNECT 7\r\n",
+        b"CONNECT 7 7\n",
+        b"CONNECT 7\0\n",
+        b"CONNECT7\n",
         b"\n",
         b"\0\0\0\0\n",
         b"GET / HTTP/1.1\r\nHost: guest\r\n\r\n",
@@ -150,9 +150,14 @@ def test_handshake_that_is_refused(machine, text):
     assert works(machine.path)
 
 
-def test_handshake_in_lower_case(machine):
-    sock = raw(machine.path, b"connect 7\n")
+@pytest.mark.parametrize("text", [b"connect 7\n", b"CONNECT 7\r\n", b"CONNECT 7 \n", b"CONNECT  \t7\n"],
+                         ids=repr)
+def test_handshake_as_others_take_it(machine, text):
+    """In lower case, or with white space around the port; what follows is the guest's."""
+    sock = raw(machine.path, text + b"echo")
+    sock.shutdown(socket.SHUT_WR)
     assert line(sock).startswith(b"OK ")
+    assert read_all(sock) == b"echo"
     sock.close()
 
 
