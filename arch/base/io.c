@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -60,22 +61,40 @@ static int io_close_low(void)
 	return open;
 }
 
+/* Of those from first on, what is inherited or all. false where nothing tells which there are. */
+static bool io_close_listed(int first, bool all)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)) != NULL) {
+		int fd = atoi(entry->d_name);
+
+		if (!all)
+			io_close_if_inherited(fd);
+		else if (fd >= first && fd != dirfd(dir))
+			close(fd);
+	}
+	return dir && closedir(dir) == 0;
+}
+
 void io_close_inherited(void)
 {
 	const int open = io_close_low();
-	struct dirent *entry;
-	DIR *dir;
 
 	/* A new descriptor is the lowest that is free: with so few in use none of ours is above. */
 	if (open >= 0 && open < IO_LOW / 2 && syscall(SYS_close_range, IO_LOW, ~0u, 0) == 0)
 		return;
-	dir = opendir("/proc/self/fd");
-	for (int fd = 0; !dir && fd < IO_DESCRIPTORS; fd++)
-		io_close_if_inherited(fd);
-	while (dir && (entry = readdir(dir)) != NULL)
-		io_close_if_inherited(atoi(entry->d_name));
-	if (dir)
-		closedir(dir);
+	if (!io_close_listed(0, false))
+		for (int fd = 0; fd < IO_DESCRIPTORS; fd++)
+			io_close_if_inherited(fd);
+}
+
+int io_close_from(int first)
+{
+	if (syscall(SYS_close_range, first, ~0u, 0) == 0 || io_close_listed(first, true))
+		return 0;
+	return -errno;
 }
 
 void io_raise_limit(void)

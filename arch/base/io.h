@@ -17,6 +17,12 @@ int io_write_all(int fd, const void *data, size_t len);
  */
 void io_close_inherited(void);
 
+/*
+ * Closes all descriptors from first on, by /proc where close_range(2) is refused: filters of containers
+ * that are older than it do. 0 or -errno without a sentence.
+ */
+int io_close_from(int first);
+
 /* Lets this process and those that it forks have as many descriptors as they ever may (ulimit -Hn). */
 void io_raise_limit(void);
 

@@ -12,11 +12,11 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "arch/base/io.h"
 #include "vmm.h"
 
 #define CHILD_KEEP_MAX 4
@@ -70,9 +70,11 @@ int child_start(struct child *child, int (*main)(void *opaque, int fd), void *op
 
 int child_close_from(int first)
 {
-	if (syscall(SYS_close_range, first, ~0u, 0) < 0)
-		return failf(errno, "cannot close descriptors (Linux 5.9 or later can): %s",
-			     strerror(errno));
+	int ret = io_close_from(first);
+
+	if (ret < 0)
+		return failf(-ret, "cannot close descriptors by close_range or /proc: %s",
+			     strerror(-ret));
 	return 0;
 }
 

@@ -13,6 +13,8 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -20,6 +22,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -208,20 +211,43 @@ static int keep_main(void *opaque, int fd)
 	return send(place, "k", 1, MSG_NOSIGNAL) == 1 ? 0 : 4;
 }
 
-static void test_keep(void **state)
+/* The same where a filter like that of an older container knows no close_range(2). */
+static int filtered_main(void *opaque, int fd)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close_range, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = { sizeof(code) / sizeof(code[0]), code };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+		return 5;
+	return keep_main(opaque, fd);
+}
+
+static void keep(int (*child_main)(void *opaque, int fd))
 {
 	int others[2] = { dup(1), fcntl(1, F_DUPFD, 40) }, status;
 	struct child child;
 	char byte;
 
-	(void)state;
-	assert_int_equal(child_start(&child, keep_main, others), 0);
+	assert_int_equal(child_start(&child, child_main, others), 0);
 	assert_int_equal(recv(child.fd, &byte, 1, 0), 1);
 	assert_int_equal(waitpid(child.pid, &status, 0), child.pid);
 	assert_int_equal(status, 0);
 	close(child.fd);
 	close(others[0]);
 	close(others[1]);
+}
+
+static void test_keep(void **state)
+{
+	(void)state;
+	keep(keep_main);
+	keep(filtered_main);
 }
 
 static int signal_main(void *opaque)
