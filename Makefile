@@ -53,8 +53,9 @@ fast := $(filter \
 	$(addprefix arch/,bus.c memory.c prefault.c vm.c) \
 	$(addprefix arch/x86_64/,exit.c ioapic.c msr.c state.c sync.c time.c vcpu.c) \
 	$(addprefix boot/pages/,private.c read_ahead.c rewind.c) \
-	devices/channel/% devices/virtio/% devices/vsock/% devices/park.c devices/virtio_% \
-	$(addprefix serve/http/,conn.c framing.c http.c request.c) serve/machine/shell.c \
+	devices/channel/% devices/virtio/% $(addprefix devices/vsock/,channel_end.c packet.c vsock.c) \
+	devices/park.c devices/virtio_% \
+	$(addprefix serve/http/,conn.c framing.c http.c request.c) \
 	,$(sources))
 
 # --- flags
