@@ -44,14 +44,15 @@ static struct view *view;
 static void view_call(unsigned long request, const void *data)
 {
 	const struct kvm_userspace_memory_region *slot = data;
-	const struct kvm_sregs2 *sregs = data;
+	const char *sregs = data; /* in the bytes of a state, aligned to nothing */
 
 	if (request == KVM_SET_USER_MEMORY_REGION && slot->memory_size == 0)
 		view->taken++;
 	else if (request == KVM_SET_USER_MEMORY_REGION)
 		view->given += view->taken > 0;
 	else if (request == KVM_SET_SREGS2 && view->cr0_count < CR0S_MAX)
-		view->cr0s[view->cr0_count++] = sregs->cr0;
+		memcpy(&view->cr0s[view->cr0_count++], sregs + offsetof(struct kvm_sregs2, cr0),
+		       sizeof(view->cr0s[0]));
 }
 
 static void view_attribute(const struct kvm_device_attr *attr)
