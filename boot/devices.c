@@ -11,6 +11,8 @@
 #include "arch/base/error.h"
 #include "boot/boot.h"
 
+static const char boot_embedded[] = "the embedded guest, which is booted without --kernel,";
+
 /* Adds what a Linux has without a word. */
 static int boot_devices_for_linux(const struct config *config, struct device_list *list)
 {
@@ -25,12 +27,22 @@ static int boot_devices_for_linux(const struct config *config, struct device_lis
 	return is_linux ? device_list_add_all(list, DEVICE_FOR_LINUX) : 0;
 }
 
+/* Whether the list has what the embedded guest needs; why is for the sentence. */
+static int boot_devices_need(const struct device_list *list, const char *word, const char *why)
+{
+	if (device_list_find(list, word))
+		return 0;
+	return failf(ENODEV, "%s needs device %s (it %s): name it with --device %s", boot_embedded,
+		     word, why, word);
+}
+
 static int boot_devices_builtin(const struct device_list *list)
 {
-	static const char who[] = "the embedded guest, which is booted without --kernel,";
-	int ret = boot_devices_need(list, "virtio_vsock", who, "is reached by it");
+	int ret = boot_devices_channel(boot_embedded, true);
 
-	return ret < 0 ? ret : boot_devices_need(list, "park", who, "waits in it");
+	if (ret == 0)
+		ret = boot_devices_need(list, "virtio_vsock", "is reached by it");
+	return ret < 0 ? ret : boot_devices_need(list, "park", "waits in it");
 }
 
 int boot_devices(const struct config *config, struct device_list *list)
@@ -69,20 +81,16 @@ int boot_devices_match(const struct config *config, struct device_list *list)
 	return ret;
 }
 
-int boot_devices_channel(const char *who)
+int boot_devices_channel(const char *who, bool embedded)
 {
-	if (device_class_find("virtio_vsock"))
-		return 0;
-	return failf(ENODEV, "%s needs the function channel: %s", who, error_text());
-}
+	const bool vsock = device_class_find("virtio_vsock");
+	const bool park = !embedded || device_class_find("park");
+	const char *lacks = vsock ? "park" : park ? "virtio_vsock" : "virtio_vsock and park";
 
-int boot_devices_need(const struct device_list *list, const char *word, const char *who,
-		      const char *why)
-{
-	if (device_list_find(list, word))
+	if (vsock && park)
 		return 0;
-	if (!device_class_find(word))
-		return failf(ENODEV, "%s needs %s (it %s): %s", who, word, why, error_text());
-	return failf(ENODEV, "%s needs device %s (it %s): name it with --device %s", who, word, why,
-		     word);
+	return failf(ENODEV,
+		     "%s needs the function channel%s: this virga was built without %s; build with "
+		     "%s in DEVICES",
+		     who, embedded ? " and the port that it waits in" : "", lacks, lacks);
 }

@@ -21,14 +21,10 @@ int boot_devices(const struct config *config, struct device_list *list);
  */
 int boot_devices_match(const struct config *config, struct device_list *list);
 
-/* Whether this build has what the function channel runs over; who is for the sentence. */
-int boot_devices_channel(const char *who);
-
 /*
- * Whether the list has what `who` needs; who and why are for the sentence, which says what to build
- * or to name. 0 or -ENODEV.
+ * Whether this build has what the function channel runs over, and what an embedded guest needs besides;
+ * who is for the sentence, which has all words that DEVICES lacks. 0 or -ENODEV.
  */
-int boot_devices_need(const struct device_list *list, const char *word, const char *who,
-		      const char *why);
+int boot_devices_channel(const char *who, bool embedded);
 
 #endif

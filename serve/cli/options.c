@@ -274,7 +274,11 @@ int options_check_build(const struct options *options, const struct command *com
 	/* They speak to the guest's function. */
 	const enum command_id channel = COMMAND_INVOKE | COMMAND_TEMPLATE_BUILD | COMMAND_SERVE;
 
-	return command->id & channel || options->request ? boot_devices_channel(command->name) : 0;
+	return command->id & channel || options->request
+		       ? boot_devices_channel(command->name,
+					      command->id == COMMAND_TEMPLATE_BUILD &&
+						      !options->config.kernel)
+		       : 0;
 }
 
 static const char *option_help(const struct option_spec *spec)

@@ -3,6 +3,7 @@
  * Which devices a machine gets (boot/devices.c): the usual ones, those that are named, what a
  * Linux has, and what is refused. The classes are made up, in the place of the generated table.
  */
+/* wrap: device_class_find */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,6 +41,7 @@ static const struct device_class virtio_vsock = { .name = "virtio_vsock",
 						  .single = true,
 						  .options = vsock_options,
 						  .size = sizeof(struct port) };
+static const struct device_class park = { .name = "park", .single = true };
 static const struct device_class rng = { .name = "rng", .habit = DEVICE_FOR_LINUX };
 
 /* Of which a machine may have several, with an option of each kind. */
@@ -74,8 +76,21 @@ static const struct device_class disk = {
 	.name = "disk", .options = disk_options, .size = sizeof(struct disk), .create = disk_create
 };
 
-const struct device_class *const device_classes[] = { &rng, &serial, &disk, &virtio_vsock, NULL };
+const struct device_class *const device_classes[] = { &rng,          &serial, &disk,
+						      &virtio_vsock, &park,   NULL };
 const char *const device_words[] = { "serial", "park", "virtio_vsock", "disk", "rng", NULL };
+
+static const char *unbuilt[2]; /* words of DEVICES that this build lacks */
+
+const struct device_class *__real_device_class_find(const char *word);
+const struct device_class *__wrap_device_class_find(const char *word);
+const struct device_class *__wrap_device_class_find(const char *word)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (unbuilt[i] && strcmp(unbuilt[i], word) == 0)
+			return NULL;
+	return __real_device_class_find(word);
+}
 
 static char kernel[] = "/tmp/test_boot_devices.XXXXXX";
 static struct config config;
@@ -184,16 +199,38 @@ static void test_needs(void **state)
 
 	(void)state;
 	config_init(&builtin);
+	unbuilt[0] = "park";
 	assert_int_equal(boot_devices(&builtin, &list), -ENODEV);
 	assert_string_equal(
 		error_text(),
-		"the embedded guest, which is booted without --kernel, needs park (it "
-		"waits in it): device park: this virga was built without it; build with "
-		"park in DEVICES");
+		"the embedded guest, which is booted without --kernel, needs the function "
+		"channel and the port that it waits in: this virga was built without park; build "
+		"with park in DEVICES");
+	unbuilt[0] = "virtio_vsock";
+	assert_int_equal(boot_devices(&builtin, &list), -ENODEV);
+	assert_non_null(
+		strstr(error_text(), "built without virtio_vsock; build with virtio_vsock"));
+	unbuilt[1] = "park";
+	assert_int_equal(boot_devices(&builtin, &list), -ENODEV);
+	assert_non_null(strstr(error_text(),
+			       "this virga was built without virtio_vsock and park; build with "
+			       "virtio_vsock and park in DEVICES"));
+	assert_int_equal(boot_devices_channel("invoke", false), -ENODEV);
+	assert_string_equal(error_text(),
+			    "invoke needs the function channel: this virga was built without "
+			    "virtio_vsock; build with virtio_vsock in DEVICES");
+	unbuilt[0] = unbuilt[1] = NULL;
 	assert_int_equal(config_add_device(&builtin, "none"), 0);
 	assert_int_equal(boot_devices(&builtin, &list), -ENODEV);
 	assert_non_null(strstr(error_text(), "needs device virtio_vsock (it is reached by it): "
 					     "name it with --device virtio_vsock"));
+	assert_int_equal(config_add_device(&builtin, "virtio_vsock"), 0);
+	assert_int_equal(boot_devices(&builtin, &list), -ENODEV);
+	assert_non_null(strstr(error_text(), "needs device park (it waits in it): "
+					     "name it with --device park"));
+	assert_int_equal(config_add_device(&builtin, "park"), 0);
+	assert_int_equal(boot_devices(&builtin, &list), 0);
+	device_list_fini(&list);
 	config_fini(&builtin);
 
 	make_elf(&t, true);
@@ -203,7 +240,7 @@ static void test_needs(void **state)
 	assert_string_equal(names(), "virtio_vsock");
 	assert_int_equal(config_set(&config, "serial", "stdio"), 0);
 	assert_string_equal(names(), "virtio_vsock serial");
-	assert_int_equal(boot_devices_channel("invoke"), 0);
+	assert_int_equal(boot_devices_channel("invoke", false), 0);
 }
 
 static int make(struct devices *made)
