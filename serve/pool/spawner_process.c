@@ -157,13 +157,13 @@ static bool spawner_grow(struct spawner_process *p)
 static int spawner_fork(struct spawner_process *p, const struct message *m)
 {
 	const struct spawner_template *t = *spawner_find(p, m->value);
-	struct spawner_shell shell = { .template = t,
-				       .kind = (enum shell_kind)m->text[0],
-				       .fd = m->fds[0] };
+	struct spawner_shell shell = { .template = t };
 	pid_t pid;
 
 	if (!t || m->fd_count != 1 || m->text_len != 1)
 		return EPROTO;
+	shell.kind = (enum shell_kind)m->text[0];
+	shell.fd = m->fds[0];
 	if (!spawner_grow(p))
 		return ENOMEM;
 	pid = child_fork(SIGKILL, spawner_run_shell, &shell);
