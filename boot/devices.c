@@ -9,23 +9,8 @@
 #include <string.h>
 
 #include "arch/base/error.h"
-#include "boot/boot.h"
 
 static const char boot_embedded[] = "the embedded guest, which is booted without --kernel,";
-
-/* Adds what a Linux has without a word. */
-static int boot_devices_for_linux(const struct config *config, struct device_list *list)
-{
-	struct image kernel;
-	bool is_linux;
-	int ret = image_open(&kernel, config->kernel);
-
-	if (ret < 0)
-		return ret;
-	is_linux = image_is_linux(&kernel);
-	image_close(&kernel);
-	return is_linux ? device_list_add_all(list, DEVICE_FOR_LINUX) : 0;
-}
 
 /* Whether the list has what the embedded guest needs; why is for the sentence. */
 static int boot_devices_need(const struct device_list *list, const char *word, const char *why)
@@ -45,7 +30,7 @@ static int boot_devices_builtin(const struct device_list *list)
 	return ret < 0 ? ret : boot_devices_need(list, "park", "waits in it");
 }
 
-int boot_devices(const struct config *config, struct device_list *list)
+int boot_devices(const struct config *config, const struct image *kernel, struct device_list *list)
 {
 	int ret;
 
@@ -53,8 +38,8 @@ int boot_devices(const struct config *config, struct device_list *list)
 	ret = config->devices_only ? 0 : device_list_add_all(list, DEVICE_USUAL);
 	if (ret == 0)
 		ret = device_list_merge(list, &config->devices);
-	if (ret == 0 && config->kernel && !config->devices_only)
-		ret = boot_devices_for_linux(config, list);
+	if (ret == 0 && config->kernel && !config->devices_only && image_is_linux(kernel))
+		ret = device_list_add_all(list, DEVICE_FOR_LINUX);
 	if (ret == 0 && !config->kernel)
 		ret = boot_devices_builtin(list);
 	if (ret < 0)

@@ -6,14 +6,15 @@
 #ifndef VIRGA_BOOT_DEVICES_H
 #define VIRGA_BOOT_DEVICES_H
 
+#include "boot/boot.h"
 #include "boot/config.h"
 #include "devices/device.h"
 
 /*
- * The devices of a machine of that configuration, in their order: the list is to be freed. Looks
- * at the kernel's file: a Linux gets some more. 0 or -errno with a sentence.
+ * The devices of a machine of that configuration, in their order: the list is to be freed. kernel is
+ * the configuration's: a Linux gets some more. 0 or -errno with a sentence.
  */
-int boot_devices(const struct config *config, struct device_list *list);
+int boot_devices(const struct config *config, const struct image *kernel, struct device_list *list);
 
 /*
  * Says of the devices of a machine that goes on from a snapshot what the configuration says of them.

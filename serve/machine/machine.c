@@ -16,7 +16,7 @@ static int machine_create_devices(struct machine *m, const struct machine_plan *
 	struct device_host host = plan->host;
 	struct device_list list;
 	int ret = plan->snapshot ? snapshot_devices(plan->snapshot, &list)
-				 : boot_devices(plan->config, &list);
+				 : boot_devices(plan->config, &m->kernel, &list);
 
 	host.channel = m->channel;
 	if (ret == 0 && plan->snapshot && plan->config)
@@ -33,17 +33,26 @@ static void machine_step(const struct machine_plan *plan, enum machine_step step
 		plan->step(plan->opaque, step);
 }
 
+static int machine_open_kernel(struct machine *m, const struct config *config)
+{
+	m->kernel = image_builtin();
+	return config->kernel ? image_open(&m->kernel, config->kernel) : 0;
+}
+
 int machine_build(struct machine *m, const struct machine_plan *plan)
 {
 	unsigned vcpus = plan->snapshot ? plan->snapshot->vcpu_count : plan->config->cpus;
 	struct memory memory;
-	int ret;
+	int ret = 0;
 
 	m->channel = channel_new();
 	if (!m->channel)
 		return failf(ENOMEM, "out of memory");
 	channel_set_events(m->channel, plan->events);
-	ret = plan->memory(plan->opaque, &memory);
+	if (!plan->snapshot)
+		ret = machine_open_kernel(m, plan->config);
+	if (ret == 0)
+		ret = plan->memory(plan->opaque, &memory);
 	if (ret == 0)
 		ret = vm_create(&m->vm, &memory, vcpus, plan->saved);
 	if (ret < 0)
@@ -56,18 +65,16 @@ int machine_build(struct machine *m, const struct machine_plan *plan)
 
 int machine_boot(struct machine *m, const struct config *config, struct host_cpuid *host)
 {
-	struct image kernel = image_builtin(), initrd = { 0 };
+	struct image initrd = { 0 };
 	struct boot_regs regs;
 	struct boot_source source = {
-		.kernel = &kernel,
+		.kernel = &m->kernel,
 		.cmdline = config->cmdline ? config->cmdline : "",
 		.vcpu_count = config->cpus,
 		.devices = &m->devices,
 	};
-	int ret = config->kernel ? image_open(&kernel, config->kernel) : 0;
+	int ret = 0;
 
-	if (ret < 0)
-		return ret;
 	if (config->initrd) {
 		ret = image_open(&initrd, config->initrd);
 		if (ret < 0)
@@ -82,7 +89,7 @@ int machine_boot(struct machine *m, const struct config *config, struct host_cpu
 	if (source.initrd)
 		image_close(&initrd);
 close_kernel:
-	image_close(&kernel);
+	image_close(&m->kernel);
 	return ret;
 }
 

@@ -20,6 +20,7 @@
 #define VIRGA_SERVE_MACHINE_MACHINE_H
 
 #include "arch/vm.h"
+#include "boot/boot.h"
 #include "boot/config.h"
 #include "boot/snapshot/snapshot.h"
 #include "devices/channel/channel.h"
@@ -30,6 +31,7 @@ struct machine {
 	struct vm vm;
 	struct devices devices;
 	struct channel *channel; /* owned */
+	struct image kernel;     /* of a cold boot, from machine_build() to machine_boot() */
 };
 
 /* What machine_build() has done when it says so. */
@@ -52,7 +54,7 @@ struct machine_plan {
 /* Builds *m, which is zeroed but for vm's descriptors (-1). 0 or -errno with a sentence. */
 int machine_build(struct machine *m, const struct machine_plan *plan);
 
-/* Loads the configuration's kernel and sets each vCPU's registers; a first identity. */
+/* Loads the kernel, which is opened once, and sets each vCPU's registers; a first identity. */
 int machine_boot(struct machine *m, const struct config *config, struct host_cpuid *host);
 
 /* Loads a snapshot's state. Memory is mapped already. */
