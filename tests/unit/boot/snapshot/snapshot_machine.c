@@ -144,3 +144,12 @@ void machine_free(struct machine *m)
 	free(m->vm.irqchip);
 	free(m);
 }
+
+unsigned machine_section(const struct state_writer *w, const char *name)
+{
+	unsigned i = 0;
+
+	while (strcmp(w->sections[i].name, name) != 0)
+		assert_true(++i < w->count);
+	return i;
+}

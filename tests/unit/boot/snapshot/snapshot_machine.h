@@ -7,6 +7,7 @@
 #define VIRGA_TESTS_UNIT_SNAPSHOT_MACHINE_H
 
 #include "arch/vm.h"
+#include "boot/snapshot/state.h"
 #include "devices/device.h"
 
 struct fake_state {
@@ -33,5 +34,8 @@ extern int machine_check_result;
 /* A machine around the memory, as it is before anything is loaded; nothing is done so far. */
 struct machine *machine_make(struct memory *memory);
 void machine_free(struct machine *m);
+
+/* Which section of a state that is written has that name: the first. */
+unsigned machine_section(const struct state_writer *w, const char *name);
 
 #endif

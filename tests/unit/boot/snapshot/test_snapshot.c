@@ -165,8 +165,7 @@ static int load_edited(void (*edit)(struct state_writer *w), void (*adapt)(struc
 	m = machine_make(&memory);
 	if (adapt)
 		adapt(m);
-	snprintf(checked, sizeof(checked), "%s",
-		 snapshot_check_devices(&s) < 0 ? error_text() : "");
+	strcpy(checked, snapshot_check_devices(&s) < 0 ? error_text() : "");
 	ret = snapshot_load(&s, &m->vm, &m->devices);
 	if (ret < 0)
 		assert_string_equal(machine_done, "");
@@ -176,23 +175,14 @@ static int load_edited(void (*edit)(struct state_writer *w), void (*adapt)(struc
 	return ret;
 }
 
-static unsigned find(const struct state_writer *w, const char *name)
-{
-	unsigned i = 0;
-
-	while (strcmp(w->sections[i].name, name) != 0)
-		assert_true(++i < w->count);
-	return i;
-}
-
 static void edit_version(struct state_writer *w)
 {
-	w->sections[find(w, "fake_b")].version = 9;
+	w->sections[machine_section(w, "fake_b")].version = 9;
 }
 
 static void edit_vcpu_version(struct state_writer *w)
 {
-	w->sections[find(w, "vcpu")].version = 9;
+	w->sections[machine_section(w, "vcpu")].version = 9;
 }
 
 static void edit_unknown(struct state_writer *w)
@@ -202,12 +192,12 @@ static void edit_unknown(struct state_writer *w)
 
 static void edit_instance(struct state_writer *w)
 {
-	w->sections[find(w, "fake_b")].instance = 1;
+	w->sections[machine_section(w, "fake_b")].instance = 1;
 }
 
 static void edit_missing(struct state_writer *w)
 {
-	unsigned i = find(w, "fake_b");
+	unsigned i = machine_section(w, "fake_b");
 
 	blob_fini(&w->blobs[i]);
 	w->count--;
@@ -217,7 +207,7 @@ static void edit_missing(struct state_writer *w)
 
 static void edit_order(struct state_writer *w)
 {
-	const unsigned a = find(w, "fake_a"), b = find(w, "fake_b");
+	const unsigned a = machine_section(w, "fake_a"), b = machine_section(w, "fake_b");
 	const struct state_section section = w->sections[a];
 	const struct blob blob = w->blobs[a];
 
@@ -229,22 +219,22 @@ static void edit_order(struct state_writer *w)
 
 static void edit_ioapic_old(struct state_writer *w)
 {
-	w->sections[find(w, "ioapic")].version = 1;
+	w->sections[machine_section(w, "ioapic")].version = 1;
 }
 
 static void edit_short(struct state_writer *w)
 {
-	w->blobs[find(w, "fake_a")].len = 6;
+	w->blobs[machine_section(w, "fake_a")].len = 6;
 }
 
 static void edit_ioapic_long(struct state_writer *w)
 {
-	blob_put_u32(&w->blobs[find(w, "ioapic")], 0);
+	blob_put_u32(&w->blobs[machine_section(w, "ioapic")], 0);
 }
 
 static void edit_vcpu_missing(struct state_writer *w)
 {
-	w->sections[find(w, "vcpu") + 1].instance = 2;
+	w->sections[machine_section(w, "vcpu") + 1].instance = 2;
 }
 
 static void adapt_memory(struct machine *m)
@@ -274,33 +264,33 @@ static void test_refused(void **state)
 		void (*edit)(struct state_writer *w);
 		void (*adapt)(struct machine *m);
 		const char *words;
-		bool late; /* seen by a start only */
 	} cases[] = {
 		{ edit_version, NULL,
-		  "section fake_b has version 9; this virga reads version 2; use", false },
-		{ edit_vcpu_version, NULL, "section vcpu has version 9", false },
+		  "section fake_b has version 9; this virga reads version 2; use" },
+		{ edit_vcpu_version, NULL, "section vcpu has version 9" },
 		{ edit_unknown, NULL,
 		  "has device fake_c (0), this virga was built without it; "
-		  "build with DEVICES=\"fake_a fake_b fake_c\"",
-		  false },
-		{ edit_instance, NULL, "has device fake_b (1)", false },
-		{ edit_missing, NULL, "has no device fake_b (0), which this machine has", false },
-		{ edit_order, NULL, "has its devices in another order than this machine: fake_b",
-		  false },
-		{ edit_ioapic_old, NULL, "section ioapic has 212 bytes, expected 204", true },
-		{ edit_short, NULL, "section fake_a has 6 bytes, expected at least 7", false },
-		{ edit_ioapic_long, NULL, "section ioapic has 216 bytes, expected 212", true },
-		{ edit_vcpu_missing, NULL, "vcpu (2)", false },
-		{ NULL, adapt_memory, "was a machine of 8 MiB and 2 vCPUs; this one has 4 MiB",
-		  true },
-		{ NULL, adapt_vcpus, "this one has 8 MiB and 1", true },
-		{ NULL, adapt_slots, "1 virtio slots; this one has 2", true },
+		  "build with DEVICES=\"fake_a fake_b fake_c\"" },
+		{ edit_instance, NULL, "has device fake_b (1)" },
+		{ edit_missing, NULL, "has no device fake_b (0), which this machine has" },
+		{ edit_order, NULL, "has its devices in another order than this machine: fake_b" },
+		{ edit_ioapic_old, NULL, "section ioapic has 212 bytes, expected 204" },
+		{ edit_short, NULL, "section fake_a has 6 bytes, expected at least 7" },
+		{ edit_ioapic_long, NULL, "section ioapic has 216 bytes, expected 212" },
+		{ edit_vcpu_missing, NULL, "vcpu (2)" },
+		{ NULL, adapt_memory, "was a machine of 8 MiB and 2 vCPUs; this one has 4 MiB" },
+		{ NULL, adapt_vcpus, "this one has 8 MiB and 1" },
+		{ NULL, adapt_slots, "1 virtio slots; this one has 2" },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		expect(load_edited(cases[i].edit, cases[i].adapt), EINVAL, cases[i].words);
-		assert_string_equal(checked, cases[i].late ? "" : error_text());
+		/* What this machine is, and its interrupt controller's state, is seen by a start. */
+		if (cases[i].adapt || strstr(cases[i].words, "section ioapic"))
+			assert_string_equal(checked, "");
+		else
+			assert_string_equal(checked, error_text());
 	}
 	assert_int_equal(load_edited(NULL, NULL), 0);
 	machine_check_result = 0;
