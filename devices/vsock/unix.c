@@ -313,13 +313,16 @@ static void vsock_unix_handshake_drop(struct vsock_unix_handshake *h)
 static bool vsock_unix_parse(char *line, size_t len, uint32_t *port)
 {
 	static const char word[] = "CONNECT ";
+	char *digits = line + sizeof(word) - 1, *end;
 	unsigned long value;
-	char *end;
 
 	line[--len] = '\0';
-	if (strncasecmp(line, word, sizeof(word) - 1) != 0 || memchr(line, '-', len))
+	if (strncasecmp(line, word, sizeof(word) - 1) != 0)
 		return false;
-	value = strtoul(line + sizeof(word) - 1, &end, 10);
+	digits += strspn(digits, " \t");
+	if (*digits < '0' || *digits > '9')
+		return false;
+	value = strtoul(digits, &end, 10);
 	*port = (uint32_t)value;
 	return value <= UINT32_MAX && end + strspn(end, " \t\r") == line + len;
 }

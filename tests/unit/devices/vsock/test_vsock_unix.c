@@ -287,12 +287,12 @@ static void test_bad_lines(void **state)
 		"connects 5\n",
 		"CONNECT 4294967296\n",
 		"CONNECT -1\n",
-		"CONNECT 5 \n",
+		"CONNECT +5\n",
+		"CONNECT 5 5\n",
 		"CONNECT 0x5\n",
 		"GET / HTTP/1.1\n",
 		"\n",
-		"CONNECT 5\r\n",
-		"CONNECT 00000000000000000000000005\n",
+		"CONNECT 5\r5\n",
 		"CONNECT 55555555555555555555555555555555",
 	};
 
