@@ -34,6 +34,12 @@ int io_write_all(int fd, const void *data, size_t len)
 	return 0;
 }
 
+int io_waiting(int fd)
+{
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	return fd;
+}
+
 static void io_close_if_inherited(int fd)
 {
 	int flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
@@ -67,7 +73,9 @@ static bool io_close_listed(int first, bool all)
 	DIR *dir = opendir("/proc/self/fd");
 	struct dirent *entry;
 
-	while (dir && (entry = readdir(dir)) != NULL) {
+	if (!dir)
+		return false;
+	while ((entry = readdir(dir)) != NULL) {
 		int fd = atoi(entry->d_name);
 
 		if (!all)
@@ -75,7 +83,8 @@ static bool io_close_listed(int first, bool all)
 		else if (fd >= first && fd != dirfd(dir))
 			close(fd);
 	}
-	return dir && closedir(dir) == 0;
+	closedir(dir);
+	return true;
 }
 
 void io_close_inherited(void)

@@ -12,6 +12,12 @@
 int io_write_all(int fd, const void *data, size_t len);
 
 /*
+ * fd, of which a read or write waits: whoever has shared its open file may have left O_NONBLOCK on it, as
+ * QEMU does on a terminal. Of -1: nothing.
+ */
+int io_waiting(int fd);
+
+/*
  * Closes what this process got from whoever executed it, but for 0, 1 and 2: descriptors without the flag
  * to close on exec, which all that virga opens have. What is named by /dev/fd/N has been opened by then.
  */

@@ -11,12 +11,14 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "arch/base/io.h"
 #include "devices/channel/protocol.h"
 
 /* One byte past the limit at most. */
 int input_read_file(const char *option, const char *path, char **text, size_t *len)
 {
-	int fd = strcmp(path, "-") ? open(path, O_RDONLY | O_CLOEXEC) : dup(STDIN_FILENO);
+	int fd = strcmp(path, "-") ? open(path, O_RDONLY | O_CLOEXEC)
+				   : io_waiting(dup(STDIN_FILENO));
 	size_t size = CHANNEL_PAYLOAD_MAX + 1;
 	ssize_t n = 1;
 	int err;

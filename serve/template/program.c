@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
+#include "arch/base/io.h"
 
 #define PROGRAM_PATH   "/usr/local/bin:/usr/bin:/bin" /* where PATH is not set */
 #define PROGRAM_DIR_FD 3
@@ -37,12 +38,8 @@ static int program_spawn(struct program *p, const char *const argv[], char *cons
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
 	posix_spawnattr_setsigdefault(&attr, &ignored);
 	posix_spawn_file_actions_init(&actions);
-	for (int i = 0; i < 3; i++) {
-		if (fds[i] < 0)
-			posix_spawn_file_actions_addopen(&actions, i, "/dev/null", O_RDWR, 0);
-		else
-			posix_spawn_file_actions_adddup2(&actions, fds[i], i);
-	}
+	for (int i = 0; i < 3; i++) /* /dev/null need not be there */
+		posix_spawn_file_actions_adddup2(&actions, io_waiting(fds[fds[i] < 0 ? 2 : i]), i);
 	if (dir_fd >= 0) {
 		posix_spawn_file_actions_adddup2(&actions, dir_fd, PROGRAM_DIR_FD);
 		posix_spawn_file_actions_addfchdir_np(&actions, PROGRAM_DIR_FD);

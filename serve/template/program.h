@@ -17,8 +17,8 @@ struct program {
 };
 
 /*
- * Starts argv[0]. in_fd and out_fd become its standard input and output, /dev/null where they are
- * -1; they stay the caller's. dir_fd, unless it is -1, becomes its working directory and stays open in it, and so does a lock
+ * Starts argv[0]. in_fd and out_fd become its standard input and output, which wait (io_waiting()); where
+ * they are -1, an empty file and what it says. They stay the caller's. dir_fd, unless it is -1, becomes its working directory and stays open in it, and so does a lock
  * that belongs to it. -errno with a sentence; -ENOENT says what to install.
  */
 int program_start(struct program *p, const char *const argv[], int in_fd, int out_fd, int dir_fd);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a process inherits from who started it: limits, ignored and blocked signals."""
 
+import contextlib
+import fcntl
 import os
 import resource
 import signal
@@ -200,3 +202,43 @@ def test_ignored_stays_ignored_in_clones(virga, template):
             os.kill(pid, signal.SIGHUP)
         assert clones.stop() == 0
         assert "SIGHUP" not in clones.errors()
+
+
+# --- O_NONBLOCK on a standard file, left there by whoever shares it
+
+
+def start_waiting(virga, fd, *words, **files):
+    """Starts a command and waits until it has made fd wait, or has ended."""
+    os.set_blocking(fd, False)
+    process = subprocess.Popen([virga, *map(str, words)], stderr=subprocess.PIPE, **files)
+    wait_for(lambda: os.get_blocking(fd) or process.poll() is not None, what="a standard file that waits")
+    return process
+
+
+@pytest.mark.parametrize("words", [("invoke", "TEMPLATE", "--data", "@-"),
+                                   ("template", "import", "-", "copy")], ids=" ".join)
+def test_input_that_does_not_wait(virga, template, tmp_path, words):
+    """The writer comes after the reader."""
+    archive = tmp_path / "archive"
+    assert run(virga, "template", "export", template, archive).returncode == 0
+    data, answer = (archive.read_bytes(), b"") if "import" in words else (b"echo late", b"late")
+    words = [template if word == "TEMPLATE" else word for word in words]
+    read, write = os.pipe()
+    process = start_waiting(virga, read, *words, stdin=read, stdout=subprocess.PIPE, cwd=tmp_path,
+                            env=dict(os.environ, XDG_DATA_HOME=str(tmp_path)))
+    os.close(read)
+    with contextlib.suppress(BrokenPipeError), os.fdopen(write, "wb") as file:
+        file.write(data)
+    assert process.communicate(timeout=TIMEOUT_S) == (answer, b"")
+    assert process.returncode == 0
+
+
+def test_archive_into_what_does_not_wait(virga, template):
+    """It is longer than the pipe, and the reader comes late."""
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    process = start_waiting(virga, write, "template", "export", template, "-", stdout=write)
+    os.close(write)
+    with os.fdopen(read, "rb") as file:
+        assert len(file.read()) > 4096
+    assert (process.wait(TIMEOUT_S), process.stderr.read()) == (0, b"")
