@@ -126,7 +126,7 @@ int child_begin(const char *name, const char *parent)
 	null = open("/dev/null", O_RDWR);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
 	    fcntl(CHILD_FD, F_SETFD, FD_CLOEXEC) < 0)
-		return failf(errno, "%s cannot settle its descriptors: %s", name, strerror(errno));
+		return failf(errno, "%s: /dev/null: %s", name, strerror(errno));
 	return child_close_from(CHILD_FD + 1);
 }
 

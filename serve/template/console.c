@@ -30,7 +30,7 @@ int console_take(int write_fd)
 	int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 || dup2(write_fd, STDOUT_FILENO) < 0)
-		return failf(errno, "cannot keep the guest's console: %s", strerror(errno));
+		return failf(errno, "/dev/null, for the guest's console: %s", strerror(errno));
 	return 0;
 }
 

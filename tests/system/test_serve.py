@@ -12,7 +12,7 @@ import subprocess
 import time
 
 import pytest
-from helpers import run, wait_for
+from helpers import TIMEOUT_S, run, wait_for
 from serve_host import Connection, Host, aws_client, read_file
 from templates import build, gone, refused
 
@@ -98,6 +98,28 @@ def test_without_proc(virga, tmp_path):
     assert done.stderr == ("virga: serve: this program cannot execute itself (/proc/self/exe: "
                            "No such file or directory); mount /proc\n")
     assert {each.name for each in tmp_path.iterdir()} <= {"store"}
+
+
+def test_without_null(virga, tmp_path):
+    """As in the root of a jail that has /dev/kvm alone: what needs /dev/null names it, the rest works."""
+    command = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /mnt && mknod /mnt/kvm c 10 232 && "
+               'mount --bind /mnt /dev && exec "$@"', "sh"]
+    if subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("mount namespaces and device nodes are not allowed here")
+    env = dict(os.environ, XDG_RUNTIME_DIR=str(tmp_path))
+
+    def there(*words):
+        done = subprocess.run([*command, virga, *words], env=env, capture_output=True, text=True,
+                              timeout=TIMEOUT_S, check=False, input="")
+        return done.returncode, done.stderr
+    template = build(virga, tmp_path)
+    assert there("template", "export", template, tmp_path / "archive") == (0, "")
+    assert there("template", "import", tmp_path / "archive", tmp_path / "copy") == (0, "")
+    assert there("invoke", tmp_path / "copy", "--data", "echo x") == (0, "")
+    for words in (["template", "build", tmp_path / "new"],
+                  ["serve", "--store", tmp_path / "store", "--listen", f"unix:{tmp_path}/s"]):
+        status, said = there(*words)
+        assert status == 1 and "/dev/null" in said, said
 
 
 def test_without_queued_signals(virga):
