@@ -19,16 +19,19 @@
 #define CONFIG_PATH_MAX 4095u
 #define CONFIG_NAME_MAX 64u
 
-const struct config_short config_shorts[] = {
-	{ "serial", "serial", "to" },
-	{ "vsock", "virtio_vsock", "path" },
-	{ NULL, NULL, NULL },
-};
-
-static int config_set_serial(void *object, const char *where, const json_t *value);
-static int config_set_vsock(void *object, const char *where, const json_t *value);
-static int config_set_devices(void *object, const char *where, const json_t *value);
+static int config_set_short(const struct key *key, void *object, const char *where,
+			    const json_t *value);
+static int config_set_devices(const struct key *key, void *object, const char *where,
+			      const json_t *value);
 static json_t *config_print_devices(const void *object);
+
+/* A short form: of that device's option. */
+#define CONFIG_SHORT(key, ...)                                                                 \
+	{                                                                                      \
+		.name = key, .type = KEY_OTHER, .words = (const char *const[]){ __VA_ARGS__ }, \
+		.set = config_set_short                                                        \
+	}
+enum { SHORT_WORD, SHORT_OPTION };
 
 static const struct key config_keys[] = {
 	KEY_TEXT(struct config, kernel, "kernel", 1, CONFIG_PATH_MAX),
@@ -36,8 +39,8 @@ static const struct key config_keys[] = {
 	KEY_TEXT(struct config, cmdline, "cmdline", 0, LAYOUT_CMDLINE_MAX - 1),
 	KEY_SIZE(struct config, memory, "memory", MEMORY_MIN, MEMORY_MAX),
 	KEY_COUNT(struct config, cpus, "cpus", 1, VM_VCPUS_MAX),
-	KEY_OTHER("serial", config_set_serial),
-	KEY_OTHER("vsock", config_set_vsock),
+	CONFIG_SHORT("serial", "serial", "to"),
+	CONFIG_SHORT("vsock", "virtio_vsock", "path"),
 	KEY_TEXT(struct config, control, "control", 1, UNIX_PATH_LISTEN_MAX),
 	KEY_TEXT(struct config, name, "name", 1, CONFIG_NAME_MAX),
 	{ .name = "devices",
@@ -157,11 +160,13 @@ int config_add_device(struct config *config, const char *text)
 	return ret;
 }
 
-static int config_set_devices(void *object, const char *where, const json_t *value)
+static int config_set_devices(const struct key *key, void *object, const char *where,
+			      const json_t *value)
 {
 	int ret =
 		json_is_array(value) ? 0 : failf(EINVAL, "%s: key 'devices' must be a list", where);
 
+	(void)key;
 	for (size_t i = 0; ret == 0 && i < json_array_size(value); i++) {
 		const json_t *device = json_array_get(value, i);
 		const char *word = json_string_value(json_object_get(device, "type"));
@@ -206,74 +211,68 @@ static json_t *config_print_devices(const void *object)
 
 /* --- Short forms --- */
 
-static const struct config_short *config_short_find(const char *key)
+static const struct key *config_short_find(const char *name)
 {
-	const struct config_short *s = config_shorts;
+	const struct key *key = key_find(config_keys, name);
 
-	while (s->key && strcmp(s->key, key) != 0)
-		s++;
-	return s->key ? s : NULL;
+	return key && key->words ? key : NULL;
 }
 
-const struct device_option *config_short_option(const char *key)
+const struct device_option *config_short_option(const char *name)
 {
-	const struct config_short *s = config_short_find(key);
-	const struct device_class *class = s ? device_class_find(s->word) : NULL;
+	const struct key *key = config_short_find(name);
+	const struct device_class *class = key ? device_class_find(key->words[SHORT_WORD]) : NULL;
 
-	return class ? device_option_find(class, s->option) : NULL;
+	return class ? device_option_find(class, key->words[SHORT_OPTION]) : NULL;
 }
 
-/* Takes over value. A port that goes nowhere needs no class: older configurations say it always. */
-static int config_set_short(struct config *config, const struct config_short *s, json_t *value)
+const char *config_short_of(const struct device_option *option)
 {
+	const struct key *key = config_keys;
+
+	while (key->name && config_short_option(key->name) != option)
+		key++;
+	return key->name;
+}
+
+/* A port that goes nowhere needs no class: older configurations say it always. */
+static int config_set_short(const struct key *key, void *object, const char *where,
+			    const json_t *value)
+{
+	const char *word = key->words[SHORT_WORD], *text = json_string_value(value);
 	json_t *keys = json_object();
-	int ret = json_object_set_new(keys, s->option, value);
+	int ret = json_object_set(keys, key->words[SHORT_OPTION], (json_t *)(uintptr_t)value);
 
 	if (ret < 0)
-		ret = failf(EINVAL, "%s: UTF-8 is all that is allowed", s->key);
-	else if (strcmp(json_is_string(value) ? json_string_value(value) : "", "none") != 0 ||
-		 device_class_find(s->word))
-		ret = config_use_device(config, s->word, keys);
+		ret = failf(EINVAL, "%s: UTF-8 is all that is allowed", key->name);
+	else if (strcmp(text ? text : "", "none") != 0 || device_class_find(word))
+		ret = config_use_device(object, word, keys);
 	json_decref(keys);
+	return ret < 0 && where ? failf(-ret, "%s: %s", where, error_text()) : ret;
+}
+
+int config_set(struct config *config, const char *name, const char *value)
+{
+	const struct key *key = key_find(config_keys, name);
+	json_t *text;
+	int ret;
+
+	if (!key)
+		return failf(ENOENT, "there is no option '%s'", name);
+	if (!key->words)
+		return key_set(key, config, NULL, value);
+	text = json_string(value);
+	ret = config_set_short(key, config, NULL, text);
+	json_decref(text);
 	return ret;
-}
-
-static int config_set_short_json(struct config *config, const char *where, const char *key,
-				 const json_t *value)
-{
-	int ret = config_set_short(config, config_short_find(key),
-				   json_incref((json_t *)(uintptr_t)value));
-
-	return ret < 0 ? failf(-ret, "%s: %s", where, error_text()) : 0;
-}
-
-static int config_set_serial(void *object, const char *where, const json_t *value)
-{
-	return config_set_short_json(object, where, "serial", value);
-}
-
-static int config_set_vsock(void *object, const char *where, const json_t *value)
-{
-	return config_set_short_json(object, where, "vsock", value);
-}
-
-int config_set(struct config *config, const char *key, const char *value)
-{
-	const struct config_short *s = config_short_find(key);
-	const struct key *found = key_find(config_keys, key);
-
-	if (s)
-		return config_set_short(config, s, json_string(value));
-	return found ? key_set(found, config, NULL, value)
-		     : failf(ENOENT, "there is no option '%s'", key);
 }
 
 const char *config_short(const struct config *config, const char *key)
 {
-	const struct config_short *s = config_short_find(key);
-	const struct device_spec *spec = device_list_find(&config->devices, s->word);
+	const char *const *words = config_short_find(key)->words;
+	const struct device_spec *spec = device_list_find(&config->devices, words[SHORT_WORD]);
 
-	return spec ? device_spec_text(spec, s->option) : NULL;
+	return spec ? device_spec_text(spec, words[SHORT_OPTION]) : NULL;
 }
 
 void config_forget(struct config *config, const char *key)
@@ -304,11 +303,11 @@ static json_t *config_drop_host(json_t *object)
 	size_t i;
 
 	json_object_del(object, "control");
-	for (const struct config_short *s = config_shorts; s->key; s++) {
-		const struct device_option *option = config_short_option(s->key);
+	for (const struct key *key = config_keys; key->name; key++) {
+		const struct device_option *option = config_short_option(key->name);
 
 		if (option && option->anew)
-			json_object_del(object, s->key);
+			json_object_del(object, key->name);
 	}
 	json_array_foreach(json_object_get(object, "devices"), i, device)
 		config_drop_options(device);

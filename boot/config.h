@@ -32,7 +32,7 @@ void config_fini(struct config *config);
 
 /*
  * Sets one key ("memory", "kernel" ...) from its option text; checks form and range.
- * "serial" and "vsock" are short forms: config_shorts. -EINVAL with a sentence that names the key,
+ * "serial" and "vsock" are short forms of devices' keys. -EINVAL with a sentence that names the key,
  * the value and what is allowed. -ENOENT: no such key.
  */
 int config_set(struct config *config, const char *key, const char *value);
@@ -44,17 +44,12 @@ int config_set(struct config *config, const char *key, const char *value);
  */
 int config_add_device(struct config *config, const char *text);
 
-/* A key that stands for one of a device's: `serial` is `to` of device serial. */
-struct config_short {
-	const char *key; /* NULL: the end */
-	const char *word;
-	const char *option;
-};
-
-extern const struct config_short config_shorts[];
-
-/* The device's option that a key is short for; NULL: for none, or the class is not built in. */
+/*
+ * Some keys stand for one of a device's: `serial` is `to` of device serial. The device's option that
+ * a key is short for; NULL: for none, or the class is not built in. And the key of an option, or NULL.
+ */
 const struct device_option *config_short_option(const char *key);
+const char *config_short_of(const struct device_option *option);
 
 /* The text that a short key has in the list of devices, until it is set again; NULL: none. */
 const char *config_short(const struct config *config, const char *key);

@@ -317,7 +317,7 @@ int key_set_json(const struct key *key, void *object, const char *where, const j
 	char number[40];
 
 	if (key->type == KEY_OTHER)
-		return key->set(object, where, value);
+		return key->set(key, object, where, value);
 	if (key->type == KEY_BYTES)
 		return key_refuse(&from, "it can be said on the command line only");
 	if (key->type == KEY_LIST)

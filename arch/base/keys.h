@@ -31,11 +31,12 @@ struct key {
 	size_t offset; /* of the member in the struct that the table is of */
 	size_t count;  /* of KEY_LIST */
 	uint64_t min, max;
-	const char *const *words; /* of KEY_WORD, NULL at the end */
+	const char *const *words; /* of KEY_WORD, NULL at the end; of KEY_OTHER for its functions */
 	/* Of KEY_TEXT: NULL, or what is allowed when the text is not; may be NULL itself. */
 	const char *(*check)(const char *text);
 	/* Of KEY_OTHER. where: for sentences, as keys_set_json() has it. 0 or -errno with a sentence. */
-	int (*set)(void *object, const char *where, const struct json_t *value);
+	int (*set)(const struct key *key, void *object, const char *where,
+		   const struct json_t *value);
 	/* Of KEY_OTHER: the value for keys_print(), NULL: nothing to print. NULL itself: never printed. */
 	struct json_t *(*print)(const void *object);
 };

@@ -9,25 +9,14 @@
 #include "devices/device.h"
 #include "serve/cli/command.h"
 
-/* The option of a command that is short for this one, or NULL. */
-static const char *devices_short(const struct device_option *o)
-{
-	const struct config_short *s = config_shorts;
-
-	while (s->key && config_short_option(s->key) != o)
-		s++;
-	return s->key;
-}
-
 static void devices_print(const struct device_class *class)
 {
 	printf("%-14s %s\n", class->name, class->description);
 	for (const struct device_option *o = class->options; o && o->key.name; o++) {
-		const char *shorter = devices_short(o);
+		const char *key = config_short_of(o);
 
 		printf("%-14s   %s=%s: %s%s%s%s\n", "", o->key.name, o->value, o->help,
-		       o->required ? "; required" : "", shorter ? "; --" : "",
-		       shorter ? shorter : "");
+		       o->required ? "; required" : "", key ? "; --" : "", key ? key : "");
 	}
 }
 
@@ -40,7 +29,7 @@ static void devices_print_json(const struct device_class *class)
 		json_array_append_new(options, json_pack("{s:s, s:s, s:s, s:b, s:b, s:s?}", "key",
 							 o->key.name, "value", o->value, "help",
 							 o->help, "required", o->required, "saved",
-							 !o->anew, "short", devices_short(o)));
+							 !o->anew, "short", config_short_of(o)));
 	object = json_pack("{s:s, s:i, s:s, s:o}", "name", class->name, "version",
 			   (int)class->version, "description", class->description, "options",
 			   options);

@@ -22,7 +22,8 @@
 
 /* --- A function --- */
 
-static int set_environment(void *object, const char *where, const json_t *value)
+static int set_environment(const struct key *key, void *object, const char *where,
+			   const json_t *value)
 {
 	struct function_config *f = object;
 	char text[INVOCATION_ENVIRONMENT_MAX];
@@ -30,6 +31,7 @@ static int set_environment(void *object, const char *where, const json_t *value)
 	const char *name;
 	json_t *each;
 
+	(void)key;
 	if (!json_is_object(value))
 		return failf(EINVAL, "%s: key 'environment': must be an object of texts", where);
 	json_object_foreach((json_t *)(uintptr_t)value, name, each)
@@ -63,12 +65,14 @@ static const struct key pool_keys[] = {
 	KEY_END,
 };
 
-static int set_function_pool(void *object, const char *where, const json_t *value)
+static int set_function_pool(const struct key *key, void *object, const char *where,
+			     const json_t *value)
 {
 	struct function_config *f = object;
 	char place[256];
 	int ret;
 
+	(void)key;
 	snprintf(place, sizeof(place), "%s: pool", where);
 	ret = keys_set_json(pool_keys, f, place, value);
 	if (ret == 0 && f->pool_max < f->pool_min)
@@ -112,13 +116,15 @@ static int add_function(struct host_config *c, const char *where, const char *na
 	return keys_set_json(function_keys, f, place, value);
 }
 
-static int set_functions(void *object, const char *where, const json_t *value)
+static int set_functions(const struct key *key, void *object, const char *where,
+			 const json_t *value)
 {
 	struct host_config *c = object;
 	const char *name;
 	json_t *each;
 	int ret = 0;
 
+	(void)key;
 	if (!json_is_object(value) || json_object_size(value) > HOST_FUNCTIONS_MAX)
 		return failf(EINVAL, "%s: key 'functions': must be an object of at most %u", where,
 			     HOST_FUNCTIONS_MAX);

@@ -357,6 +357,11 @@ static void test_short_forms(void **state)
 	assert_null(strstr(text, "/v"));
 	free(text);
 	config_fini(&config);
+	assert_string_equal(config_short_of(config_short_option("serial")), "serial");
+	assert_string_equal(config_short_of(config_short_option("vsock")), "vsock");
+	assert_null(config_short_of(&(const struct device_option){ .value = "X" }));
+	assert_null(config_short_option("memory"));
+	assert_null(config_short_option("none"));
 }
 
 /* What each start says anew is in no snapshot; where it is, it was another start's. */

@@ -45,8 +45,9 @@ static const char *check_even(const char *text)
 	return strlen(text) % 2 ? "an even number of letters is allowed" : NULL;
 }
 
-static int set_other(void *object, const char *where, const json_t *value)
+static int set_other(const struct key *key, void *object, const char *where, const json_t *value)
 {
+	(void)key;
 	((struct things *)object)->other = (int)json_integer_value(value);
 	return json_is_integer(value) ? 0 : failf(EINVAL, "%s: other: a number", where);
 }
