@@ -275,13 +275,15 @@ const char *config_short(const struct config *config, const char *key)
 	return spec ? device_spec_text(spec, words[SHORT_OPTION]) : NULL;
 }
 
-void config_forget(struct config *config, const char *key)
+void config_forget(struct config *config, enum device_question question)
 {
-	const struct config_short *s = config_short_find(key);
-	const struct device_spec *spec = device_list_find(&config->devices, s->word);
+	for (unsigned i = 0; i < config->devices.count; i++) {
+		const struct device_spec *spec = &config->devices.list[i];
+		const char *key;
 
-	if (spec)
-		json_object_del(spec->settings, s->option);
+		if (device_spec_answer(spec, question, &key))
+			json_object_del(spec->settings, key);
+	}
 }
 
 /* --- Whole configurations --- */

@@ -54,8 +54,8 @@ const char *config_short_of(const struct device_option *option);
 /* The text that a short key has in the list of devices, until it is set again; NULL: none. */
 const char *config_short(const struct config *config, const char *key);
 
-/* It is not said any more, though the device stays. */
-void config_forget(struct config *config, const char *key);
+/* Options by which a supervisor answers that question are not said any more; the devices stay. */
+void config_forget(struct config *config, enum device_question question);
 
 /*
  * Sets what the JSON object in a file has; an unknown key, a wrong type or a key twice is an error. 0 or

@@ -200,6 +200,17 @@ const char *device_spec_text(const struct device_spec *spec, const char *key)
 	return json_string_value(json_object_get(spec->settings, key));
 }
 
+const char *device_spec_answer(const struct device_spec *spec, enum device_question question,
+			       const char **key)
+{
+	const struct device_option *o = spec->class->options;
+
+	while (o && o->key.name && o->answers != question)
+		o++;
+	*key = o ? o->key.name : NULL;
+	return *key ? device_spec_text(spec, *key) : NULL;
+}
+
 int device_spec_merge(struct device_spec *spec, const struct device_spec *from)
 {
 	if (from->settings && json_object_update(device_spec_settings(spec), from->settings) < 0)

@@ -21,7 +21,8 @@
 
 /* What a device can ask its supervisor for. */
 enum device_question {
-	DEVICE_CONNECT, /* value: a port of the vsock path; the answer is a connected socket */
+	DEVICE_NOTHING,
+	DEVICE_CONNECT, /* value: a port; the answer is a socket, connected to PATH_PORT */
 	DEVICE_QUESTIONS,
 };
 
@@ -66,7 +67,8 @@ struct device_option {
 	const char *help;
 	const char *initial; /* when it is not said, as it would be typed; NULL: 0 or not given */
 	bool required;       /* there is no such device without it */
-	bool anew;           /* of the host: a snapshot does not hold it, each start says it anew */
+	enum device_question answers; /* that of its device, by a supervisor that knows the value */
+	bool anew; /* of the host: a snapshot does not hold it, each start says it anew */
 };
 
 /* Ports of a device by which a guest powers off and resets (ACPI 6.4, 4.8.3.6 and 4.8.3.7). */
@@ -156,6 +158,10 @@ int device_spec_set(struct device_spec *spec, const char *key, const struct json
 
 /* The text that was said of one of its options, until that is set again; NULL: none. */
 const char *device_spec_text(const struct device_spec *spec, const char *key);
+
+/* The text by which that question of the device is answered, and its option's key; NULL: none. */
+const char *device_spec_answer(const struct device_spec *spec, enum device_question question,
+			       const char **key);
 
 /* Says of a device what was said of another of its class. 0 or -ENOMEM with a sentence. */
 int device_spec_merge(struct device_spec *spec, const struct device_spec *from);

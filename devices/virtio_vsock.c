@@ -401,6 +401,7 @@ static const struct device_option virtio_vsock_options[] = {
 	{ .key = KEY_TEXT(struct virtio_vsock, path, "path", 1, UNIX_PATH_LISTEN_MAX),
 	  .value = "PATH",
 	  .help = "unix socket that reaches the guest's vsock ports (none)",
+	  .answers = DEVICE_CONNECT,
 	  .anew = true },
 	{ .key = KEY_END },
 };

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -67,15 +68,26 @@ static int clone_answer(void *opaque, enum channel_type type, const void *data, 
 	return payload_send(sink->fd, &m, data, len);
 }
 
-/* PATH.i, or NULL without PATH. */
-static int clone_name(struct config *config, const char *key, const char *path, unsigned number)
+/* Each clone's sockets have paths of its own: PATH.i. */
+static int clone_paths(struct config *config, unsigned number)
 {
 	char name[4096];
+	int ret = 0;
 
-	if (!path)
-		return 0;
-	snprintf(name, sizeof(name), "%s.%u", path, number);
-	return config_set(config, key, name);
+	if (config->control) {
+		snprintf(name, sizeof(name), "%s.%u", config->control, number);
+		ret = config_set(config, "control", name);
+	}
+	for (unsigned i = 0; ret == 0 && i < config->devices.count; i++) {
+		struct device_spec *spec = &config->devices.list[i];
+		const char *key, *path = device_spec_answer(spec, DEVICE_CONNECT, &key);
+		json_t *text = path ? json_sprintf("%s.%u", path, number) : NULL;
+
+		if (path)
+			ret = device_spec_set(spec, key, text);
+		json_decref(text);
+	}
+	return ret;
 }
 
 /* The request with %i replaced by the clone's number. Owned by the caller. */
@@ -110,9 +122,7 @@ static int clone_main(const struct options *options, const struct machine_option
 	machine.config = &config;
 	machine.clone_number = number;
 	machine.one_of_many = options->clones > 1;
-	if (run_override(&config, &options->config) < 0 ||
-	    clone_name(&config, "vsock", config_short(&options->config, "vsock"), number) < 0 ||
-	    clone_name(&config, "control", options->config.control, number) < 0)
+	if (run_override(&config, &options->config) < 0 || clone_paths(&config, number) < 0)
 		goto say;
 	if (options->request) {
 		text = clone_request_text(options->request, number);

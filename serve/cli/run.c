@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #include "arch/base/error.h"
-#include "boot/devices.h"
 #include "boot/snapshot/snapshot.h"
 #include "serve/cli/command.h"
 #include "serve/control/supervisor.h"
+#include "serve/machine/machine.h"
 #include "vmm.h"
 
 int command_failed(const char *name, int status)
@@ -35,9 +35,12 @@ static bool serial_on_stdio(const struct machine_options *machine)
 static bool supervisor_needed(const struct machine_options *machine)
 {
 	const struct config *config = machine->config;
+	const char *key;
 
-	return config->control || config_short(config, "vsock") ||
-	       (serial_on_stdio(machine) && isatty(STDIN_FILENO));
+	for (unsigned i = 0; i < config->devices.count; i++)
+		if (device_spec_answer(&config->devices.list[i], DEVICE_CONNECT, &key))
+			return true;
+	return config->control || (serial_on_stdio(machine) && isatty(STDIN_FILENO));
 }
 
 /* The VM process of a machine that has a supervisor. */
@@ -86,14 +89,17 @@ int run_supervised(const struct machine_options *machine)
 		.vm = supervised_vm,
 		.opaque = &own,
 	};
+	struct device_list devices;
 	struct config config;
-	int status = STATUS_VIRGA, ret = 0;
+	int status = STATUS_VIRGA, ret;
 
 	if (!supervisor_needed(machine))
 		return machine_main(machine);
 	vm_block_signals();
 	config_init(&config);
-	if (machine->snapshot) {
+	options.devices = &devices;
+	ret = machine_devices(machine->config, machine->snapshot, &devices);
+	if (ret == 0 && machine->snapshot) {
 		ret = supervised_config(machine, &config);
 		options.config = &config;
 	}
@@ -104,6 +110,7 @@ int run_supervised(const struct machine_options *machine)
 	else
 		status = supervisor_run(&options);
 	config_fini(&config);
+	device_list_fini(&devices);
 	return status;
 }
 
@@ -130,9 +137,7 @@ static int run_match_devices(const struct options *options, const struct snapsho
 
 	if (!config->devices_only && !config->devices.count)
 		return 0;
-	ret = snapshot_devices(snapshot, &list);
-	if (ret == 0)
-		ret = boot_devices_match(config, &list);
+	ret = machine_devices(config, snapshot, &list);
 	device_list_fini(&list);
 	return ret;
 }

@@ -124,7 +124,7 @@ static int supervisor_init(struct supervisor *s, const struct supervisor_options
 
 	pthread_mutex_init(&s->lock, NULL);
 	loop_init(&s->loop);
-	ret = vm_process_init(&s->process, &s->loop, &s->control, config);
+	ret = vm_process_init(&s->process, &s->loop, &s->control, config, options->devices);
 	if (socket_init(&s->control, &s->loop, options->control_fd, &s->process.view) < 0)
 		ret = -ENOMEM;
 	if (options->control_fd >= 0)

@@ -12,8 +12,9 @@
 #include "boot/config.h"
 
 struct supervisor_options {
-	const struct config *config; /* control, vsock, name; stored in snapshots */
-	bool terminal;               /* the serial port is on standard input and output */
+	const struct config *config;       /* control, name; stored in snapshots */
+	const struct device_list *devices; /* all of the machine's, in its order: who asks what */
+	bool terminal;                     /* the serial port is on standard input and output */
 	int control_fd; /* listening control socket from supervisor_listen, or -1; owned */
 	/*
 	 * What the VM process does: it is forked for that, has its end of a SOCK_SEQPACKET pair to

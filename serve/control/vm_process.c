@@ -187,16 +187,26 @@ static void vm_process_answer(struct vm_process *p, uint64_t id, int fd)
 		close(fd);
 }
 
-/* The guest connects to a port of the host: that is the unix socket VSOCK_PORT. */
-static int vm_process_connect(const struct vm_process *p, uint32_t port)
+/* The path that the device has which asks, by the number in its question; NULL: it has none. */
+static const char *vm_process_path(const struct vm_process *p, uint64_t number)
 {
-	const char *vsock = config_short(p->config, "vsock");
+	const char *key;
+
+	return number < p->devices->count
+		       ? device_spec_answer(&p->devices->list[number], DEVICE_CONNECT, &key)
+		       : NULL;
+}
+
+/* The guest connects to a port of the host: that is the unix socket PATH_PORT. */
+static int vm_process_connect(const struct vm_process *p, uint64_t id, uint32_t port)
+{
+	const char *of_device = vm_process_path(p, id >> DEVICE_ASK_BITS);
 	char path[VM_PROCESS_PATH_MAX];
 	int len;
 
-	if (!vsock)
+	if (!of_device)
 		return -ECONNREFUSED;
-	len = snprintf(path, sizeof(path), "%s_%u", vsock, port);
+	len = snprintf(path, sizeof(path), "%s_%u", of_device, port);
 	return len < (int)sizeof(path) ? unix_path_connect(path, true) : -ENAMETOOLONG;
 }
 
@@ -232,7 +242,7 @@ static void vm_process_handle(struct vm_process *p, struct message *m)
 		vm_process_pressed(p, m);
 		break;
 	case MESSAGE_CONNECT:
-		vm_process_answer(p, m->id, vm_process_connect(p, m->value));
+		vm_process_answer(p, m->id, vm_process_connect(p, m->id, m->value));
 		break;
 	case MESSAGE_THREADS:
 		vm_process_threads(p, m->text);
@@ -350,9 +360,15 @@ static int vm_process_request(void *opaque, enum view_request request, const cha
 /* --- Life --- */
 
 int vm_process_init(struct vm_process *p, struct loop *loop, struct control_socket *control,
-		    const struct config *config)
+		    const struct config *config, const struct device_list *devices)
 {
-	*p = (struct vm_process){ .config = config, .loop = loop, .control = control, .fd = -1 };
+	*p = (struct vm_process){
+		.config = config,
+		.devices = devices,
+		.loop = loop,
+		.control = control,
+		.fd = -1,
+	};
 	p->view.name = config->name;
 	p->view.request = vm_process_request;
 	p->view.opaque = p;
@@ -402,5 +418,6 @@ void vm_process_fini(struct vm_process *p)
 		close(p->timer_fd);
 	if (p->fd >= 0)
 		close(p->fd);
-	unix_path_remove_dead(config_short(p->config, "vsock"));
+	for (unsigned i = 0; i < p->devices->count; i++)
+		unix_path_remove_dead(vm_process_path(p, i));
 }

@@ -21,6 +21,7 @@
 
 struct vm_process {
 	const struct config *config;
+	const struct device_list *devices; /* of the machine; a question has the number in it */
 	struct loop *loop;
 	struct control_socket *control;
 	pid_t child; /* 0 before vm_process_start(); not reaped before vm_process_fini() */
@@ -44,7 +45,7 @@ struct vm_process {
  * may be uninitialised until the loop runs. 0 or -errno with a sentence.
  */
 int vm_process_init(struct vm_process *p, struct loop *loop, struct control_socket *control,
-		    const struct config *config);
+		    const struct config *config, const struct device_list *devices);
 
 /*
  * Forks the VM process, in which vm() has its end of a pair and returns the exit status; serves the
@@ -53,7 +54,7 @@ int vm_process_init(struct vm_process *p, struct loop *loop, struct control_sock
  */
 int vm_process_start(struct vm_process *p, int (*vm)(void *opaque, int fd), void *opaque);
 
-/* After vm_process_dead(): ends a snapshot, removes the vsock socket that the VM process made. */
+/* After vm_process_dead(): ends a snapshot, removes the sockets that its devices have made. */
 void vm_process_fini(struct vm_process *p);
 
 /*

@@ -32,10 +32,10 @@ enum message_type {
 	MESSAGE_RUNNING,       /* id: of MESSAGE_CONT */
 	MESSAGE_READY,         /* the guest is */
 	MESSAGE_SNAPSHOT_DONE, /* value: errno; text: its sentence, or "pause_us N" */
-	MESSAGE_CONNECT,       /* a device asks. id: of the question; value: the vsock port */
-	MESSAGE_THREADS,       /* it runs. text: the vCPU thread ids, space-separated */
-	MESSAGE_ANSWER, /* value: channel type; id: us from start; text, or a memfd: the payload */
-	MESSAGE_ENDED,  /* id: vm_end_reason; value: exit status; text: its sentence */
+	MESSAGE_CONNECT, /* a device asks. id: of the question, its number above bit 48; value: port */
+	MESSAGE_THREADS, /* it runs. text: the vCPU thread ids, space-separated */
+	MESSAGE_ANSWER,  /* value: channel type; id: us from start; text, or a memfd: the payload */
+	MESSAGE_ENDED,   /* id: vm_end_reason; value: exit status; text: its sentence */
 	MESSAGE_QUIESCED, /* of MESSAGE_QUIESCE */
 	MESSAGE_PRESSED,  /* id: of MESSAGE_POWERDOWN; value: errno; text: its sentence */
 

@@ -153,7 +153,7 @@ static int template_config(struct template_build *b)
 	ret = device_list_merge(&b->config.devices, &b->order->config->devices);
 	if (ret < 0)
 		return ret;
-	config_forget(&b->config, "vsock"); /* nobody is there who could connect */
+	config_forget(&b->config, DEVICE_CONNECT); /* nobody is there who could connect */
 	b->config_text = config_print_saved(&b->config);
 	if (!b->config_text)
 		return failf(ENOMEM, "out of memory");

@@ -2,6 +2,7 @@
 """Boots each tiny guest of tests/guest/ as a user would and looks at output and exit status."""
 
 import re
+import socket
 import struct
 import subprocess
 import time
@@ -34,6 +35,25 @@ def test_success(virga, name, args, text):
     assert done.stdout.endswith("SUCCESS\n"), done.stdout + done.stderr
     assert text in done.stdout
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--vsock"],
+        ["--device", "none", "--device", "virtio_rng", "--device", "serial", "--device", "debug_exit",
+         "--vsock"],
+    ],
+    ids=["usual", "named"],
+)  # fmt: skip
+def test_guest_connects(virga, tmp_path, args):
+    """The supervisor finds the device that asks by its number among all of the machine's."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "v_5000"))
+        listener.listen()
+        done = run_guest(virga, "connect", *args, tmp_path / "v")
+    assert done.stdout.endswith("SUCCESS\n"), done.stdout + done.stderr
+    assert not (tmp_path / "v").exists()
 
 
 # name, exit status, what stderr says

@@ -350,7 +350,7 @@ static void test_short_forms(void **state)
 	assert_string_equal(config_short(&config, "serial"), "stdio");
 	assert_string_equal(config_short(&config, "vsock"), "/v");
 	assert_int_equal(config.devices.count, 2);
-	config_forget(&config, "vsock");
+	config_forget(&config, DEVICE_CONNECT);
 	assert_null(config_short(&config, "vsock"));
 	text = config_print(&config);
 	assert_null(strstr(text, "vsock\": "));

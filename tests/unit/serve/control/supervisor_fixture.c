@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -136,8 +137,21 @@ static void config_make_long(struct config *config)
 	config_set(config, "cmdline", "as usual");
 }
 
+/* Asks as virtio_vsock does, with a path of its own. */
+struct asking {
+	char *path;
+};
+static const struct device_option asking_options[] = {
+	{ .key = KEY_TEXT(struct asking, path, "socket", 1, 90), .answers = DEVICE_CONNECT },
+	{ .key = KEY_END },
+};
+static const struct device_class asking_class = { .name = "asking",
+						  .size = sizeof(struct asking),
+						  .options = asking_options };
+
 static int supervisor_main(struct fixture *f)
 {
+	json_t *other = json_string(f->other);
 	struct supervisor_options options = { .vm = supervisor_vm, .opaque = f };
 	struct config config;
 
@@ -146,6 +160,9 @@ static int supervisor_main(struct fixture *f)
 	config_set(&config, "vsock", f->vsock);
 	config_set(&config, "name", "fake");
 	config_set(&config, "serial", f->terminal >= 0 ? "none" : "stdio");
+	device_list_add(&config.devices, &asking_class, NULL);
+	device_spec_set(&config.devices.list[2], "socket", other);
+	json_decref(other);
 	if (f->long_paths)
 		config_make_long(&config);
 	options.terminal = f->terminal >= 0; /* whatever a snapshot's configuration says */
@@ -154,6 +171,7 @@ static int supervisor_main(struct fixture *f)
 	if (options.control_fd < 0)
 		return 99;
 	options.config = &config;
+	options.devices = &config.devices;
 	return supervisor_run(&options);
 }
 
@@ -201,6 +219,7 @@ int supervisor_setup(void **state)
 	assert_non_null(mkdtemp(f->dir));
 	snprintf(f->control, sizeof(f->control), "%s/control", f->dir);
 	snprintf(f->vsock, sizeof(f->vsock), "%s/vsock", f->dir);
+	snprintf(f->other, sizeof(f->other), "%s/other", f->dir);
 	snprintf(f->snapshot, sizeof(f->snapshot), "%s/snapshot", f->dir);
 	snprintf(f->log, sizeof(f->log), "%s/log", f->dir);
 	f->terminal = f->client = -1;

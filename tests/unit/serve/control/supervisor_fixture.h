@@ -18,7 +18,8 @@
 struct fixture {
 	char dir[64];
 	char control[96];
-	char vsock[96];
+	char vsock[96]; /* of device 0 */
+	char other[96]; /* of device 2, of a class that only the test has; device 1 asks nothing */
 	char snapshot[96];
 	char log[96];
 	void (*vm)(int fd); /* the VM process */

@@ -241,7 +241,7 @@ static void test_prelaunch(void **state)
 	(void)state;
 	for (unsigned start = 0; start < 2; start++) {
 		loop_init(&loop);
-		assert_int_equal(vm_process_init(&p, &loop, &control, &config), 0);
+		assert_int_equal(vm_process_init(&p, &loop, &control, &config, &config.devices), 0);
 		assert_int_equal(socket_init(&control, &loop, -1, &p.view), 0);
 		assert_int_equal(p.view.state, VIEW_PRELAUNCH);
 		assert_string_equal(p.view.name, "early");

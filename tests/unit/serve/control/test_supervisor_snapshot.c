@@ -91,22 +91,33 @@ static void vm_stands_still(int fd)
 	vm_serve(fd);
 }
 
-/* Asks for a connection that there is, and for one that there is not. */
-static void vm_connects(int fd)
+/* Asks for device `number`: the answer is that errno, or a stream to somebody who echoes `byte`. */
+static void vm_connect(int fd, uint64_t number, uint32_t port, uint32_t error, char byte)
 {
 	static struct message m;
-	char byte;
+	const uint64_t id = number << DEVICE_ASK_BITS | 71;
+	char echo;
 
-	vm_say(fd, MESSAGE_CONNECT, 71, 5000, "");
+	vm_say(fd, MESSAGE_CONNECT, id, port, "");
 	vm_next(fd, &m);
-	if (m.type != MESSAGE_DEVICE_ANSWER || m.id != 71 || m.value || m.fd_count != 1 ||
-	    fcntl(m.fds[0], F_SETFL, 0) < 0 || write(m.fds[0], "?", 1) != 1 ||
-	    read(m.fds[0], &byte, 1) != 1 || byte != '!')
+	if (m.type != MESSAGE_DEVICE_ANSWER || m.id != id || m.value != error ||
+	    m.fd_count != !error)
 		_exit(6);
-	vm_say(fd, MESSAGE_CONNECT, 72, 5001, "");
-	vm_next(fd, &m);
-	if (m.type != MESSAGE_DEVICE_ANSWER || m.id != 72 || m.value != ENOENT || m.fd_count)
+	if (!error && (fcntl(m.fds[0], F_SETFL, 0) < 0 || write(m.fds[0], &byte, 1) != 1 ||
+		       read(m.fds[0], &echo, 1) != 1 || echo != byte))
 		_exit(7);
+	message_close_fds(&m);
+}
+
+/* Asks for connections that there are, and for some that there are not. */
+static void vm_connects(int fd)
+{
+	vm_connect(fd, 0, 5000, 0, 'v');
+	vm_connect(fd, 0, 5001, ENOENT, 0);
+	vm_connect(fd, 1, 5000, ECONNREFUSED, 0);
+	vm_connect(fd, 2, 5000, 0, 'o');
+	vm_connect(fd, 3, 5000, ECONNREFUSED, 0);
+	vm_connect(fd, 0xffff, 5000, ECONNREFUSED, 0);
 	vm_end_with(fd, VM_END_POWEROFF, 0, "connected");
 }
 
@@ -212,23 +223,36 @@ static void test_vm_dies_saving(void **state)
 	assert_int_equal(access(tmp, F_OK), -1);
 }
 
+/* Somebody comes to PATH_5000 and has `byte` echoed. */
+static void echo_once(int listener, char byte)
+{
+	char got = 0;
+	int fd;
+
+	assert_int_equal(poll(&(struct pollfd){ .fd = listener, .events = POLLIN }, 1, 20000), 1);
+	fd = accept(listener, NULL, NULL);
+	assert_int_equal(read(fd, &got, 1), 1);
+	assert_int_equal(got, byte);
+	assert_int_equal(write(fd, &got, 1), 1);
+	close(fd);
+	close(listener);
+}
+
+/* Each device that asks is answered by what it was told itself, by its number in the machine. */
 static void test_guest_connects(void **state)
 {
 	struct fixture *f = *state;
-	char path[128], byte = 0;
-	int listener, fd;
+	char path[128];
+	int vsock, other;
 
 	snprintf(path, sizeof(path), "%s_5000", f->vsock);
-	listener = unix_path_listen(path);
-	assert_true(listener >= 0);
+	vsock = unix_path_listen(path);
+	snprintf(path, sizeof(path), "%s_5000", f->other);
+	other = unix_path_listen(path);
+	assert_true(vsock >= 0 && other >= 0);
 	supervisor_start(f, vm_connects);
-	assert_int_equal(poll(&(struct pollfd){ .fd = listener, .events = POLLIN }, 1, 20000), 1);
-	fd = accept(listener, NULL, NULL);
-	assert_int_equal(read(fd, &byte, 1), 1);
-	assert_int_equal(byte, '?');
-	assert_int_equal(write(fd, "!", 1), 1);
-	close(fd);
-	close(listener);
+	echo_once(vsock, 'v');
+	echo_once(other, 'o');
 	supervisor_expect_end(f, 0, "connected");
 }
 
