@@ -51,7 +51,7 @@ objects := $(sources:%.c=$B/obj/%.o) $B/obj/devices_table.o $B/obj/builtin.o
 fast := $(filter \
 	$(addprefix arch/base/,blob.c clock.c digest.c histogram.c json_text.c loop.c timers.c) \
 	$(addprefix arch/,bus.c memory.c prefault.c vm.c) \
-	$(addprefix arch/x86_64/,exit.c ioapic.c msr.c state.c sync.c time.c vcpu.c) \
+	$(addprefix arch/x86_64/,exit.c ioapic.c msr.c state.c sync.c time.c) \
 	$(addprefix boot/pages/,private.c read_ahead.c rewind.c) \
 	devices/channel/% devices/virtio/% $(addprefix devices/vsock/,channel_end.c packet.c vsock.c) \
 	devices/park.c devices/virtio_% \

@@ -196,7 +196,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	loop_init(&bed.loop);
 	config_init(&bed.config);
 	must(config_set(&bed.config, "vsock", "/v") == 0);
-	must(vm_process_init(&bed.process, &bed.loop, &bed.control, &bed.config) == 0);
+	must(vm_process_init(&bed.process, &bed.loop, &bed.control, &bed.config,
+			     &bed.config.devices) == 0);
 	must(socket_init(&bed.control, &bed.loop, -1, &bed.process.view) == 0);
 	must(vm_process_start(&bed.process, NULL, NULL) == 0);
 	while (bed.in.left)
