@@ -38,7 +38,7 @@ int boot_devices(const struct config *config, const struct image *kernel, struct
 	ret = config->devices_only ? 0 : device_list_add_all(list, DEVICE_USUAL);
 	if (ret == 0)
 		ret = device_list_merge(list, &config->devices);
-	if (ret == 0 && config->kernel && !config->devices_only && image_is_linux(kernel))
+	if (ret == 0 && config->kernel && !config->devices_only && kernel && image_is_linux(kernel))
 		ret = device_list_add_all(list, DEVICE_FOR_LINUX);
 	if (ret == 0 && !config->kernel)
 		ret = boot_devices_builtin(list);

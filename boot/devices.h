@@ -12,7 +12,8 @@
 
 /*
  * The devices of a machine of that configuration, in their order: the list is to be freed. kernel is
- * the configuration's: a Linux gets some more. 0 or -errno with a sentence.
+ * the configuration's: a Linux gets some more, at the end; NULL: without those, of which nobody has
+ * said anything that a supervisor could answer by. 0 or -errno with a sentence.
  */
 int boot_devices(const struct config *config, const struct image *kernel, struct device_list *list);
 

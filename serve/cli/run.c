@@ -98,7 +98,7 @@ int run_supervised(const struct machine_options *machine)
 	vm_block_signals();
 	config_init(&config);
 	options.devices = &devices;
-	ret = machine_devices(machine->config, machine->snapshot, &devices);
+	ret = machine_devices(machine->config, machine->snapshot, NULL, &devices);
 	if (ret == 0 && machine->snapshot) {
 		ret = supervised_config(machine, &config);
 		options.config = &config;
@@ -137,7 +137,7 @@ static int run_match_devices(const struct options *options, const struct snapsho
 
 	if (!config->devices_only && !config->devices.count)
 		return 0;
-	ret = machine_devices(config, snapshot, &list);
+	ret = machine_devices(config, snapshot, NULL, &list);
 	device_list_fini(&list);
 	return ret;
 }

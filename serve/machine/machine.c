@@ -11,38 +11,19 @@
 #include "boot/devices.h"
 #include "boot/identity.h"
 
-static int machine_list(const struct config *config, const struct image *kernel,
-			const struct snapshot *snapshot, struct device_list *list)
+int machine_devices(const struct config *config, const struct snapshot *snapshot,
+		    const struct image *kernel, struct device_list *list)
 {
 	int ret = snapshot ? snapshot_devices(snapshot, list) : boot_devices(config, kernel, list);
 
 	return ret == 0 && snapshot && config ? boot_devices_match(config, list) : ret;
 }
 
-static int machine_open_kernel(struct image *kernel, const struct config *config)
-{
-	*kernel = image_builtin();
-	return config->kernel ? image_open(kernel, config->kernel) : 0;
-}
-
-int machine_devices(const struct config *config, const struct snapshot *snapshot,
-		    struct device_list *list)
-{
-	struct image kernel = image_builtin();
-	int ret = snapshot ? 0 : machine_open_kernel(&kernel, config);
-
-	*list = (struct device_list){ 0 };
-	if (ret == 0)
-		ret = machine_list(config, &kernel, snapshot, list);
-	image_close(&kernel);
-	return ret;
-}
-
 static int machine_create_devices(struct machine *m, const struct machine_plan *plan)
 {
 	struct device_host host = plan->host;
 	struct device_list list;
-	int ret = machine_list(plan->config, &m->kernel, plan->snapshot, &list);
+	int ret = machine_devices(plan->config, plan->snapshot, &m->kernel, &list);
 
 	host.channel = m->channel;
 	if (ret == 0)
@@ -57,6 +38,12 @@ static void machine_step(const struct machine_plan *plan, enum machine_step step
 		plan->step(plan->opaque, step);
 }
 
+static int machine_open_kernel(struct machine *m, const struct config *config)
+{
+	m->kernel = image_builtin();
+	return config->kernel ? image_open(&m->kernel, config->kernel) : 0;
+}
+
 int machine_build(struct machine *m, const struct machine_plan *plan)
 {
 	unsigned vcpus = plan->snapshot ? plan->snapshot->vcpu_count : plan->config->cpus;
@@ -68,7 +55,7 @@ int machine_build(struct machine *m, const struct machine_plan *plan)
 		return failf(ENOMEM, "out of memory");
 	channel_set_events(m->channel, plan->events);
 	if (!plan->snapshot)
-		ret = machine_open_kernel(&m->kernel, plan->config);
+		ret = machine_open_kernel(m, plan->config);
 	if (ret == 0)
 		ret = plan->memory(plan->opaque, &memory);
 	if (ret == 0)

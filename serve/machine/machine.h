@@ -53,11 +53,11 @@ struct machine_plan {
 
 /*
  * The devices of a machine that is booted by the configuration, or goes on from the snapshot (NULL:
- * booted), of which the configuration (then NULL: nothing) says what is its host's. The list is to be
- * freed, on failure too. 0 or -errno with a sentence.
+ * booted), of which the configuration (then NULL: nothing) says what is its host's. kernel as
+ * boot_devices() has it. The list is to be freed, on failure too. 0 or -errno with a sentence.
  */
 int machine_devices(const struct config *config, const struct snapshot *snapshot,
-		    struct device_list *list);
+		    const struct image *kernel, struct device_list *list);
 
 /* Builds *m, which is zeroed but for vm's descriptors (-1). 0 or -errno with a sentence. */
 int machine_build(struct machine *m, const struct machine_plan *plan);

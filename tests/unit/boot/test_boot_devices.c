@@ -172,6 +172,7 @@ static void test_usual(void **state)
 static void test_linux(void **state)
 {
 	static struct test_image t;
+	struct device_list unseen;
 
 	(void)state;
 	make_bzimage(&t);
@@ -186,6 +187,9 @@ static void test_linux(void **state)
 	name_guest_os(&t, "linux");
 	write_kernel(&t, "");
 	assert_string_equal(names(), "serial virtio_vsock rng");
+	assert_int_equal(boot_devices(&config, NULL, &unseen), 0); /* the same, but for the last */
+	assert_int_equal(unseen.count, 2);
+	device_list_fini(&unseen);
 	name_device("rng,name=mine"); /* no second one */
 	assert_string_equal(names(), "serial virtio_vsock mine");
 	name_device("none");
