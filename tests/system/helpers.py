@@ -122,6 +122,12 @@ def wait_for(condition, timeout=TIMEOUT_S, what="it"):
     return value
 
 
+def state(pid):
+    """R, S, T (stopped) ... of proc(5)."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        return file.read().rsplit(")", 1)[1].split()[0]
+
+
 def connect_vsock(path, port, timeout=TIMEOUT_S):
     """A stream to the guest's port, by the socket that `--vsock PATH` made."""
     wait_for(lambda: Path(path).exists(), timeout, f"the socket {path}")

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from helpers import state, wait_for
 from templates import make_template
 
 pytestmark = pytest.mark.system
@@ -72,5 +73,17 @@ def test_many_clones(virga, template):
 def test_a_slow_reader_gets_all(virga, tmp_path, template):
     process = unread(virga, tmp_path, template, "invoke")
     time.sleep(0.2)
+    assert len(process.stdout.read()) == len(ANSWER) - 1
+    assert end(process)[0] == 0
+
+
+def test_a_stopped_process_goes_on(virga, tmp_path, template):
+    """Stopped while it waits for its reader: that wait is begun again."""
+    process = unread(virga, tmp_path, template, "invoke")
+    for _ in range(5):
+        wait_for(lambda: state(process.pid) == "S", what="the wait")
+        process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: state(process.pid) == "T", what="the stop")
+        process.send_signal(signal.SIGCONT)
     assert len(process.stdout.read()) == len(ANSWER) - 1
     assert end(process)[0] == 0

@@ -12,7 +12,7 @@ import termios
 import time
 
 import pytest
-from helpers import TIMEOUT_S, Running, guest, run, wait_for
+from helpers import TIMEOUT_S, Running, guest, run, state, wait_for
 from templates import children
 
 pytestmark = pytest.mark.system
@@ -78,12 +78,6 @@ def fixture_shell(tmp_path):
 def machine_words(virga):
     return shlex.join([str(virga), "run", "--control", "c", "--serial", "stdio", "--kernel",
                        str(guest("serial_echo"))])
-
-
-def state(pid):
-    """R, S, T (stopped) ... of proc(5)."""
-    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-        return file.read().rsplit(")", 1)[1].split()[0]
 
 
 def test_background_does_not_read_the_terminal(virga, shell, tmp_path):
