@@ -164,7 +164,6 @@ static const struct rule glibc[] = {
 	WHEN(tgkill, "tgkill", 2, LOW32, SIGURG, "kick a vCPU"),
 	ALLOW(getpid,			"kick a vCPU"),
 	ALLOW(gettid,			"kick a vCPU"),
-	ALLOW(clock_nanosleep,		"time"),
 	ALLOW(rseq,			"first steps of a thread just made"),
 	ALLOW(set_robust_list,		"first steps of a thread just made"),
 };
