@@ -113,8 +113,8 @@ check:
 	$(Q)PYTHONPYCACHEPREFIX=$B/pycache $B/venv/bin/python -m pytest tests -v $(PYTEST)
 
 # What takes too long for every change: templates of older versions, built from their commits,
-# clients whose libraries take minutes to build, machines that stand still for a minute, and the
-# tests in a Debian that has nothing else.
+# clients whose libraries take minutes to build, machines that stand still for a minute, the tests in
+# a Debian that has nothing else, and each rule of the system call filters taken out.
 check-long:
 	$(Q)tests/setup long
 	$(Q)$(MAKE) --no-print-directory tests

@@ -15,6 +15,8 @@ from collections import namedtuple
 
 import pytest
 
+from filter_rules import rules
+
 X86_64, I386, X32 = 0xC000003E, 0x40000003, 0x40000000
 ALLOW, KILL = 0x7FFF0000, 0x80000000
 LOAD, AND, RETURN = 0x20, 0x54, 0x06
@@ -207,6 +209,11 @@ def table(filters, calls, requests):
         for row in every)
 
 
+def words_of(devices_list):
+    """The devices of this build."""
+    return devices_list.read_text().split(" of ")[0].split()
+
+
 @pytest.fixture(name="filters")
 def built_filters(root, virga):
     return programs((root / "build/filter.h").read_text())
@@ -240,6 +247,17 @@ def test_what_is_let_through_is_what_was_agreed(root, filters, calls, requests):
     assert lines == agreed
 
 
+def test_every_rule_has_a_test_that_needs_it(root, virga):
+    devices = (root / f"devices/{name}.c" for name in words_of(root / "build/devices.list"))
+    listed = subprocess.run([root / "build/filter_gen", "--list", *devices], capture_output=True,
+                            text=True, check=True).stdout
+    assert {tuple(line.split("\t")[:2]) for line in listed.splitlines()} == set(rules()), (
+        "name in tests/filter_rules.py which test needs the rule")
+    for file, name in (test.split("::") for test in rules().values()):
+        path = root / "tests" / (file if file.endswith(".py") else f"{file}.c")
+        assert re.search(rf"\b{name.split('[')[0]}\(", path.read_text()), f"{file}: no {name}"
+
+
 def test_no_call_of_another_entry_is_let_through(filters):
     for program in filters.values():
         for arch in {I386, 0, *(insn.k + step for insn in program for step in (-1, 1))} - {X86_64}:
@@ -267,8 +285,8 @@ def test_requests_are_those_agreed_however_extended(root, filters, calls, reques
 def test_a_call_more_is_seen(root, filters, generate, calls, requests, tmp_path, call):
     device = tmp_path / "device.c"
     device.write_text(f"/* syscalls: {call} - a test */\n")
-    devices = (root / "build/devices.list").read_text().split(" of ")[0].split()
-    wider = generate(*(root / f"devices/{name}.c" for name in devices), device)
+    devices = (root / f"devices/{name}.c" for name in words_of(root / "build/devices.list"))
+    wider = generate(*devices, device)
     for role, program in filters.items():
         more = rows(wider[role], calls, requests) - rows(program, calls, requests)
         assert more == {(call, "")}
