@@ -86,7 +86,7 @@ static void frame(struct host *h)
 	struct {
 		struct channel_header header;
 		uint8_t payload[PAYLOAD_MAX];
-	} f = { { .magic = CHANNEL_MAGIC, .version = CHANNEL_VERSION } };
+	} f = { .header = { .magic = CHANNEL_MAGIC, .version = CHANNEL_VERSION } };
 	uint8_t how = bytes_u8(&h->in);
 	size_t len = bytes_u16(&h->in) % (PAYLOAD_MAX + 1);
 

@@ -113,7 +113,7 @@ static struct client client_of_pair(void)
 
 static void shells_act(uint8_t how)
 {
-	for (unsigned i = 0; i < FAKE_SHELLS_MAX; i++) {
+	for (unsigned i = 0; i < 4 * SHELLS; i++) {
 		struct fake_shell *s = &front.pool->shells[i];
 
 		if (s->state == FAKE_MADE || s->state == FAKE_TURNS)

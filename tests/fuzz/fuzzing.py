@@ -5,7 +5,8 @@
     python3 tests/fuzz/fuzzing.py coverage            lines that all inputs so far reach
 
 What a target finds new is kept in build/fuzz/corpus/NAME, beside the small start in
-tests/fuzz/corpus/NAME; an input that ends it is build/fuzz/crash/NAME-*. Exit status 1: there is one.
+tests/fuzz/corpus/NAME; an input that ends it is build/fuzz/crash/NAME-*. Exit status 1: there
+is one.
 """
 
 import concurrent.futures
@@ -62,7 +63,7 @@ def corpus(name):
 
 def fuzz(name, seconds):
     """Fuzzes one target: figures, and `output` when something was found."""
-    figures = {"name": name, "executions": 0, "per_second": 0, "edges": 0, "before": 0, "features": 0}
+    figures = {"name": name, "edges": 0, "before": 0, "features": 0}
     well, text = replay(name)
     if well:
         (FUZZ / "crash").mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,8 @@ def fuzz_all(names, seconds, said=lambda row: None):
 def print_table(rows):
     """What each did: `new` are features (edges, and how often they were taken) beyond the inputs
     that it began with."""
-    print(f"\n{'target':14} {'executions':>12} {'a second':>9} {'edges':>6} {'features':>9} {'new':>6}")
+    print(f"\n{'target':14} {'executions':>12} {'a second':>9} {'edges':>6} {'features':>9}"
+          f" {'new':>6}")
     for name, row in sorted(rows.items()):
         new = row["features"] - row["before"]
         print(f"{name:14} {row['executions']:12} {row['per_second']:9} {row['edges']:6} "

@@ -52,24 +52,16 @@ static void make_function(unsigned i, uint8_t how)
 	f->target = f->config.pool_min;
 }
 
-/* The n-th in one of the states that have a process. */
+/* The n-th that has a process, of those that lie first. */
 static struct fake_shell *shell(uint8_t n)
 {
+	struct fake_shell *there[4 * SHELLS];
 	unsigned count = 0;
 
-	for (int state = FAKE_MADE; state <= FAKE_OVER; state++)
-		count += fake_count(front.bed, state);
-	if (!count)
-		return NULL;
-	n = (uint8_t)(n % count);
-	for (int state = FAKE_MADE; state <= FAKE_OVER; state++) {
-		unsigned some = fake_count(front.bed, state);
-
-		if (n < some)
-			return fake_find(front.bed, state, n);
-		n = (uint8_t)(n - some);
-	}
-	return NULL;
+	for (unsigned i = 0; i < 4 * SHELLS; i++)
+		if (front.bed->shells[i].state != FAKE_NONE)
+			there[count++] = &front.bed->shells[i];
+	return count ? there[n % count] : NULL;
 }
 
 /* Whatever it says from here on, the bed takes it for one that does not listen. */

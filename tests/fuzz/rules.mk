@@ -5,9 +5,10 @@
 FUZZCC       := clang-14
 fuzz_names   := $(basename $(notdir $(wildcard tests/fuzz/*.c)))
 fuzz_lib     := $(wildcard tests/fuzz/lib/*.c)
-# gcc has said its warnings of the same files.
-fuzz_flags   := -w -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
-cover_flags  := -w -fsanitize=fuzzer-no-link -fprofile-instr-generate -fcoverage-mapping
+# Of all else gcc has said its warnings.
+fuzz_quiet    = $(if $(findstring /tests/fuzz/,$@),,-w)
+fuzz_flags   := $$(fuzz_quiet) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+cover_flags  := $$(fuzz_quiet) -fsanitize=fuzzer-no-link -fprofile-instr-generate -fcoverage-mapping
 
 # $(call fuzz_flavour,DIR,FLAGS): DIR/NAME of each target.
 define fuzz_flavour

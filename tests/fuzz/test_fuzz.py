@@ -10,7 +10,8 @@ SECONDS = 5
 @pytest.fixture(scope="session")
 def rows(request):
     """The figures of all targets that were asked for; as many run at once as there are CPUs."""
-    names = [item.callspec.params["name"] for item in request.session.items if item.path.name == "test_fuzz.py"]
+    names = [item.callspec.params["name"] for item in request.session.items
+             if item.path.name == "test_fuzz.py"]
     return fuzzing.fuzz_all(names, SECONDS)
 
 

@@ -62,9 +62,9 @@ uint64_t bytes_u64(struct bytes *b)
 	return value;
 }
 
-unsigned bytes_below(struct bytes *b, unsigned n)
+uint8_t bytes_below(struct bytes *b, unsigned n)
 {
-	return bytes_u8(b) % n;
+	return (uint8_t)(bytes_u8(b) % n);
 }
 
 uint64_t bytes_odd(struct bytes *b)

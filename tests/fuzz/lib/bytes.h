@@ -24,7 +24,7 @@ uint32_t bytes_u32(struct bytes *b);
 uint64_t bytes_u64(struct bytes *b);
 
 /* A number below n (1 to 256), of one byte. */
-unsigned bytes_below(struct bytes *b, unsigned n);
+uint8_t bytes_below(struct bytes *b, unsigned n);
 
 /* The next len bytes, or what there is of them; *got is how many. Borrowed from the input. */
 const uint8_t *bytes_take(struct bytes *b, size_t len, size_t *got);
