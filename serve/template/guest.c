@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,6 +30,7 @@
 #define GUEST_IDLE_COUNT 5u      /* such windows in a row */
 #define GUEST_SAVE_MS    600000u /* a big memory onto a slow disk */
 #define GUEST_IDS        1000u   /* of requests, from here on */
+#define GUEST_LISTEN_S   10      /* for a machine that does not take what it is told */
 
 /* What template_guest_main() is to run. */
 struct template_guest_order {
@@ -58,6 +60,7 @@ static int template_guest_main(void *opaque, int fd)
 int template_guest_start(struct template_guest *g, const struct config *config)
 {
 	struct template_guest_order order = { .config = config, .console_fd = -1 };
+	const struct timeval patience = { .tv_sec = GUEST_LISTEN_S };
 	int ret = 0;
 
 	g->console.fd = -1;
@@ -69,6 +72,8 @@ int template_guest_start(struct template_guest *g, const struct config *config)
 		close(order.console_fd);
 	if (ret < 0)
 		console_close(&g->console);
+	else
+		setsockopt(g->child.fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	return ret;
 }
 
@@ -83,20 +88,23 @@ void template_guest_stop(struct template_guest *g, int ret)
 		console_close(&g->console);
 }
 
-/* The guest may want a port of the host: there is nothing behind it yet. */
-static int template_guest_refuse(const struct template_guest *g, uint64_t id)
+/*
+ * The guest may want a port of the host: there is nothing behind it yet. Without room the answer is
+ * dropped: a machine that asks and does not listen is not waited for.
+ */
+static void template_guest_refuse(const struct template_guest *g, uint64_t id)
 {
 	struct message m;
 
 	message_init(&m, MESSAGE_DEVICE_ANSWER);
 	m.id = id;
 	m.value = ECONNREFUSED;
-	return message_send(g->child.fd, &m);
+	message_try(g->child.fd, &m);
 }
 
 /*
  * Waits for a message of that type; others are served or skipped. 0, -ETIMEDOUT without a sentence,
- * or -errno with one. The message's descriptors are the caller's.
+ * or -errno with one. An answer's descriptors are the caller's, others are closed.
  */
 static int template_guest_wait(struct template_guest *g, enum message_type type,
 			       uint64_t timeout_ms, struct message *m)
@@ -124,6 +132,9 @@ static int template_guest_wait(struct template_guest *g, enum message_type type,
 			continue;
 		if (ret != 1)
 			return failf(ESRCH, "the machine is gone");
+		if (m->type == MESSAGE_ANSWER && m->type == type)
+			return 0;
+		message_close_fds(m);
 		if (m->type == type)
 			return 0;
 		if (m->type == MESSAGE_ENDED)
@@ -131,7 +142,6 @@ static int template_guest_wait(struct template_guest *g, enum message_type type,
 				     m->text_len ? m->text : "nothing says why");
 		if (m->type == MESSAGE_CONNECT)
 			template_guest_refuse(g, m->id);
-		message_close_fds(m);
 	}
 }
 
@@ -170,6 +180,8 @@ int template_guest_request(struct template_guest *g, const void *data, size_t le
 	m.id = GUEST_IDS + g->requests++;
 	m.value = timeout_ms;
 	ret = payload_send(g->child.fd, &m, data, len);
+	if (ret == -EAGAIN)
+		return failf(EAGAIN, "the machine does not listen");
 	if (ret == 0)
 		ret = template_guest_wait(g, MESSAGE_ANSWER, timeout_ms, &m);
 	if (ret == -ETIMEDOUT)
