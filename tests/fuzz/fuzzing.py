@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCES = ROOT / "tests" / "fuzz"
 FUZZ = ROOT / "build" / "fuzz"
 COVER = ROOT / "build" / "cover"
-# What is no error of the code under test is not shown: sentences for people.
-LIMITS = ["-timeout=20", "-rss_limit_mb=2048", "-close_fd_mask=2"]
+# Longer, more memory, or more of it in one piece, is a finding. Sentences for people are not shown.
+LIMITS = ["-timeout=20", "-rss_limit_mb=2048", "-malloc_limit_mb=64", "-close_fd_mask=2"]
 LATE_S = 300
 # What was freed is watched for a while, not for ever: fresh memory costs more than what is tested.
 SANITIZERS = {"ASAN_OPTIONS": "quarantine_size_mb=8:malloc_context_size=10",

@@ -39,7 +39,15 @@ static const char *const pieces[] = {
 	"OPTIONS http://h/x HTTP/1.1\r\n",
 	"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 	"0\r\nA: b\r\n\r\n",
+	"Content-Length: 40000\r\n\r\n",
+	"Content-Length: 7000000\r\n\r\n",
+	"Content-Length: 90000000\r\n\r\n",
+	"7000\r\n",
+	"X-A: b\r\n c\r\n",
+	"CONNECT h:1 HTTP/1.1\r\n",
 };
+
+#define PIECES (sizeof(pieces) / sizeof(pieces[0]))
 
 static void say(struct client *c, const void *data, size_t len)
 {
@@ -103,7 +111,7 @@ static void act(struct front *f)
 		client_receive(c);
 		break;
 	default:
-		say(c, pieces[arg & 15], strlen(pieces[arg & 15]));
+		say(c, pieces[arg % PIECES], strlen(pieces[arg % PIECES]));
 	}
 }
 
