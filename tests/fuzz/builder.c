@@ -19,6 +19,7 @@
 #include "serve/ipc/message.h"
 #include "serve/template/guest.h"
 #include "tests/fuzz/lib/bytes.h"
+#include "tests/fuzz/lib/fds.h"
 #include "tests/unit/arch/own_time.h"
 
 static struct {
@@ -140,15 +141,6 @@ int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 	return __real_poll(fds, count, 0);
 }
 
-static int next_fd(void)
-{
-	int fd = fcntl(2, F_DUPFD, 3);
-
-	must(fd >= 0);
-	close(fd);
-	return fd;
-}
-
 static int build(struct template_guest *g, uint8_t how, const int files[2])
 {
 	int ret = template_guest_ready(g, 5);
@@ -168,7 +160,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const int files[2] = { 1, 1 };
 	struct template_guest g = { .name = "fuzz" };
 	struct config config;
-	int before = next_fd();
+	unsigned before = fds_open();
 
 	bed.in = (struct bytes){ data, size };
 	config_init(&config);
@@ -180,6 +172,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	close(bed.console);
 	close(bed.machine);
 	config_fini(&config);
-	must(next_fd() == before);
+	must(fds_open() == before);
 	return 0;
 }

@@ -12,19 +12,10 @@
 #include <unistd.h>
 
 #include "tests/fuzz/lib/bytes.h"
+#include "tests/fuzz/lib/fds.h"
 
 #define FDS_MAX 40u
 #define HEADER  16u /* as message.c has it: type, value, id */
-
-/* The descriptor that would be opened next. */
-static int next_fd(void)
-{
-	int fd = fcntl(0, F_DUPFD, 3);
-
-	must(fd >= 0);
-	close(fd);
-	return fd;
-}
 
 static void send_raw(int socket, const void *data, size_t len, unsigned fds)
 {
@@ -52,7 +43,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct message m;
 	struct bytes in = { data, size };
-	int pair[2], before = next_fd(), ret;
+	int pair[2], ret;
+	unsigned before = fds_open();
 
 	must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
 	while (in.left) {
@@ -82,6 +74,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	close(pair[0]);
 	close(pair[1]);
-	must(next_fd() == before);
+	must(fds_open() == before);
 	return 0;
 }

@@ -20,6 +20,7 @@
 #include "serve/ipc/child.h"
 #include "serve/ipc/message.h"
 #include "tests/fuzz/lib/bytes.h"
+#include "tests/fuzz/lib/fds.h"
 
 #define CHILD 12345 /* a process that there is not */
 
@@ -176,18 +177,9 @@ static void act(void)
 	}
 }
 
-static int next_fd(void)
-{
-	int fd = fcntl(2, F_DUPFD, 3);
-
-	must(fd >= 0);
-	close(fd);
-	return fd;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	int before = next_fd();
+	unsigned before = fds_open();
 
 	bed.in = (struct bytes){ data, size };
 	bed.kills = 0;
@@ -211,6 +203,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	loop_fini(&bed.loop);
 	if (bed.vm >= 0)
 		close(bed.vm);
-	must(next_fd() == before);
+	must(fds_open() == before);
 	return 0;
 }
