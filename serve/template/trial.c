@@ -30,6 +30,7 @@
 
 #define TRIAL_EVENTS 16
 #define TRIAL_FD     (STDERR_FILENO + 1) /* the pair, in the clone; then `memory` */
+#define TRIAL_LATE_S 60 /* for a clone that does not end itself when its time is over */
 
 /* How MESSAGE_MEMORY says what its descriptor is. */
 enum trial_source {
@@ -301,18 +302,24 @@ static int trial_message(struct trial_watch *w)
 	return ret;
 }
 
+/* Its clone has a time-out of its own; one that a guest has taken over need not obey it. */
 static int trial_watch(struct trial_watch *w)
 {
+	uint64_t deadline_us =
+		monotonic_us() + w->trial->timeout_ms * 1000ull + TRIAL_LATE_S * 1000000ull;
 	int ret = 0;
 
 	while (ret == 0 && !w->answered) {
+		uint64_t now_us = monotonic_us();
 		bool faults = w->source_fd >= 0 && w->source == TRIAL_USERFAULT;
 		struct pollfd fds[2] = {
 			{ .fd = w->child.fd, .events = POLLIN },
 			{ .fd = faults ? w->source_fd : -1, .events = POLLIN },
 		};
 
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+		if (now_us >= deadline_us)
+			return failf(ETIMEDOUT, "a trial clone does not end by itself");
+		if (poll(fds, 2, (int)((deadline_us - now_us + 999) / 1000)) < 0 && errno != EINTR)
 			return failf(errno, "poll: %s", strerror(errno));
 		if (fds[1].revents & POLLIN)
 			ret = trial_faults(w);
