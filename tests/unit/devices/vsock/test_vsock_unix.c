@@ -282,18 +282,12 @@ static void test_refused_by_guest(void **state)
 static void test_bad_lines(void **state)
 {
 	static const char *const bad[] = {
-		"CONNECT\n",
-		"CONNECT \n",
-		"connects 5\n",
-		"CONNECT 4294967296\n",
-		"CONNECT -1\n",
-		"CONNECT +5\n",
-		"CONNECT 5 5\n",
-		"CONNECT 0x5\n",
-		"GET / HTTP/1.1\n",
-		"\n",
-		"CONNECT 5\r5\n",
-		"CONNECT 55555555555555555555555555555555",
+		"CONNECT\n",        "CONNECT \n",
+		"connects 5\n",     "CONNECT 4294967296\n",
+		"CONNECT -1\n",     "CONNECT +5\n",
+		"CONNECT 5 5\n",    "CONNECT 0x5\n",
+		"GET / HTTP/1.1\n", "\n",
+		"CONNECT 5\r5\n",   "CONNECT 55555555555555555555555555555555",
 	};
 
 	(void)state;
