@@ -98,7 +98,7 @@ static int pool_check_memory(const struct pool *pool, uint64_t bytes)
 {
 	const uint64_t limit = pool->limits.memory;
 
-	if (!limit || pool->memory + bytes <= limit)
+	if (pool_has_memory(pool, bytes))
 		return 0;
 	return failf(bytes > limit ? ENOMEM : ENOSPC,
 		     "a machine takes %llu MiB before it runs, and of the %llu MiB of key "

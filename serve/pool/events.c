@@ -148,7 +148,7 @@ static void pool_turned(struct pool_shell *s, bool renewed)
 	struct function *f = s->function;
 
 	timer_clear(pool->timers, &s->timer);
-	if (s->version != f->version || s->settings != f->settings || pool_is_over(pool)) {
+	if (s->version != f->version || s->settings != f->settings) {
 		pool_hold(s);
 		return;
 	}

@@ -98,7 +98,8 @@ struct pool_shell *pool_pick(struct invocation *inv)
 	if (s)
 		return s;
 	inv->tier = TIER_BARE;
-	return shape ? shape->ready : NULL;
+	s = shape ? shape->ready : NULL;
+	return s && pool_has_memory(f->pool, pool_memory_of(f->version) - s->memory) ? s : NULL;
 }
 
 /* It is this tenant's from now on. */

@@ -98,9 +98,9 @@ void pool_charge(struct pool_shell *s, uint64_t bytes)
 	s->memory = bytes;
 }
 
-bool pool_is_over(const struct pool *pool)
+bool pool_has_memory(const struct pool *pool, uint64_t bytes)
 {
-	return pool->limits.memory && pool->memory > pool->limits.memory;
+	return !pool->limits.memory || pool->memory + bytes <= pool->limits.memory;
 }
 
 void pool_want_work(struct pool *pool)

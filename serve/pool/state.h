@@ -87,8 +87,8 @@ uint64_t pool_memory_of(const struct function_version *version);
 /* That it takes so much from now on. */
 void pool_charge(struct pool_shell *s, uint64_t bytes);
 
-/* Whether more is taken than may be: a bare shell was given a template for a request. */
-bool pool_is_over(const struct pool *pool);
+/* Whether so many bytes more may be taken. */
+bool pool_has_memory(const struct pool *pool, uint64_t bytes);
 
 /* Lets a shell go that waits or has answered: it ends by itself, or is killed. */
 void pool_let_go(struct pool_shell *shell);
@@ -110,7 +110,10 @@ void pool_end_held(struct pool *pool, bool all);
 /* The end of those that wait for its function. */
 void pool_queue(struct invocation *inv);
 
-/* The best shell there is for it, none that another tenant has used, or NULL. Says its tier. */
+/*
+ * The best shell there is for it, none that another tenant has used, nor a bare one whose template
+ * would take memory that is not there; or NULL. Says its tier.
+ */
 struct pool_shell *pool_pick(struct invocation *inv);
 
 /* Takes the invocation from whoever has it. */

@@ -114,7 +114,7 @@ static void test_too_large_for_any(void **state)
 		       "'memory_total'");
 }
 
-/* A bare shell takes its template's pages with the request; afterwards it does not wait with them. */
+/* A bare shell takes its template's pages with the request, once there is room for them. */
 static void test_bare_becomes_more(void **state)
 {
 	(void)state;
@@ -125,12 +125,59 @@ static void test_bare_becomes_more(void **state)
 	assert_int_equal(f->armed_count, 8);
 	assert_int_equal(bed->pool.memory, 17 * MIB);
 	begin(g, 0);
+	assert_true(bed->pool.memory <= 17 * MIB);
+	pool_bed_advance(bed, 100 * MS);
 	assert_int_equal(r[0].inv.tier, TIER_BARE);
-	assert_int_equal(bed->pool.memory, 18 * MIB);
+	assert_true(bed->pool.memory <= 17 * MIB);
 	answer(0);
 	pool_bed_advance(bed, 1000 * MS);
-	assert_int_equal(g->armed_count, 0);
+	assert_int_equal(g->stats.resets, 1);
 	assert_true(bed->pool.memory <= 17 * MIB);
+}
+
+/* However many wait and are wanted at once; those that there is no memory for have theirs in turn. */
+static void test_many_bare(void **state)
+{
+	unsigned done = 0, most = 0;
+
+	(void)state;
+	open_pool(17, 16);
+	f->config.pool_min = f->target = 0;
+	pool_bed_advance(bed, 1000 * MS);
+	assert_int_equal(bed->pool.memory, 16 * MIB);
+	for (unsigned i = 0; i < 16; i++) {
+		begin(g, i);
+		assert_true(bed->pool.memory <= 17 * MIB);
+	}
+	for (unsigned turn = 0; turn < 100 && done < 16; turn++) {
+		pool_bed_advance(bed, 10 * MS);
+		assert_true(bed->pool.memory <= 17 * MIB);
+		most = bed->pool.active > most ? bed->pool.active : most;
+		for (unsigned i = 0; i < 16; i++) {
+			if (!r[i].inv.shell)
+				continue;
+			answer(i);
+			done++;
+		}
+	}
+	assert_int_equal(done, 16);
+	assert_in_range(most, 7, 8);
+}
+
+/* One that fits in no budget is said though bare ones wait. */
+static void test_bare_too_large_for_any(void **state)
+{
+	(void)state;
+	open_pool(16, 4);
+	f->config.pool_min = f->target = 0;
+	pool_bed_written_pages = 4096;
+	function_set_version(&bed->pool, g, pool_bed_version(bed, "g"));
+	pool_bed_advance(bed, 1000 * MS);
+	assert_int_equal(bed->pool.memory, 4 * MIB);
+	begin(g, 0);
+	request_expect(&r[0], OUTCOME_HOST,
+		       "a machine takes 17 MiB before it runs, and of the 16 MiB of key "
+		       "'memory_total'");
 }
 
 int main(void)
@@ -140,6 +187,8 @@ int main(void)
 		cmocka_unit_test_teardown(test_requests_make_room, close_pool),
 		cmocka_unit_test_teardown(test_too_large_for_any, close_pool),
 		cmocka_unit_test_teardown(test_bare_becomes_more, close_pool),
+		cmocka_unit_test_teardown(test_many_bare, close_pool),
+		cmocka_unit_test_teardown(test_bare_too_large_for_any, close_pool),
 	};
 
 	return cmocka_run_group_tests_name("pool_memory", tests, NULL, NULL);
