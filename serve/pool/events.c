@@ -99,13 +99,27 @@ static void pool_answer(struct pool_shell *s, struct message *m)
 	pool_dispatch(f->pool, f);
 }
 
+/* Limits what is said of machines that fail like this one, until one is made. */
+static struct note_limit *pool_notes(const struct pool_shell *s)
+{
+	return s->function ? &s->function->build_notes
+	       : s->shape  ? &s->shape->notes
+			   : &s->pool->notes;
+}
+
+static void pool_note(const struct pool_shell *s, const char *text, const char *why)
+{
+	note_limited(pool_notes(s), "%s: %s%s",
+		     s->function ? s->function->config.name : "bare shell", text, why);
+}
+
 /* One that was to be made could not be: those that waited for it are told if there is no other. */
 static void pool_build_failed(struct pool_shell *s, const char *why)
 {
 	struct function *f = s->function;
 	struct shape *shape = s->shape;
 
-	notef("%s: no machine can be made: %s", f ? f->config.name : "bare shell", why);
+	pool_note(s, "no machine can be made: ", why);
 	snprintf(s->pool->unable, sizeof(s->pool->unable), "%s", why);
 	pool_kill(s);
 	pool_end_held(s->pool, true); /* they take memory and processes */
@@ -128,6 +142,8 @@ static void pool_built(struct pool_shell *s)
 
 	timer_clear(pool->timers, &s->timer);
 	pool->unable[0] = '\0';
+	pool->notes.said = 0;
+	pool_notes(s)->said = 0;
 	if (!f)
 		pool->stats.bare_builds++;
 	if (f) {
@@ -237,8 +253,7 @@ static void pool_late(void *opaque)
 	} else if (s->state == POOL_KEPT) {
 		pool_hold(s);
 	} else if (s->state == POOL_GOING) {
-		notef("%s: a machine does not end by itself",
-		      s->function ? s->function->config.name : "bare shell");
+		pool_note(s, "a machine does not end by itself", "");
 		pool_kill(s);
 	} else {
 		pool_died(s, "a shell does not get ready again");
@@ -263,7 +278,7 @@ static void pool_dead(void *opaque, uint64_t id, int status)
 		snprintf(why, sizeof(why), "the machine's process was killed by signal %d (%s)",
 			 WTERMSIG(status), strsignal(WTERMSIG(status)));
 	if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
-		notef("%s: %s", s->function ? s->function->config.name : "bare shell", why);
+		pool_note(s, why, "");
 	/* What it said last is heard before its end is. */
 	while (s->watch && (s->state == POOL_RUNNING || s->state == POOL_BUILDING) &&
 	       pool_receive(s) == 1)
@@ -288,10 +303,11 @@ static void pool_spawner_gone(void *opaque)
 	bool at_once = monotonic_us() - pool->spawner_us >= POOL_SHORT_US;
 
 	if (pool->spawner.ready)
-		notef("the spawner is gone, and all machines with it; starting another");
+		note_limited(&pool->notes,
+			     "the spawner is gone, and all machines with it; starting another");
 	else
-		notef("no spawner can be started (%s); trying again",
-		      pool->spawner.err ? strerror(pool->spawner.err) : "it ended at once");
+		note_limited(&pool->notes, "no spawner can be started (%s); trying again",
+			     pool->spawner.err ? strerror(pool->spawner.err) : "it ended at once");
 	spawner_stop(&pool->spawner);
 	for (unsigned i = 0; i < pool->limits.shells; i++) {
 		struct pool_shell *s = &pool->shells[i];
@@ -302,7 +318,7 @@ static void pool_spawner_gone(void *opaque)
 		pool_let_go(s);
 	}
 	if (at_once && pool_start_spawner(pool) < 0)
-		notef("%s", error_text());
+		note_limited(&pool->notes, "%s", error_text());
 	for (unsigned i = 0; i < pool->limits.shells; i++) {
 		struct pool_shell *s = &pool->shells[i];
 
@@ -319,8 +335,9 @@ static void pool_spawner_gone(void *opaque)
 
 static void pool_spawner_ready(void *opaque)
 {
-	(void)opaque;
-	notef("the spawner runs again");
+	struct pool *pool = opaque;
+
+	note_limited(&pool->notes, "the spawner runs again");
 }
 
 void pool_events_init(struct pool *pool)

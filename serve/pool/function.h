@@ -32,6 +32,7 @@ struct shape {
 	unsigned ready_count;
 	unsigned building;
 	uint64_t refused_until_us; /* none is built before: the last one failed */
+	struct note_limit notes;   /* bare shells that could not be made */
 };
 
 #define VERSION_TAG_LEN 16 /* bytes with the NUL */
@@ -114,7 +115,8 @@ struct function {
 	unsigned building;
 	unsigned alive; /* shells in all states that are this function's */
 	uint64_t refused_until_us;
-	struct note_limit turn_notes; /* machines that could not be used again */
+	struct note_limit turn_notes;  /* machines that could not be used again, */
+	struct note_limit build_notes; /* or made */
 
 	/* The controller (serve/pool/refill.c). */
 	unsigned target;        /* armed clones wanted now */

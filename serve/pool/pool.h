@@ -64,7 +64,8 @@ struct pool {
 	uint64_t spawner_us; /* when the last one was started, or that was tried */
 	bool orders_wanted; /* of the spawner, which could not take them: kills, versions to forget */
 	char unable[200];   /* why the last machine could not be made; empty: it could */
-	bool draining;      /* nothing is made for the future any more */
+	struct note_limit notes; /* what is said of the spawner, until a machine is made */
+	bool draining;           /* nothing is made for the future any more */
 	struct message in, out;
 	struct pool_stats stats;
 };

@@ -11,17 +11,20 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/unit/arch/own_time.h"
 
 struct pool_bed *pool_one;
 struct function *f;
 struct request r[REQUESTS];
+unsigned pool_one_notes;
 
 void __wrap_notef(const char *fmt, ...);
 void __wrap_notef(const char *fmt, ...)
 {
 	(void)fmt;
+	pool_one_notes++;
 }
 
 int pool_one_open(void **state)
@@ -62,6 +65,33 @@ void answer(unsigned i)
 	fake_answer(fake_of(pool_one, &r[i]), OUTCOME_RESPONSE, text);
 	pool_bed_step(pool_one);
 	request_expect(&r[i], OUTCOME_RESPONSE, text);
+}
+
+static FILE *notes_file;
+
+int notes_begin(void)
+{
+	int kept = dup(STDERR_FILENO);
+
+	notes_file = tmpfile();
+	assert_non_null(notes_file);
+	assert_true(dup2(fileno(notes_file), STDERR_FILENO) >= 0);
+	pool_one_notes = 0;
+	return kept;
+}
+
+unsigned notes_end(int kept)
+{
+	unsigned count = pool_one_notes;
+	int c;
+
+	dup2(kept, STDERR_FILENO);
+	close(kept);
+	rewind(notes_file);
+	while ((c = fgetc(notes_file)) != EOF)
+		count += c == '\n';
+	fclose(notes_file);
+	return count;
 }
 
 void check_well(unsigned i)

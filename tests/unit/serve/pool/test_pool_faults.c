@@ -285,6 +285,35 @@ static void test_bare_build_fails(void **state)
 	assert_int_equal(pool_one->spawned, spawned + 1);
 }
 
+/* However long that goes on, the log is not filled; it is said again once one could be made. */
+static void test_build_failures_are_said(void **state)
+{
+	(void)state;
+	settle();
+	pool_one->pool.limits.bare = 2;
+	pool_one->manual = true;
+	for (unsigned round = 0; round < 2; round++) {
+		int kept = notes_begin();
+		uint64_t failures = f->stats.build_failures;
+
+		f->target = f->config.pool_min = f->armed_count + 2;
+		pool_one->pool.limits.bare += 2;
+		begin(10 + round);
+		answer(10 + round);
+		for (unsigned i = 0; i < 100; i++) {
+			pool_bed_advance(pool_one, 110 * MS);
+			while (fake_count(pool_one, FAKE_MADE)) {
+				fake_ready(fake_find(pool_one, FAKE_MADE, 0), "no /dev/kvm");
+				pool_bed_step(pool_one);
+			}
+		}
+		assert_int_equal(notes_end(kept), 2 * NOTE_BURST);
+		assert_true(f->stats.build_failures - failures > 2 * NOTE_BURST);
+		check_well(round);
+		pool_one->manual = true;
+	}
+}
+
 /* --- Shells that say what they must not --- */
 
 enum lie {
@@ -392,6 +421,7 @@ int main(void)
 		TEST(test_build_dies),
 		TEST(test_build_takes_too_long),
 		TEST(test_bare_build_fails),
+		TEST(test_build_failures_are_said),
 		TEST(test_lies),
 	};
 

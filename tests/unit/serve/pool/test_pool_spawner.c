@@ -150,6 +150,26 @@ static void test_spawner_cannot_be_started(void **state)
 	assert_int_equal(pool_one->forks, 3);
 }
 
+/* Nor does that fill the log, nor one that ends again and again. */
+static void test_no_spawner_is_said(void **state)
+{
+	int kept = notes_begin();
+
+	(void)state;
+	f->config.pool_min = f->config.pool_max = f->target = pool_one->pool.limits.bare = 0;
+	pool_one->no_forks = 100;
+	fake_spawner_dies(pool_one);
+	pool_bed_advance(pool_one, 60000 * MS);
+	assert_int_equal(pool_one->no_forks, 0);
+	for (unsigned i = 0; i < 50; i++) {
+		fake_spawner_dies(pool_one);
+		pool_bed_advance(pool_one, 1000 * MS);
+	}
+	assert_int_equal(notes_end(kept), NOTE_BURST);
+	begin(0);
+	answer(0);
+}
+
 /* It takes no orders until its socket is full; when it does again, all that was wanted is done. */
 static void test_spawner_deaf(void **state)
 {
@@ -304,6 +324,7 @@ int main(void)
 		TEST(test_spawner_dies_with_all),
 		TEST(test_spawner_dies_with_templates),
 		TEST(test_spawner_cannot_be_started),
+		TEST(test_no_spawner_is_said),
 		TEST(test_spawner_deaf),
 		TEST(test_spawner_busy),
 		TEST(test_kill_cannot_be_sent),
