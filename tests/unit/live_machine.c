@@ -26,13 +26,13 @@ static void live_devices(struct live *m, struct device_list *list)
 	device_list_fini(list);
 }
 
-struct live *live_boot(const char *kernel, const char *cmdline)
+struct live *live_boot_vcpus(const char *kernel, const char *cmdline, unsigned vcpus)
 {
 	struct live *m = calloc(1, sizeof(*m));
 	struct image image = image_builtin();
 	struct boot_regs regs;
 	struct boot_source source = {
-		.kernel = &image, .cmdline = cmdline, .vcpu_count = 1, .devices = &m->devices
+		.kernel = &image, .cmdline = cmdline, .vcpu_count = vcpus, .devices = &m->devices
 	};
 	struct host_cpuid *host = host_cpuid_start();
 	struct device_list list = { 0 };
@@ -42,16 +42,22 @@ struct live *live_boot(const char *kernel, const char *cmdline)
 	if (kernel && image_open(&image, kernel) < 0)
 		fail_msg("%s", error_text());
 	assert_int_equal(memory_create(&memory, 16 * MIB), 0);
-	if (vm_create(&m->vm, &memory, 1, true) < 0)
+	if (vm_create(&m->vm, &memory, vcpus, true) < 0)
 		fail_msg("%s", error_text());
 	assert_int_equal(device_list_add_all(&list, DEVICE_USUAL), 0);
 	live_devices(m, &list);
 	assert_int_equal(boot_load(&m->vm.memory, &source, &regs), 0);
-	assert_int_equal(vcpu_boot(&m->vm.vcpus[0], &regs, host), 0);
+	for (unsigned i = 0; i < vcpus; i++)
+		assert_int_equal(vcpu_boot(&m->vm.vcpus[i], &regs, host), 0);
 	host_cpuid_free(host);
 	assert_int_equal(identity_write(&m->vm, 0, NULL), 0);
 	image_close(&image);
 	return m;
+}
+
+struct live *live_boot(const char *kernel, const char *cmdline)
+{
+	return live_boot_vcpus(kernel, cmdline, 1);
 }
 
 struct live *live_load(const char *path)

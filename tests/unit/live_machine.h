@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A machine on real KVM in the test's own process: 16 MiB, one vCPU on a thread of its own, all
- * devices, a function channel whose owner is the test.
+ * A machine on real KVM in the test's own process: 16 MiB, all devices, each vCPU on a thread of its
+ * own, a function channel whose owner is the test.
  */
 #ifndef VIRGA_TESTS_UNIT_LIVE_MACHINE_H
 #define VIRGA_TESTS_UNIT_LIVE_MACHINE_H
@@ -22,6 +22,7 @@ struct live {
 
 /* A machine about to execute its first instruction. kernel NULL: the embedded guest. */
 struct live *live_boot(const char *kernel, const char *cmdline);
+struct live *live_boot_vcpus(const char *kernel, const char *cmdline, unsigned vcpus);
 
 /* One from a snapshot; a stopped one into a new snapshot. */
 struct live *live_load(const char *path);
