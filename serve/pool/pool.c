@@ -106,13 +106,10 @@ const char *pool_unable(const struct pool *pool)
 {
 	if (pool->spawner.child.fd < 0 || !pool->spawner.ready)
 		return "the process that makes machines does not run";
-	for (const struct function *f = pool->functions; f; f = f->next)
-		if (f->armed || f->kept)
-			return NULL;
-	for (const struct shape *shape = pool->shapes; shape; shape = shape->next)
-		if (shape->ready)
-			return NULL;
-	return pool->unable[0] ? pool->unable : NULL;
+	for (const struct function *f = pool->functions; f && pool->unable[0]; f = f->next)
+		if (f->version && !f->armed && !f->kept && !f->version->shape->ready)
+			return pool->unable;
+	return NULL;
 }
 
 void pool_drain(struct pool *pool)

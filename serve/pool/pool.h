@@ -86,7 +86,10 @@ bool pool_invoke(struct pool *pool, struct invocation *inv);
 /* Whoever asked does not want it any more; done is not called. */
 void pool_cancel(struct pool *pool, struct invocation *inv);
 
-/* Why nobody can be served: none waits and none can be made. NULL: as far as is known one can. */
+/*
+ * Why a function cannot be served: none waits for it and the last that was tried could not be made. NULL:
+ * as far as is known all can.
+ */
 const char *pool_unable(const struct pool *pool);
 
 /* Nothing is made for later from here on; requests that come are still served. */

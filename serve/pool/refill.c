@@ -112,9 +112,15 @@ static bool refill_one(struct pool *pool, struct function *f, uint64_t now_us)
 	return true;
 }
 
+/* One is tried where none is wanted for as long as none could be made: else nothing shows that it can. */
+static unsigned refill_bare_target(const struct pool *pool)
+{
+	return pool->limits.bare ? pool->limits.bare : pool->unable[0] != '\0';
+}
+
 static bool refill_bare(struct pool *pool, struct shape *shape, uint64_t now_us)
 {
-	if (pool->draining || shape->ready_count + shape->building >= pool->limits.bare ||
+	if (pool->draining || shape->ready_count + shape->building >= refill_bare_target(pool) ||
 	    now_us < shape->refused_until_us)
 		return false;
 	if (pool_build(pool, NULL, shape) < 0) {
@@ -173,7 +179,7 @@ static uint64_t refill_next(const struct pool *pool, uint64_t now_us)
 					       refill_later(refill_us, refill_next_us(f, now_us)));
 	}
 	for (const struct shape *s = pool->shapes; s; s = s->next)
-		if (room && s->ready_count + s->building < pool->limits.bare)
+		if (room && s->ready_count + s->building < refill_bare_target(pool))
 			at_us = refill_earlier(at_us, refill_later(refill_us, s->refused_until_us));
 	return at_us;
 }

@@ -239,10 +239,11 @@ static void test_build_dies(void **state)
 	pool_bed_step(pool_one);
 	request_expect(&r[0], OUTCOME_HOST, "killed by signal 11 (Segmentation fault)");
 	assert_int_equal(f->stats.build_failures, 1);
-	/* None is made for later either, for a while. */
+	/* None is made for later either, for a while, but a bare one to see whether one can be. */
 	spawned = pool_one->spawned;
 	pool_bed_advance(pool_one, 99 * MS);
-	assert_int_equal(pool_one->spawned, spawned);
+	assert_int_equal(pool_one->spawned, spawned + 1);
+	assert_false(fake_find(pool_one, FAKE_MADE, 0)->armed);
 	pool_bed_advance(pool_one, 10 * MS);
 	assert_int_equal(pool_one->spawned, spawned + POOL_REFILLS_MAX);
 	check_well(1);
@@ -312,6 +313,37 @@ static void test_build_failures_are_said(void **state)
 		check_well(round);
 		pool_one->manual = true;
 	}
+}
+
+/* One function has machines that wait, another none, and none can be made; then one can. */
+static void test_one_function_is_unable(void **state)
+{
+	struct function *other = pool_bed_function(pool_one, "other", true);
+
+	(void)state;
+	pool_one->pool.limits.bare = 0;
+	other->config.pool_min = other->config.pool_max = other->target = 0;
+	check_well(0);
+	pool_bed_advance(pool_one, 20000 * MS); /* nothing more is wanted */
+	assert_null(pool_unable(&pool_one->pool));
+	pool_one->manual = true;
+	assert_true(request_begin(pool_one, &r[1], other, 3000 * MS));
+	pool_bed_step(pool_one);
+	for (unsigned i = 0; i < 10; i++) {
+		if (fake_count(pool_one, FAKE_MADE))
+			fake_ready(fake_find(pool_one, FAKE_MADE, 0), "no /dev/kvm");
+		pool_bed_advance(pool_one, 1000 * MS);
+		assert_non_null(f->armed);
+		assert_non_null(pool_unable(&pool_one->pool));
+		assert_string_equal(pool_unable(&pool_one->pool), "no /dev/kvm");
+	}
+	request_expect(&r[1], OUTCOME_HOST, "no /dev/kvm");
+	/* Nobody needs to ask. */
+	pool_one->manual = false;
+	while (fake_count(pool_one, FAKE_MADE))
+		fake_ready(fake_find(pool_one, FAKE_MADE, 0), NULL);
+	pool_bed_advance(pool_one, 1000 * MS);
+	assert_null(pool_unable(&pool_one->pool));
 }
 
 /* --- Shells that say what they must not --- */
@@ -422,6 +454,7 @@ int main(void)
 		TEST(test_build_takes_too_long),
 		TEST(test_bare_build_fails),
 		TEST(test_build_failures_are_said),
+		TEST(test_one_function_is_unable),
 		TEST(test_lies),
 	};
 
