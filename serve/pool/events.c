@@ -267,16 +267,18 @@ static void pool_dead(void *opaque, uint64_t id, int status)
 {
 	struct pool *pool = opaque;
 	struct pool_shell *s = &pool->shells[id % pool->limits.shells];
-	char why[128] = "the machine's process ended without an answer";
+	const char *why = "the machine's process ended without an answer";
+	char text[128];
 
 	if (s->state == POOL_FREE || s->id != id)
 		return;
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
-		snprintf(why, sizeof(why), "%s",
-			 "the machine's process was killed by its system call filter (SIGSYS)");
-	else if (WIFSIGNALED(status))
-		snprintf(why, sizeof(why), "the machine's process was killed by signal %d (%s)",
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) {
+		why = "the machine's process was killed by its system call filter (SIGSYS)";
+	} else if (WIFSIGNALED(status)) {
+		snprintf(text, sizeof(text), "the machine's process was killed by signal %d (%s)",
 			 WTERMSIG(status), strsignal(WTERMSIG(status)));
+		why = text;
+	}
 	if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
 		pool_note(s, why, "");
 	/* What it said last is heard before its end is. */
