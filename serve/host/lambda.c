@@ -247,6 +247,9 @@ static void lambda_request_invoke(struct lambda *lambda, struct http_conn *c, st
 
 	if (!no)
 		no = lambda_check_tenant(c, &tenant);
+	/* What has a name of its own is promised to run once by that name. */
+	if (!no && http_header(c, "x-amz-durable-execution-name"))
+		no = REFUSE_EVENT;
 	if (no) {
 		lambda_refuse(c, no, NULL);
 	} else if (dry) {

@@ -133,8 +133,9 @@ static const struct {
 	[REFUSE_FUNCTION] = { 404, "ResourceNotFoundException", NULL },
 	[REFUSE_LOADING] = { 503, "ResourceNotReadyException", NULL },
 	[REFUSE_EVENT] = { 501, "NotImplementedException",
-			   "invocations of type Event are not offered: they would have to "
-			   "outlive this host, and nothing here keeps them; use RequestResponse" },
+			   "type Event and DurableExecutionName are not offered: they would "
+			   "have to outlive this host, which keeps nothing; use "
+			   "RequestResponse" },
 	[REFUSE_TYPE] = { 400, "InvalidParameterValueException",
 			  "X-Amz-Invocation-Type: RequestResponse and DryRun are allowed" },
 	[REFUSE_RATE] = { 429, "TooManyRequestsException", NULL,

@@ -163,6 +163,24 @@ def test_every_operation(client):
     assert offered == 4
 
 
+def test_every_member(host, client):
+    """Whatever else a request to invoke may say is obeyed or refused, not passed over."""
+    members = client.meta.service_model.operation_model("Invoke").input_shape.members
+    obeyed = {"FunctionName", "InvocationType", "LogType", "Payload", "Qualifier", "TenantId"}
+    told = {"ClientContext"}  # for the function to look at or not
+    before = host.status()["functions"]
+    for name in set(members) - obeyed - told:
+        not_offered(client, client.invoke, FunctionName="builtin", **{name: example(members[name])})
+    assert [each["outcomes"] for each in host.status()["functions"]] == \
+        [each["outcomes"] for each in before]
+
+
+def test_durable_execution(host):
+    answer = host.invoke(b"echo x", headers={"X-Amz-Durable-Execution-Name": "abc"})
+    assert (answer.status, answer.error) == (501, "NotImplementedException")
+    assert "DurableExecutionName" in answer.json()["Message"]
+
+
 def test_get_function(host, client):
     known = host.function()["template"]
     configuration = client.get_function_configuration(FunctionName=ARN + "builtin:live")

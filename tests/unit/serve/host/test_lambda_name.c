@@ -348,7 +348,9 @@ static void test_refusals(void **state)
 	check_refused("PUT", F, "", 405, "MethodNotAllowedException", "by POST");
 	function.version = &version;
 	check_refused("POST", F, "X-Amz-Invocation-Type: Event\r\n", 501, "NotImplementedException",
-		      "type Event are not offered");
+		      "type Event and DurableExecutionName are not offered");
+	check_refused("POST", F, "X-Amz-Durable-Execution-Name: abc\r\n", 501,
+		      "NotImplementedException", "DurableExecutionName are not offered");
 	check_refused("POST", F, "x-amz-invocation-type: Other\r\n", 400,
 		      "InvalidParameterValueException", "RequestResponse and DryRun are allowed");
 	check_refused("POST", F, "Origin: http://evil.example\r\n", 403, "AccessDeniedException",
