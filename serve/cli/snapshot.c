@@ -34,7 +34,8 @@
 struct qmp_client {
 	const char *socket;
 	int fd;
-	uint64_t reply_us; /* for an answer of the supervisor */
+	uint32_t reply_ms;    /* until the guest is ready, then until it is being saved */
+	uint64_t deadline_us; /* the end of that */
 	struct blob in;
 	bool ready;       /* QMP_READY_EVENT has come */
 	bool shutdown;    /* SHUTDOWN has come */
@@ -51,8 +52,28 @@ static void qmp_client_waiting_for(struct qmp_client *c, const char *what)
 	c->note_us = monotonic_us() + CLIENT_NOTE_US;
 }
 
-/* Waits until deadline_us for bytes. -ETIMEDOUT without a sentence, -ECONNRESET at the end. */
-static int qmp_client_fill(struct qmp_client *c, uint64_t deadline_us)
+static int qmp_client_stranger(const struct qmp_client *c)
+{
+	return failf(EPROTO, "control socket %s: what answers there is not virga", c->socket);
+}
+
+/* Says what it waits for, once that has taken long. */
+static void qmp_client_note(struct qmp_client *c)
+{
+	if (!c->what || monotonic_us() < c->note_us)
+		return;
+	notef("waiting for %s ...", c->what);
+	c->what = NULL;
+}
+
+/* The whole time again. */
+static void qmp_client_renew(struct qmp_client *c)
+{
+	c->deadline_us = monotonic_us() + c->reply_ms * 1000ull;
+}
+
+/* Waits until the deadline for bytes. -ETIMEDOUT without a sentence, -ECONNRESET at the end. */
+static int qmp_client_fill(struct qmp_client *c)
 {
 	uint8_t data[4096];
 	ssize_t len;
@@ -60,7 +81,8 @@ static int qmp_client_fill(struct qmp_client *c, uint64_t deadline_us)
 	for (;;) {
 		struct pollfd in = { .fd = c->fd, .events = POLLIN };
 		uint64_t now = monotonic_us();
-		uint64_t until = c->what && c->note_us < deadline_us ? c->note_us : deadline_us;
+		uint64_t until =
+			c->what && c->note_us < c->deadline_us ? c->note_us : c->deadline_us;
 		uint64_t wait_us = until > now ? until - now : 0;
 		int n = poll(&in, 1, (int)((wait_us + 999) / 1000));
 
@@ -68,26 +90,21 @@ static int qmp_client_fill(struct qmp_client *c, uint64_t deadline_us)
 			return failf(errno, "control socket %s: %s", c->socket, strerror(errno));
 		if (n > 0)
 			break;
-		now = monotonic_us();
-		if (c->what && now >= c->note_us) {
-			notef("waiting for %s ...", c->what);
-			c->what = NULL;
-		}
-		if (now >= deadline_us)
+		qmp_client_note(c);
+		if (monotonic_us() >= c->deadline_us)
 			return -ETIMEDOUT;
 	}
 	len = recv(c->fd, data, sizeof(data), 0);
 	if (len <= 0)
 		return failf(ECONNRESET, "control socket %s: the connection was closed", c->socket);
 	if (c->in.len + (size_t)len > CLIENT_LINE_MAX)
-		return failf(EPROTO, "control socket %s: what answers there is not virga",
-			     c->socket);
+		return qmp_client_stranger(c);
 	blob_put(&c->in, data, (size_t)len);
 	return c->in.failed ? failf(ENOMEM, "out of memory") : 0;
 }
 
 /* The next message, owned by the caller; events are noted on the way. */
-static int qmp_client_read(struct qmp_client *c, uint64_t deadline_us, json_t **message)
+static int qmp_client_read(struct qmp_client *c, json_t **message)
 {
 	const uint8_t *end;
 	json_t *event;
@@ -95,7 +112,7 @@ static int qmp_client_read(struct qmp_client *c, uint64_t deadline_us, json_t **
 	int ret;
 
 	while (!c->in.len || !(end = memchr(c->in.data, '\n', c->in.len))) {
-		ret = qmp_client_fill(c, deadline_us);
+		ret = qmp_client_fill(c);
 		if (ret < 0)
 			return ret;
 	}
@@ -105,8 +122,7 @@ static int qmp_client_read(struct qmp_client *c, uint64_t deadline_us, json_t **
 	memmove(c->in.data, c->in.data + len, c->in.len);
 	if (!json_is_object(*message)) {
 		json_decref(*message);
-		return failf(EPROTO, "control socket %s: what answers there is not virga",
-			     c->socket);
+		return qmp_client_stranger(c);
 	}
 	event = json_object_get(*message, "event");
 	if (json_is_string(event)) {
@@ -125,7 +141,6 @@ static const char *qmp_client_error(const json_t *message)
 /* Sends a command (released here) and waits for its reply, whose "return" the caller owns. */
 static int qmp_client_call(struct qmp_client *c, json_t *command, json_t **value)
 {
-	uint64_t deadline_us = monotonic_us() + c->reply_us;
 	char *text = json_dumps(command, JSON_COMPACT);
 	json_t *message = NULL;
 	const char *error;
@@ -139,7 +154,7 @@ static int qmp_client_call(struct qmp_client *c, json_t *command, json_t **value
 	if (sent < 0)
 		return failf(ECONNRESET, "control socket %s: the connection was closed", c->socket);
 	while (!ret) {
-		ret = qmp_client_read(c, deadline_us, &message);
+		ret = qmp_client_read(c, &message);
 		if (ret < 0)
 			break;
 		*value = json_incref(json_object_get(message, "return"));
@@ -152,7 +167,7 @@ static int qmp_client_call(struct qmp_client *c, json_t *command, json_t **value
 	}
 	if (ret == -ETIMEDOUT)
 		failf(ETIMEDOUT, "control socket %s: no answer within %g s", c->socket,
-		      (double)c->reply_us / 1e6);
+		      c->reply_ms / 1e3);
 	return ret;
 }
 
@@ -165,25 +180,27 @@ static int qmp_client_execute(struct qmp_client *c, const char *name, json_t **v
 
 static int qmp_client_connect(struct qmp_client *c)
 {
-	json_t *value = NULL;
+	const char *error;
+	json_t *greeting, *value = NULL;
 	int ret;
 
 	c->fd = unix_path_connect(c->socket, false);
 	if (c->fd < 0)
 		return failf(-c->fd, "control socket %s: %s; is a virga with --control %s running?",
 			     c->socket, strerror(-c->fd), c->socket);
-	ret = qmp_client_read(c, monotonic_us() + c->reply_us, &value);
+	ret = qmp_client_read(c, &value);
 	if (ret == -ETIMEDOUT)
 		return failf(ETIMEDOUT,
 			     "control socket %s: no greeting within %g s; is the virga there "
 			     "stopped?",
-			     c->socket, (double)c->reply_us / 1e6);
+			     c->socket, c->reply_ms / 1e3);
 	if (ret < 0)
 		return ret;
-	if (!json_object_get(value, "QMP"))
-		ret = failf(EPROTO, "control socket %s: %s", c->socket,
-			    qmp_client_error(value) ? qmp_client_error(value)
-						    : "what answers there is not virga");
+	greeting = json_object_get(value, "QMP");
+	error = qmp_client_error(value);
+	if (!greeting)
+		ret = error ? failf(EPROTO, "control socket %s: %s", c->socket, error)
+			    : qmp_client_stranger(c);
 	json_decref(value);
 	value = NULL;
 	if (ret == 0)
@@ -198,7 +215,6 @@ static int qmp_client_connect(struct qmp_client *c)
 
 static int qmp_client_wait_ready(struct qmp_client *c)
 {
-	uint64_t deadline_us = monotonic_us() + c->reply_us;
 	json_t *value = NULL;
 	int ret = qmp_client_execute(c, "query-status", &value);
 
@@ -208,12 +224,12 @@ static int qmp_client_wait_ready(struct qmp_client *c)
 	json_decref(value);
 	qmp_client_waiting_for(c, "the guest to say READY");
 	while (!c->ready && !c->shutdown) {
-		ret = qmp_client_read(c, deadline_us, &value);
+		ret = qmp_client_read(c, &value);
 		if (ret == -ETIMEDOUT)
 			return failf(ETIMEDOUT,
 				     "the guest did not say READY within %g s; --ready-timeout S "
 				     "waits longer, --now does not wait",
-				     (double)c->reply_us / 1e6);
+				     c->reply_ms / 1e3);
 		if (ret < 0)
 			return ret;
 		json_decref(value);
@@ -248,33 +264,43 @@ static int qmp_client_snapshot(struct qmp_client *c, const char *dir)
 {
 	uint64_t pause_us = CLIENT_POLL_MIN_US;
 	json_t *value = NULL;
+	uint64_t end_us;
 	struct stat st;
 	char *uri;
 	int ret;
 
-	if (asprintf(&uri, "file:%s", dir) < 0)
+	if (asprintf(&uri, "file:%s.tmp/memory", dir) < 0)
 		return failf(ENOMEM, "out of memory");
-	ret = qmp_client_call(
-		c, json_pack("{s:s,s:{s:s}}", "execute", "migrate", "arguments", "uri", uri),
-		&value);
-	free(uri);
+	qmp_client_renew(c);
+	ret = qmp_client_call(c,
+			      json_pack("{s:s,s:{s:s#}}", "execute", "migrate", "arguments", "uri",
+					uri, (int)(strlen("file:") + strlen(dir))),
+			      &value);
 	if (ret < 0)
-		return ret;
+		goto out;
 	json_decref(value);
 	qmp_client_waiting_for(c, "the snapshot to be written");
+	end_us = c->deadline_us;
 	while ((ret = qmp_client_poll(c)) == 1) {
 		struct timespec pause = { .tv_nsec = (long)pause_us * 1000 };
 
-		if (c->what && monotonic_us() >= c->note_us) {
-			notef("waiting for %s ...", c->what);
-			c->what = NULL;
+		qmp_client_note(c);
+		/* A machine that stands still has not given the file its size. */
+		if (stat(uri + strlen("file:"), &st) == 0 && !st.st_size &&
+		    monotonic_us() >= end_us) {
+			ret = failf(ETIMEDOUT, "the machine is not being saved after %g s",
+				    c->reply_ms / 1e3);
+			break;
 		}
 		nanosleep(&pause, NULL);
+		qmp_client_renew(c);
 		pause_us = pause_us * 2 < CLIENT_POLL_MAX_US ? pause_us * 2 : CLIENT_POLL_MAX_US;
 	}
 	/* A supervisor whose machine has ended finishes the snapshot before it hangs up. */
 	if (ret == -ECONNRESET && lstat(dir, &st) == 0)
-		return 0;
+		ret = 0;
+out:
+	free(uri);
 	return ret;
 }
 
@@ -308,12 +334,13 @@ int snapshot_command(const struct options *options)
 {
 	struct qmp_client c = { .socket = options->args[0],
 				.fd = -1,
-				.reply_us = options->ready_timeout_ms * 1000ull };
+				.reply_ms = options->ready_timeout_ms };
 	char *path = qmp_client_absolute(options->args[1]);
 	int ret;
 
 	if (!path)
 		return command_failed("snapshot", STATUS_BAD_INPUT);
+	qmp_client_renew(&c);
 	ret = qmp_client_connect(&c);
 	if (ret == 0 && !options->now)
 		ret = qmp_client_wait_ready(&c);

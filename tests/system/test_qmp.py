@@ -15,13 +15,14 @@ import signal
 import socket
 import subprocess
 import termios
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from qemu.qmp import EventListener, ExecuteError, QMPClient
 
-from helpers import Running, guest, run, wait_for
+from helpers import Running, guest, run, state, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -400,6 +401,66 @@ def test_snapshot_command_waits_for_ready(virga, tmp_path):
         assert not (tmp_path / "snap").exists()
         assert run(virga, *args, "--now").returncode == 0
         assert run(virga, "inspect", "--verify", tmp_path / "snap").returncode == 0
+
+
+def test_snapshot_of_a_machine_that_stands_still(virga, tmp_path):
+    """Its supervisor answers, it does not: the time that the user names holds for that too."""
+    with Machine(virga, tmp_path) as machine:
+        machine.wait_ready()
+        pid = machine.vm_process()
+        os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: state(pid) == "T", what="the stop")
+        done = run(virga, "snapshot", "--ready-timeout", "1", "--now", machine.control,
+                   tmp_path / "s")
+        os.kill(pid, signal.SIGCONT)
+        assert done.returncode == 1 and "not being saved after 1 s" in done.stderr, done.stderr
+
+
+@contextlib.contextmanager
+def fake(path, talk):
+    """Somebody listens at path; talk is given the one connection and its lines."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as lines:
+                talk(connection, lines)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield
+        thread.join(20)
+
+
+def commands(lines):
+    """The commands of `virga snapshot`, which ends none with a line end."""
+    text = b""
+    while more := lines.read1():
+        text += more
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(text)
+            text = b""
+
+
+def test_snapshot_command_has_one_time(virga, tmp_path):
+    """The greeting, the capabilities and READY share it."""
+
+    def talk(connection, lines):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(b'{"QMP": {"version": {}, "capabilities": ["virga-ready"]}}\n')
+            for _ in commands(lines):
+                time.sleep(1)
+                connection.sendall(b'{"return": {}}\n')
+
+    with fake(tmp_path / "c", talk):
+        begin = time.monotonic()
+        done = run(virga, "snapshot", "--ready-timeout", "1.9", tmp_path / "c", tmp_path / "s")
+    assert done.returncode == 1
+    # With a time for each it would be the third that fails.
+    assert "no answer within 1.9 s" in done.stderr or "no greeting" in done.stderr, done.stderr
+    assert time.monotonic() - begin >= 1.9
 
 
 def test_snapshot_command_and_an_end(virga, tmp_path):

@@ -91,6 +91,17 @@ static void vm_stands_still(int fd)
 	vm_serve(fd);
 }
 
+/* Is asked to save and does not begin. */
+static void vm_does_not_begin(int fd)
+{
+	static struct message m;
+
+	vm_say(fd, MESSAGE_READY, 0, 0, "");
+	vm_next(fd, &m);
+	message_close_fds(&m);
+	vm_serve(fd);
+}
+
 /* Asks for device `number`: the answer is that errno, or a stream to somebody who echoes `byte`. */
 static void vm_connect(int fd, uint64_t number, uint32_t port, uint32_t error, char byte)
 {
@@ -300,6 +311,19 @@ static void test_snapshot_command_not_ready(void **state)
 	assert_int_equal(access(f->snapshot, F_OK), 0);
 }
 
+/* The time that the user names, not the supervisor's own. */
+static void test_snapshot_command_and_no_begin(void **state)
+{
+	struct fixture *f = *state;
+
+	supervisor_start(f, vm_does_not_begin);
+	qmp_client_begin(f);
+	qmp_client_wait_ready(f);
+	assert_int_equal(command_snapshot(f->control, f->snapshot, 1, true), 1);
+	assert_non_null(strstr(error_text(), "not being saved after 1 s"));
+	assert_int_equal(access(f->snapshot, F_OK), -1);
+}
+
 static void test_snapshot_command_and_silence(void **state)
 {
 	struct fixture *f = *state;
@@ -346,6 +370,7 @@ int main(void)
 		TEST(test_guest_connects),
 		TEST(test_snapshot_command),
 		TEST(test_snapshot_command_not_ready),
+		TEST(test_snapshot_command_and_no_begin),
 		TEST(test_snapshot_command_and_silence),
 	};
 
