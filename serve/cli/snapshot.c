@@ -180,7 +180,7 @@ static int qmp_client_execute(struct qmp_client *c, const char *name, json_t **v
 
 static int qmp_client_connect(struct qmp_client *c)
 {
-	const char *error;
+	const char *error, *ready = NULL;
 	json_t *greeting, *value = NULL;
 	int ret;
 
@@ -197,6 +197,9 @@ static int qmp_client_connect(struct qmp_client *c)
 	if (ret < 0)
 		return ret;
 	greeting = json_object_get(value, "QMP");
+	/* One that is older offers none. */
+	if (json_array_size(json_object_get(greeting, "capabilities")))
+		ready = QMP_READY_CAPABILITY;
 	error = qmp_client_error(value);
 	if (!greeting)
 		ret = error ? failf(EPROTO, "control socket %s: %s", c->socket, error)
@@ -205,8 +208,8 @@ static int qmp_client_connect(struct qmp_client *c)
 	value = NULL;
 	if (ret == 0)
 		ret = qmp_client_call(c,
-				      json_pack("{s:s,s:{s:[s]}}", "execute", "qmp_capabilities",
-						"arguments", "enable", QMP_READY_CAPABILITY),
+				      json_pack("{s:s,s:{s:[s*]}}", "execute", "qmp_capabilities",
+						"arguments", "enable", ready),
 				      &value);
 	if (ret == 0)
 		json_decref(value);

@@ -444,6 +444,26 @@ def commands(lines):
             text = b""
 
 
+def test_snapshot_command_and_an_older_virga(virga, tmp_path):
+    """One whose greeting offers nothing is asked for nothing."""
+    heard = []
+
+    def talk(connection, lines):
+        connection.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\n')
+        for command in commands(lines):
+            heard.append(command)
+            answer = {"status": "completed", "ready": True}
+            connection.sendall(json.dumps({"return": answer}).encode() + b"\n")
+
+    with fake(tmp_path / "c", talk):
+        done = run(virga, "snapshot", tmp_path / "c", tmp_path / "s")
+    assert done.returncode == 0, done.stderr
+    assert [each["execute"] for each in heard] == [
+        "qmp_capabilities", "query-status", "migrate", "query-migrate"]
+    assert not heard[0]["arguments"]["enable"]
+    assert heard[2]["arguments"] == {"uri": f"file:{tmp_path}/s"}
+
+
 def test_snapshot_command_has_one_time(virga, tmp_path):
     """The greeting, the capabilities and READY share it."""
 
