@@ -25,6 +25,7 @@ struct bed {
 	struct bytes in;
 	int peers[PEERS_MAX]; /* the host's ends of connections; -1 */
 	uint64_t id;
+	bool damaged;  /* the state that the last guest came from */
 	char path[64]; /* where clients of the host connect; "": nowhere */
 };
 
@@ -96,12 +97,13 @@ static void packet(struct bed *b)
 	ring_offer(&g->tx, i);
 }
 
+/* Where a device of a damaged state writes is not where this driver reads. */
 static void receive(struct bed *b, unsigned most)
 {
 	struct vsock_header h;
 	uint8_t data[GUEST_BUFFER];
 
-	while (most-- && guest_receive(guest(b), &h, data))
+	while (!b->damaged && most-- && guest_receive(guest(b), &h, data))
 		must(h.dst_cid == VSOCK_CID_GUEST);
 }
 
@@ -202,6 +204,7 @@ static void move(struct bed *b, bool damage)
 	to->rx.memory = to->tx.memory = &to->vm.memory;
 	to->buf_alloc = from->buf_alloc;
 	to->fwd_cnt = from->fwd_cnt;
+	b->damaged |= damage;
 	if (damage)
 		bytes_damage(&b->in, saved.data, &saved.len);
 	if (device_load(guest_device(to), 1, saved.data, saved.len) < 0) {
@@ -268,6 +271,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t how;
 
 	b.count = 0;
+	b.damaged = false;
 	b.in = (struct bytes){ data, size };
 	for (unsigned i = 0; i < PEERS_MAX; i++)
 		b.peers[i] = -1;
