@@ -53,7 +53,8 @@ fast := $(filter \
 	$(addprefix arch/,bus.c memory.c prefault.c vm.c) \
 	$(addprefix arch/x86_64/,exit.c ioapic.c msr.c state.c sync.c time.c) \
 	$(addprefix boot/pages/,private.c read_ahead.c rewind.c) \
-	devices/channel/% devices/virtio/% $(addprefix devices/vsock/,channel_end.c packet.c vsock.c) \
+	devices/channel/% $(addprefix devices/virtio/,virtio.c virtqueue.c) \
+	$(addprefix devices/vsock/,channel_end.c packet.c vsock.c) \
 	devices/park.c devices/virtio_% \
 	$(addprefix serve/http/,conn.c framing.c http.c request.c) \
 	,$(sources))
