@@ -88,6 +88,7 @@ static void catalog_apply(struct catalog *c, struct function *f, struct function
 	} else if (!v && f->version) {
 		notef("function %s keeps version %s: %s", f->config.name, f->version->tag, error);
 	} else if (!v && c->first && f->listed) {
+		c->first_builtin = !f->config.template;
 		snprintf(c->first_error, sizeof(c->first_error), "function %s: %s", f->config.name,
 			 error);
 	} else if (!v) {

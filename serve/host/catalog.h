@@ -31,6 +31,7 @@ struct catalog {
 	bool first;        /* the first round is under way */
 	bool again;        /* and another was asked for meanwhile */
 	bool stopped;
+	bool first_builtin; /* first_error is of the embedded guest: no input is at fault */
 	char first_error[512];
 	struct catalog_load *loads; /* under way or to come, oldest first */
 	unsigned running;

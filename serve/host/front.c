@@ -118,7 +118,7 @@ static void front_loaded(void *opaque, const char *error)
 
 	if (error && !f->options->again) {
 		failf(EINVAL, "%s", error);
-		front_end(f, STATUS_BAD_INPUT);
+		front_end(f, f->catalog.first_builtin ? STATUS_HOST : STATUS_BAD_INPUT);
 		return;
 	}
 	front_listen(f);

@@ -855,6 +855,14 @@ def test_kvm_is_missing(virga, template, script, sentence, command):
     assert all(sentence in line for line in lines), done.stderr
 
 
+@pytest.mark.parametrize("script, sentence", KVM[1:2], ids=["null"])
+def test_host_without_kvm(virga, tmp_path, script, sentence):
+    """The embedded guest's template cannot be made: the host's fault, not the configuration's."""
+    done = in_namespace(script, virga, "serve", "--listen", f"unix:{tmp_path}/s",
+                        "--store", tmp_path)
+    refused(done, 1, "function builtin: ", sentence)
+
+
 def test_kvm_is_not_allowed(virga):
     """As another user, with a copy that this user can reach."""
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
