@@ -188,3 +188,14 @@ def test_lint(make):
 def test_asan(make):
     status, output = make("asan")
     assert status == 0, output
+
+
+@pytest.mark.parametrize("name", ["arch/x86_64/test_oracle", "arch/x86_64/test_two_vcpus",
+                                  "arch/x86_64/test_eoi", "arch/test_equality"])
+def test_unit_test_without_its_guests_fails_and_does_not_crash(root, tmp_path, name):
+    """Run alone, as docs/contributing.md says, before the guests of the tests are made."""
+    program = root / "build/tests/unit" / name
+    done = subprocess.run([program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    # cmocka catches the signal of a crash.
+    assert done.returncode > 0 and ".elf" in said and "exception" not in said, said

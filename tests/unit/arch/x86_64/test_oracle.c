@@ -454,6 +454,7 @@ static int save_and_load(void **state)
 	set_all();
 	live_save(m, path);
 	live_destroy(m);
+	m = NULL; /* for remove_all(), should the load fail */
 	m = live_load(path);
 	fd = m->vm.vcpus[0].fd;
 	return vcpu_flush(&m->vm.vcpus[0]);
@@ -464,7 +465,8 @@ static int remove_all(void **state)
 	char command[100];
 
 	(void)state;
-	live_destroy(m);
+	if (m)
+		live_destroy(m);
 	snprintf(command, sizeof(command), "rm -r %s", directory);
 	return system(command);
 }
