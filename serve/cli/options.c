@@ -47,7 +47,7 @@ struct option_spec {
 
 static const struct option_spec option_specs[] = {
 	OPTION_MACHINE("kernel", 0, "FILE", BOOT_COMMANDS,
-	  "bzImage or ELF64 kernel; without it the embedded guest"),
+	  "bzImage or ELF kernel; without it the embedded guest"),
 	OPTION_MACHINE("initrd", 0, "FILE", BOOT_COMMANDS, "initial RAM disk"),
 	OPTION_MACHINE("cmdline", 0, "TEXT", BOOT_COMMANDS, "kernel command line"),
 	OPTION_MACHINE("memory", 'm', "SIZE", BOOT_COMMANDS, "guest memory, with K, M or G (128M)"),

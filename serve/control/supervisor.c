@@ -185,7 +185,7 @@ static int supervisor_verdict(const struct vm_process *p)
 	else if (WIFSIGNALED(how))
 		notef("the VM process was killed by signal %d (%s)", WTERMSIG(how),
 		      strsignal(WTERMSIG(how)));
-	else
+	else if (WEXITSTATUS(how) != STATUS_VIRGA) /* that of what says why itself (sigbus.h) */
 		notef("the VM process ended with status %d and did not say why", WEXITSTATUS(how));
 	return STATUS_VIRGA;
 }

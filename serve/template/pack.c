@@ -59,8 +59,9 @@ static int pack_start(struct program *p, const char *const argv[], int fd, bool 
 static int pack_failed(const struct pack *p, int ret)
 {
 	struct statvfs fs;
-	bool full =
-		fstatvfs(p->full_fd, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < PACK_FULL;
+	/* A pipe has no blocks at all. */
+	bool full = fstatvfs(p->full_fd, &fs) == 0 && fs.f_blocks &&
+		    (uint64_t)fs.f_bavail * fs.f_frsize < PACK_FULL;
 
 	return failf(-ret, "%s: %s%s", p->name, error_text(),
 		     full ? "; the disk is full: make room" : "");

@@ -321,6 +321,7 @@ def test_help_is_a_screen(virga, command):
     for line in lines[3:]:
         option, text = line[:28].strip(), line[28:]
         assert re.fullmatch(r" \S.*", text) or (option.startswith("--") and len(line) < 40), line
+    assert "ELF64" not in done.stdout  # ELF32 boots too
 
 
 CONFIGS = [

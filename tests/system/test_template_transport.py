@@ -136,6 +136,12 @@ def test_pipes(virga, template, archive, tmp_path):
     with open("/dev/full", "wb") as full:
         done = run_bytes(virga, "template", "export", template, "-", stdout=full)
     assert done.returncode == 1 and b"No space left on device" in done.stderr
+    # Nobody reads it, which is no full disk.
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run_bytes(virga, "template", "export", template, "-", stdout=writer)
+    os.close(writer)
+    assert done.returncode == 1 and b"disk" not in done.stderr, done.stderr
 
 
 def test_names_in_the_store(virga, archive, tmp_path):

@@ -29,6 +29,7 @@
 #include "serve/control/vm_process.h"
 #include "tests/unit/descriptors.h"
 #include "tests/unit/serve/control/supervisor_fixture.h"
+#include "vmm.h"
 
 /* --- Fake VM processes --- */
 
@@ -54,6 +55,14 @@ static void vm_breaks_filter(int fd)
 static void vm_says_nothing(int fd)
 {
 	(void)fd;
+}
+
+/* As one whose memory is gone (arch/base/sigbus.h): no message, but all of what there is to say. */
+static void vm_says_it_itself(int fd)
+{
+	(void)fd;
+	notef("its backing file was cut short");
+	_exit(STATUS_VIRGA);
 }
 
 static void vm_malformed(int fd)
@@ -144,6 +153,21 @@ static void test_ends(void **state)
 		supervisor_start(f, ends[i].vm);
 		supervisor_expect_end(f, ends[i].status, ends[i].sentence);
 	}
+}
+
+/* What the VM process has said is all that is said. */
+static void test_says_it_itself(void **state)
+{
+	struct fixture *f = *state;
+	char text[512] = "";
+	int log;
+
+	supervisor_start(f, vm_says_it_itself);
+	supervisor_expect_end(f, 125, "cut short");
+	log = open(f->log, O_RDONLY | O_CLOEXEC);
+	assert_true(read(log, text, sizeof(text) - 1) > 0);
+	close(log);
+	assert_null(strstr(text, "did not say why"));
 }
 
 /* None of them keeps one good client waiting. */
@@ -297,9 +321,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, supervisor_setup, supervisor_teardown)
-		TEST(test_stop_and_cont), TEST(test_sigterm),   TEST(test_ends),
-		TEST(test_bad_clients),   TEST(test_terminal),  TEST(test_listen),
-		TEST(test_descriptors),   TEST(test_prelaunch),
+		TEST(test_says_it_itself), TEST(test_stop_and_cont), TEST(test_sigterm),
+		TEST(test_ends),           TEST(test_bad_clients),   TEST(test_terminal),
+		TEST(test_listen),         TEST(test_descriptors),   TEST(test_prelaunch),
 	};
 
 	return cmocka_run_group_tests_name("supervisor", tests, NULL, NULL);
