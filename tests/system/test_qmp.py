@@ -505,7 +505,7 @@ def test_snapshot_writer_killed(virga, tmp_path, victim):
             with Raw(machine.control) as raw:
                 target = machine.vm_process() if victim == "vm process" else machine.process.pid
                 raw.execute("migrate", uri=f"file:{snapshot}")
-                time.sleep(chance.random() * 0.008)
+                time.sleep(chance.random() * chance.choice([0.0005, 0.008]))
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(target, signal.SIGKILL)
             machine.process.wait(20)
