@@ -301,8 +301,7 @@ static void config_drop_options(json_t *device)
 /* What is of the host, in the long form or the short one, goes from the JSON of a configuration. */
 static json_t *config_drop_host(json_t *object)
 {
-	json_t *device;
-	size_t i;
+	const json_t *devices = json_object_get(object, "devices");
 
 	json_object_del(object, "control");
 	for (const struct key *key = config_keys; key->name; key++) {
@@ -311,8 +310,8 @@ static json_t *config_drop_host(json_t *object)
 		if (option && option->anew)
 			json_object_del(object, key->name);
 	}
-	json_array_foreach(json_object_get(object, "devices"), i, device)
-		config_drop_options(device);
+	for (size_t i = 0; i < json_array_size(devices); i++)
+		config_drop_options(json_array_get(devices, i));
 	return object;
 }
 

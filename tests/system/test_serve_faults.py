@@ -383,7 +383,10 @@ def test_host_is_suspended(host, seconds):
     hanging = [host.call(b"hang", name) for name in ("f", "kept", "reset")]
     for name in ("f", "kept", "reset"):
         host.running(1, name)
-    waiting = [host.call(b"spin 100000", "one") for _ in range(3)]
+    waiting = [host.call(b"spin 3000000", "one")]
+    host.running(1, "one")
+    waiting += [host.call(b"spin 100000", "one") for _ in range(2)]
+    wait_for(lambda: host.function("one")["waiting"] == 2, what="requests that wait")
     pids = host.pids()
     kill_all(pids, signal.SIGSTOP)
     try:

@@ -31,11 +31,12 @@ void old_vcpu_save(struct vcpu *vcpu, struct blob *out)
 	assert_int_equal(vcpu_save(vcpu, &now), 0);
 	assert_int_equal(vcpu_parse(0, now.data, now.len, &image), 0);
 	for (uint32_t i = 0; i < image.msr_count; i++) {
-		struct kvm_msr_entry *msrs =
-			(void *)(now.data + now.len - image.msr_count * sizeof(*msrs));
+		uint8_t *msrs = now.data + now.len - image.msr_count * sizeof(struct kvm_msr_entry);
+		struct kvm_msr_entry msr; /* they are not aligned */
 
-		if (!msr_came_later(msrs[i].index))
-			msrs[kept++] = msrs[i];
+		memcpy(&msr, msrs + i * sizeof(msr), sizeof(msr));
+		if (!msr_came_later(msr.index))
+			memcpy(msrs + kept++ * sizeof(msr), &msr, sizeof(msr));
 	}
 	assert_true(kept < image.msr_count);
 	now.len -= image.msr_count * sizeof(struct kvm_msr_entry);
