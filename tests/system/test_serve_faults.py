@@ -212,7 +212,7 @@ def test_loader_at_the_start(virga):
         if status is not None:
             break
     assert (status, said) == (
-        2, "virga: serve: function builtin: the process that loads it ended\n")
+        1, "virga: serve: function builtin: the process that loads it ended\n")
 
 
 def test_loader_later(host):
