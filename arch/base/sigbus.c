@@ -29,8 +29,8 @@ static void sigbus_handle(int signal, siginfo_t *info, void *context)
 
 	(void)signal;
 	(void)context;
-	if (info->si_code <=
-	    0) /* kill(2): nothing would come again, and a filter may forbid raise() */
+	/* kill(2): nothing would come again, and a filter may forbid raise(). */
+	if (info->si_code <= 0)
 		__builtin_trap();
 	for (unsigned i = 0; i < SIGBUS_MAPPINGS; i++) {
 		const struct sigbus_mapping *m = &sigbus.mappings[i];

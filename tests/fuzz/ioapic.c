@@ -1,41 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The I/O APIC: registers of every width, lines that rise and fall, ends of interrupts, and states
- * that are loaded. What it asks of KVM is looked at and done by nobody.
+ * that are loaded. What it asks of KVM is looked at by tests/fuzz/lib/kvm.c, and done by nobody.
  */
 /* wrap: ioctl */
-#include <linux/kvm.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "arch/layout.h"
 #include "arch/vm.h"
 #include "arch/x86_64/ioapic.h"
 #include "tests/fuzz/lib/bytes.h"
-
-int __wrap_ioctl(int fd, unsigned long request, ...);
-int __wrap_ioctl(int fd, unsigned long request, ...)
-{
-	va_list args;
-	void *arg;
-
-	(void)fd;
-	va_start(args, request);
-	arg = va_arg(args, void *);
-	va_end(args);
-	if (request == KVM_SIGNAL_MSI) {
-		const struct kvm_msi *msi = arg;
-
-		must((msi->address_lo & 0xfff00000u) == LAYOUT_LAPIC);
-	} else if (request == KVM_SET_GSI_ROUTING) {
-		const struct kvm_irq_routing *routing = arg;
-
-		must(routing->nr <= IOAPIC_PINS_MAX);
-		for (uint32_t i = 0; i < routing->nr; i++)
-			must(routing->entries[i].gsi < IOAPIC_PINS_MAX);
-	}
-	return 0;
-}
 
 static void load(struct vm *vm, struct bytes *in)
 {
